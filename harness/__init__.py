@@ -1,0 +1,1 @@
+"""The swarm runner: experts in, a better expert out."""

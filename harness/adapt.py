@@ -1,0 +1,314 @@
+"""The main job from settings to result: search on dev, read test once, save the winner, write `result.json`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import result as schema
+from harness.card import model_card
+from harness.engines.base import Engine
+from harness.events import Bus, Evaluated, Finished, IterationDone, Note, Started, Testing
+from harness.preparation import BASE, Prepared
+from harness.store import Store
+from harness.swarm.particle_swarm import ParticleSwarm
+from harness.swarm.search import search
+from harness.swarm.state import SwarmState
+from harness.swarm.update import Rows
+from utilities.combine import combine_evaluations
+from utilities.core import Evaluation
+from utilities.errors import UserError
+from utilities.statistics import paired_difference
+from utilities.tasks import Split
+
+__all__ = ["Adaptation", "adapt"]
+
+Row = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What is remembered of an evaluation: enough for a table, a few bytes in the checkpoint."""
+
+    value: float | None
+    se: float | None
+    n: int
+    unscored: int
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Brief:
+        """The brief form of an evaluation."""
+        return cls(evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored, evaluation.problem)
+
+
+def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
+    """Runs the whole job, or what an interrupted one left to do.
+
+    Args:
+        prepared: The checked task, pool and base model.
+        store: The run folder; its checkpoint, where there is one, is continued.
+        bus: Where events go.
+
+    Raises:
+        UserError: No particle could be scored at all.
+    """
+    checkpoint = store.checkpoint()
+    engine = prepared.engine((checkpoint or {}).get("engine"))
+    try:
+        return asyncio.run(Adaptation(prepared, store, bus, engine, checkpoint).run())
+    finally:
+        engine.close()
+
+
+class Adaptation:
+    """One run in progress."""
+
+    def __init__(
+        self, prepared: Prepared, store: Store, bus: Bus, engine: Engine, checkpoint: Mapping[str, Any] | None
+    ) -> None:
+        self.prepared, self.store, self.bus, self.engine = prepared, store, bus, engine
+        saved = checkpoint or {}
+        self.optimiser = ParticleSwarm(
+            len(prepared.columns),
+            prepared.settings.swarm,
+            prepared.settings.seed,
+            SwarmState.from_dict(saved["swarm"]) if saved else None,
+        )
+        self.evaluated: dict[str, Brief] = {key: Brief(*brief) for key, brief in saved.get("evaluated", {}).items()}
+        """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
+        self.seconds: dict[str, float] = {"search": 0.0, "scoring": 0.0, "total": 0.0, **saved.get("seconds", {})}
+        self._earlier_forward = float(saved.get("times", {}).get("forward", 0.0))
+        self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
+        self._began = time.perf_counter()
+        self._resumed = checkpoint is not None
+
+    async def run(self) -> schema.Result:
+        """The search, the test, the result."""
+        task, swarm = self.prepared.task, self.prepared.settings.swarm
+        self.bus(
+            Started(
+                task=task.name,
+                edition=task.edition,
+                engine=self.engine.name,
+                device=self.engine.device,
+                experts=self.prepared.pool.names,
+                particles=swarm.particles,
+                iterations=swarm.iterations,
+                dev_items=task.size("dev"),
+                test_items=task.size("test"),
+                resumed_from=self.optimiser.state.iteration if self._resumed else None,
+            )
+        )
+        if not self._resumed:
+            self._save_checkpoint()
+        reason = await search(self.optimiser, self._evaluate, self._iteration_done)
+        row, value = self.optimiser.best
+        if value is None:
+            problems = sorted({brief.problem for brief in self.evaluated.values() if brief.problem})
+            raise UserError(f"no particle could be scored on {task.name}: {'; '.join(problems)}")
+        result = await self._finish(row, reason)
+        return result
+
+    # -- the search ----------------------------------------------------------------------------------------------------
+
+    async def _evaluate(self, rows: Rows) -> list[float | None]:
+        """Values of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
+        start = time.perf_counter()
+        iteration = self.optimiser.state.iteration + 1
+        keys = [_key(row) for row in rows]
+        first = {key: k for k, key in reversed(list(enumerate(keys)))}
+        new = {key: k for key, k in first.items() if key not in self.evaluated}
+        particles = iter(range(len(rows)))
+        for particle, key in zip(particles, keys, strict=True):
+            if key not in new or new[key] != particle:
+                known = self.evaluated.get(key)
+                self.bus(Evaluated(iteration=iteration, particle=particle, value=known and known.value, items=0))
+        found = await asyncio.gather(*(self._evaluate_one(iteration, k, rows[k]) for k in new.values()))
+        self.store.save_records(f"iter_{iteration:04d}", [(str(k), e) for k, e in zip(new.values(), found, strict=True)])
+        for key, evaluation in zip(new, found, strict=True):
+            self.evaluated[key] = Brief.of(evaluation)
+        self.seconds["search"] += time.perf_counter() - start
+        return [self.evaluated[key].value for key in keys]
+
+    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
+        model = self.engine.particle(self.prepared.expert_row(row))
+        evaluation = await self.prepared.task(model, "dev")
+        self.seconds["scoring"] += evaluation.usage.seconds
+        items = evaluation.n + evaluation.n_unscored
+        self.bus(Evaluated(iteration=iteration, particle=particle, value=evaluation.value, items=items))
+        return evaluation
+
+    def _iteration_done(self) -> None:
+        start = time.perf_counter()
+        state = self.optimiser.state
+        self.bus(
+            IterationDone(
+                iteration=state.iteration,
+                step_length=state.step_length,
+                scores=_or_none(state.scores),
+                best=_or_none(state.personal_best_scores),
+                restarted=state.restarted.tolist(),
+                skipped=state.skipped.tolist(),
+                global_best=self.optimiser.best[1],
+                coefficients=self._coefficients(state.global_best) if self.optimiser.best[1] is not None else {},
+                evaluations=len(self.evaluated),
+            )
+        )
+        self.seconds["search"] += time.perf_counter() - start
+        self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        now = time.perf_counter()
+        self.seconds["total"] += now - self._began
+        self._began = now
+        self.store.save_checkpoint(
+            {
+                "swarm": self.optimiser.state.to_dict(),
+                "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
+                "engine": self.engine.state(),
+                "seconds": self.seconds,
+                "times": {"forward": self._forward, "mixing": self._mixing},
+            }
+        )
+
+    @property
+    def _forward(self) -> float:
+        return self._earlier_forward + self.engine.times.forward
+
+    @property
+    def _mixing(self) -> float:
+        return self._earlier_mixing + self.engine.times.mixing
+
+    def _coefficients(self, row: Row) -> dict[str, float]:
+        return {name: float(value) for name, value in zip(self.prepared.columns, row, strict=True)}
+
+    # -- the test and the result -----------------------------------------------------------------------------------------
+
+    async def _once(self, name: str, row: Row | None, split: Split) -> Evaluation:
+        """The evaluation of a row of the final table; read from the records where an interrupted run left it."""
+        record = f"{split}_{name}"
+        task = self.prepared.task
+        kept = self.store.records(record)
+        if kept is not None:
+            parts = {
+                part: Evaluation.of(kept[(name, part if len(task.item_sets) > 1 else "")]) for part in task.item_sets
+            }
+            return combine_evaluations(parts, task.combine)
+        evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
+        self.store.save_records(record, [(name, evaluation)])
+        return evaluation
+
+    def _time_share(self) -> schema.TimeShare:
+        whole = max(self.seconds["search"], 1e-9)
+        forward, mixing = self._forward / whole, self._mixing / whole
+        scoring = self.seconds["scoring"] / whole
+        # Scoring overlaps with the forward passes of other particles, so the rest is not simply the difference.
+        scoring = min(scoring, max(0.0, 1.0 - forward - mixing))
+        return schema.TimeShare(
+            forward=forward, mixing=mixing, scoring=scoring, other=max(0.0, 1.0 - forward - mixing - scoring)
+        )
+
+    async def _finish(self, winner: Row, reason: str) -> schema.Result:
+        task, pool, settings = self.prepared.task, self.prepared.pool, self.prepared.settings
+        time_share = self._time_share()  # before the test adds its own forward passes
+        experts = np.eye(len(self.prepared.columns))[: len(pool.names)]
+        wanted: list[tuple[str, str, Row | None]] = [
+            (BASE, "base", None),
+            *((name, "expert", experts[j]) for j, name in enumerate(pool.names)),
+            ("winner", "winner", winner),
+        ]
+        dev: dict[str, Brief] = {}
+        test: dict[str, Evaluation] = {}
+        for done, (name, kind, row) in enumerate(wanted):
+            self.bus(Testing(name=name, done=done, total=len(wanted)))
+            known = None if row is None else self.evaluated.get(_key(row))
+            dev[name] = known or Brief.of(await self._once(f"{kind}_{name}", row, "dev"))
+            test[name] = await self._once(f"{kind}_{name}", row, "test")
+        rows = [
+            schema.Row(
+                name=name,
+                kind=kind,  # type: ignore[arg-type]
+                dev=dev[name].value,
+                dev_se=dev[name].se,
+                test=test[name].value,
+                test_se=test[name].se,
+                n=test[name].n,
+                unscored=test[name].n_unscored,
+                problem=test[name].problem or dev[name].problem,
+            )
+            for name, kind, _ in wanted
+        ]
+        best_initial = max(pool.names, key=lambda name: -np.inf if dev[name].value is None else dev[name].value)
+        whole = test["winner"]
+        result = schema.Result(
+            task=task.name,
+            edition=task.edition,
+            seed=settings.seed,
+            engine=self.engine.name,
+            model=settings.base_model,
+            iterations=self.optimiser.state.iteration,
+            stopped=reason,
+            evaluations=len(self.evaluated),
+            seconds=self.seconds["total"] + time.perf_counter() - self._began,
+            time_share=time_share,
+            experts=pool.names,
+            best_initial=best_initial,
+            winner=schema.Winner(
+                coefficients=self._coefficients(winner),
+                dev=dev["winner"].value,
+                test=whole.value,
+                test_se=whole.se,
+                adapter=str(self.store.folder / "best"),
+                problem=whole.problem,
+            ),
+            rows=rows,
+            difference={
+                "winner_minus_best_initial": self._difference(whole, test[best_initial]),
+                "winner_minus_base": self._difference(whole, test[BASE]),
+            },
+            overlap={name: len(s.overlap) for name, s in task.item_sets.items()},
+            run=str(self.store.folder),
+        )
+        import torch
+
+        with self.store.replacing("best") as folder:
+            pool.write(torch.from_numpy(self.prepared.expert_row(winner)), folder)
+            (folder / "README.md").write_text(model_card(result, self.prepared), encoding="utf-8")
+        self.store.save_result(result.model_dump_json(indent=2) + "\n")
+        for name, s in task.item_sets.items():
+            if s.overlap:
+                self.bus(Note(text=overlap_note(name, len(s.overlap), len(s.test))))
+        self.bus(Finished(reason=reason, seconds=result.seconds))
+        return result
+
+    def _difference(self, a: Evaluation, b: Evaluation) -> schema.Difference:
+        if a.problem or b.problem:
+            return schema.Difference(value=None, low=None, high=None, problem=a.problem or b.problem)
+        found = paired_difference(a, b, self.prepared.task.combine)
+        if found is None:
+            return schema.Difference(value=None, low=None, high=None, problem="fewer than two items were scored by both")
+        return schema.Difference(value=found.value, low=found.low, high=found.high)
+
+
+def overlap_note(item_set: str, overlapping: int, test: int) -> str:
+    """What a person should know of an item set whose test split repeats its dev split."""
+    return (
+        f"{item_set}: {overlapping} of {test} test items stand in dev too, so its test value is partly a dev value;"
+        " --drop-overlap removes them"
+    )
+
+
+def _key(row: Row) -> str:
+    return sha256(np.ascontiguousarray(row + 0.0).tobytes()).hexdigest()[:32]  # + 0.0 makes -0.0 equal to 0.0
+
+
+def _or_none(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,0 +1,219 @@
+"""Verbs and options of the command line. Nothing heavy is imported before a verb needs it.
+
+The options of a run are made from the fields of `RunSettings`, so a setting is described in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+
+import typer
+
+from harness.settings import NESTED, RunSettings, known_settings, read_config, run_settings
+from utilities.errors import UserError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="model-swarms",
+    help="Adapt LLM experts by collaborative search: experts in, better expert out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+VERBS = ("search", "resume", "evaluate", "validate", "list", "doctor")
+SHORT = {"task": "-t", "limit": "-n"}
+PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine"}
+Display = Literal["auto", "plain", "none"]
+
+DisplayOption = Annotated[Display, typer.Option(help="auto: a live screen on a terminal, else plain lines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, all else on stderr.")]
+
+
+def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb, in place of its parameter `given`, one option for every setting of a run."""
+    panels = {name: PANELS[group] for group, model in NESTED.items() for name in model.model_fields}
+    added = []
+    for name, field in known_settings().items():
+        kind = _option_type(field.annotation)
+        flag = "--" + name.replace("_", "-")
+        flags = [flag + f"/--no-{flag[2:]}"] if kind is bool else [flag, *([SHORT[name]] if name in SHORT else [])]
+        default = "" if field.is_required() or field.default in (None, ()) else f" [default: {field.default}]"
+        option = typer.Option(
+            *flags,
+            help=(field.description or "") + default.replace("[", r"\["),
+            show_default=False,
+            rich_help_panel=panels.get(name, "The run"),
+        )
+        added.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+        )
+    own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "given"]
+
+    def called(**values: Any) -> None:
+        given = {p.name: values.pop(p.name) for p in added}
+        given = {name: (tuple(v) or None) if isinstance(v, list) else v for name, v in given.items()}
+        verb(given=given, **values)
+
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    called.__signature__ = inspect.Signature([*added, *keyword])  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in [*added, *keyword]}
+    called.__doc__, called.__name__ = verb.__doc__, verb.__name__
+    return called
+
+
+def _option_type(annotation: Any) -> Any:
+    """The type of a command line option for the type of a setting."""
+    arguments = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is tuple:
+        return list[str]
+    if get_origin(annotation) is Literal:
+        return str  # checked by pydantic, with one message for flags and files alike
+    return arguments[0] if arguments else annotation
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
+    """Defaults < task file < --config file < flags."""
+    from utilities.tasks import read_task_file
+
+    layers: list[dict[str, Any]] = [read_config(config) if config else {}, given]
+    merged = run_settings(*layers) if any(layer.get("task") for layer in layers) else None
+    if merged is None:
+        from utilities.tasks import list_tasks
+
+        raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")
+    described, path = read_task_file(merged.task)
+    edition = described.choose(merged.edition, merged.preferred_edition)
+    try:
+        return run_settings(described.editions[edition].settings, *layers)
+    except UserError as error:
+        raise UserError(f"{error} (recommended settings are in {path})") from error
+
+
+@app.command()
+@_with_settings
+def search(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run folder; by default task, seed and a number.")] = None,
+    display: DisplayOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Adapts a pool of experts to a task with a particle swarm. The default verb."""
+    settings = _settings(config, given)
+    from harness.verbs import run_search
+
+    run_search(settings, out, name, display, json)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The run folder.")],
+    display: DisplayOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Continues an interrupted run; it ends as if it had never been interrupted."""
+    from harness.verbs import run_resume
+
+    run_resume(folder, display, json)
+
+
+@app.command()
+@_with_settings
+def evaluate(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    split: Annotated[Literal["dev", "test"], typer.Option(help="Which split.")] = "dev",
+    out: Annotated[Path | None, typer.Option(help="Write the records of every answer to this new folder.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Scores the base model and every expert (or one adapter) on a task, without a search."""
+    settings = _settings(config, given)
+    from harness.verbs import run_evaluate
+
+    run_evaluate(settings, split, out, json)
+
+
+@app.command()
+@_with_settings
+def validate(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Checks a task file, its data and the experts without running a model."""
+    settings = _settings(config, given)
+    from harness.verbs import run_validate
+
+    run_validate(settings, json)
+
+
+@app.command(name="list")
+def list_(what: Annotated[Literal["tasks", "utilities", "engines"], typer.Argument(help="What to list.")]) -> None:
+    """Lists what can be named: tasks, utilities, engines."""
+    from harness.listing import print_list
+
+    print_list(what)
+
+
+@app.command()
+def doctor() -> None:
+    """Says what is installed, which engines work here, and what is missing."""
+    from harness.doctor import examine
+
+    examine()
+
+
+def _fail(message: str) -> NoReturn:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", style="red", markup=False, highlight=False)
+    raise SystemExit(2)
+
+
+def _terminated(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Runs the command line; `search` is understood where no verb is named."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] not in {*VERBS, "--help", "-h"} and arguments[0].startswith("-"):
+        arguments = ["search", *arguments]
+    signal.signal(signal.SIGTERM, _terminated)  # a cluster that ends a job gets the same checkpoint as Ctrl-C
+    try:
+        app(arguments, standalone_mode=False)
+    except typer.Exit as ended:
+        raise SystemExit(ended.exit_code) from None
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except OSError as error:
+        import errno
+
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            _fail(f"no space left to write {error.filename or 'the run folder'}; free some, then resume the run")
+        if error.errno in {errno.EACCES, errno.EROFS} and error.filename:
+            _fail(f"{error.filename} cannot be written: {error.strerror}")
+        raise
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.Abort):
+            raise SystemExit(130) from None
+        if isinstance(error, click.ClickException):
+            _fail(error.format_message())
+        raise

@@ -1,0 +1,330 @@
+"""The rich screen: one subscriber of the events among others. Nothing here decides anything about a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from harness.events import AnyEvent, Evaluated, Finished, IterationDone, Note, Started, Testing
+from harness.result import Difference, Result
+from harness.result import Row as ResultRow
+
+__all__ = ["LiveScreen", "PlainLines", "Screen", "make_screen", "mixture", "result_table"]
+
+BARS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 12
+
+
+class Screen(Protocol):
+    """Shows events while the `with` block lasts."""
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Shows an event."""
+        ...
+
+
+def make_screen(display: Literal["auto", "plain", "none"], console: Console) -> Screen:
+    """The screen for a terminal, plain lines elsewhere, or nothing."""
+    if display == "none":
+        return _Silent()
+    if display == "auto" and console.is_terminal and not console.is_dumb_terminal:
+        return LiveScreen(console)
+    return PlainLines(console)
+
+
+class _Silent:
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, event: AnyEvent) -> None:
+        pass
+
+
+class Progress:
+    """What has been seen so far, in the words of the events; both screens draw from it."""
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.done: list[IterationDone] = []
+        self.now: dict[int, float | None] = {}
+        """Scores of the running iteration, by particle in the order of asking."""
+        self.testing: Testing | None = None
+        self.notes: list[str] = []
+        self.answers = 0
+        self._clock = time.monotonic()
+
+    def see(self, event: AnyEvent) -> None:
+        """Takes an event into account."""
+        if isinstance(event, Started):
+            self.started = event
+            self._clock = time.monotonic()
+            self.answers = 0
+            kept = -1 if event.resumed_from is None else event.resumed_from
+            self.done = [done for done in self.done if done.iteration <= kept]
+            self.now = {}
+        elif isinstance(event, Evaluated):
+            self.now[event.particle] = event.value
+            self.answers += event.items
+        elif isinstance(event, IterationDone):
+            self.done.append(event)
+            self.now = {}
+        elif isinstance(event, Testing):
+            self.testing = event
+            self.now = {}
+        elif isinstance(event, Note):
+            self.notes.append(event.text)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start (or the resumption)."""
+        return time.monotonic() - self._clock
+
+    @property
+    def expected(self) -> float | None:
+        """Seconds that the rest will take if it goes on like this; None before the first iteration is complete."""
+        if self.started is None or self.answers == 0 or not self.done:
+            return None
+        per_answer = self.elapsed / self.answers
+        left = max(0, self.started.iterations - self.done[-1].iteration)
+        dev = (left * self.started.particles - len(self.now)) * self.started.dev_items
+        test_rows = len(self.started.experts) + 2
+        tested = self.testing.done if self.testing else 0
+        return per_answer * max(0, (0 if self.testing else dev) + (test_rows - tested) * self.started.test_items)
+
+
+class PlainLines:
+    """A line an iteration: for logs, pipes and `--display plain`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress()
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Prints what an event says, if it is worth a line."""
+        self._progress.see(event)
+        for line in self._lines(event):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _lines(self, event: AnyEvent) -> list[str]:
+        if isinstance(event, Started):
+            return [_headline(event)]
+        if isinstance(event, IterationDone):
+            total = self._progress.started.iterations if self._progress.started else event.iteration
+            best = "-" if event.global_best is None else f"{event.global_best:.4f}"
+            known = [score for score in event.scores if score is not None]
+            mean = f"{sum(known) / len(known):.4f}" if known else "-"
+            return [
+                f"iteration {event.iteration}/{total}  step {event.step_length:.3f}  mean {mean}  best {best}"
+                f"  restarted {sum(event.restarted)}  evaluations {event.evaluations}"
+                f"  {clock(self._progress.elapsed)}  best = {mixture(event.coefficients)}"
+            ]
+        if isinstance(event, Testing) and event.done == 0:
+            return [f"search done; evaluating {event.total} models on the test split"]
+        if isinstance(event, Note):
+            return [f"note: {event.text}"]
+        if isinstance(event, Finished):
+            return [f"finished after {clock(event.seconds)}: {event.reason}"]
+        return []
+
+
+class LiveScreen:
+    """A screen that is redrawn: a row a particle, the global best and what it is made of, progress and time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress()
+        self._live = Live(
+            console=console, get_renderable=self.render, refresh_per_second=4, vertical_overflow="crop", transient=True
+        )
+
+    def __enter__(self) -> LiveScreen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Takes an event; the next redraw shows it."""
+        self._progress.see(event)
+        if isinstance(event, Started):
+            self._console.print(_headline(event), markup=False, highlight=False)
+        elif isinstance(event, Note):
+            self._console.print(f"note: {event.text}", style="yellow", markup=False, highlight=False)
+
+    def render(self) -> RenderableType:
+        """What the screen shows now."""
+        p = self._progress
+        if p.started is None:
+            return Text("loading the base model ...", style="dim")
+        last = p.done[-1] if p.done else None
+        room = max(3, (self._console.size.height or 24) - 8)
+        return Group(self._status(p.started, last), self._particles(p.started, last, room), self._best(last), self._foot())
+
+    def _status(self, started: Started, last: IterationDone | None) -> Text:
+        iteration = 0 if last is None else min(last.iteration + 1, started.iterations)
+        if self._progress.testing:
+            t = self._progress.testing
+            return Text(f"test: {t.name} ({t.done + 1} of {t.total})", style="bold green")
+        step = "" if last is None else f"   step length {last.step_length:.3f}"
+        return Text(f"iteration {iteration} of {started.iterations}{step}", style="bold cyan")
+
+    def _particles(self, started: Started, last: IterationDone | None, room: int) -> Table:
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
+        for name, justify in (("particle", "left"), ("now", "right"), ("best", "right"), ("history", "left"), ("", "left")):
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        history = [[done.scores[i] for done in self._progress.done] for i in range(started.particles)]
+        known = [score for row in history for score in row if score is not None]
+        low, high = (min(known), max(known)) if known else (0.0, 1.0)
+        order = list(range(started.particles))
+        if started.particles > room and last is not None:
+            order.sort(key=lambda i: -(last.best[i] if last.best[i] is not None else float("-inf")))  # type: ignore[operator]
+        for i in order[:room]:
+            name = started.experts[i] if i < len(started.experts) else f"crossover {i - len(started.experts) + 1}"
+            now = self._progress.now.get(i, last.scores[i] if last else None)
+            running = i in self._progress.now
+            best = last.best[i] if last else None
+            mark = ""
+            if last is not None:
+                mark = "restarted" if last.restarted[i] else "skipped" if last.skipped[i] else ""
+            leader = last is not None and best is not None and best == last.global_best
+            table.add_row(
+                Text(name[:18], style="bold" if leader else ""),
+                Text(number(now), style="" if running or last is None else "dim"),
+                Text(number(best), style="bold green" if leader else ""),
+                Text(sparkline(history[i], low, high), style="cyan"),
+                Text(mark, style="yellow"),
+            )
+        if started.particles > room:
+            table.add_row(Text(f"... and {started.particles - room} more", style="dim"), "", "", "", "")
+        return table
+
+    def _best(self, last: IterationDone | None) -> Text:
+        if last is None or last.global_best is None:
+            return Text("global best: none yet", style="dim")
+        text = Text("global best ")
+        text.append(f"{last.global_best:.4f}", style="bold green")
+        text.append(f" = {mixture(last.coefficients)}")
+        text.truncate(self._console.size.width, overflow="ellipsis")
+        return text
+
+    def _foot(self) -> Text:
+        p = self._progress
+        assert p.started is not None  # noqa: S101 - render() asked
+        total = (p.started.iterations + 1) * p.started.particles
+        done = (p.done[-1].evaluations if p.done else 0) + len(p.now)
+        rate = p.answers / p.elapsed if p.elapsed > 0 else 0.0
+        left = "..." if p.expected is None else clock(p.expected)
+        return Text(
+            f"{done} evaluated, {max(0, total - done)} left   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left",
+            style="dim",
+        )
+
+
+def _headline(event: Started) -> str:
+    again = "" if event.resumed_from is None else f", resumed after iteration {event.resumed_from}"
+    return (
+        f"{event.task} ({event.edition}): {len(event.experts)} experts, {event.particles} particles,"
+        f" {event.iterations} iterations, {event.dev_items} dev items, engine {event.engine} on {event.device}{again}"
+    )
+
+
+def mixture(coefficients: Mapping[str, float], most: int = 4) -> str:
+    """The largest coefficients in words: "0.61 science + 0.44 cot - 0.12 sharegpt"."""
+    parts = sorted(coefficients.items(), key=lambda part: -abs(part[1]))
+    shown = [part for part in parts[:most] if abs(part[1]) >= 0.005]
+    text = " ".join(f"{'-' if value < 0 else '+'} {abs(value):.2f} {name}" for name, value in shown).removeprefix("+ ")
+    rest = sum(abs(value) >= 0.005 for _, value in parts) - len(shown)
+    return text + (f" (+ {rest} more)" if rest > 0 else "")
+
+
+def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
+    """The last values as bars, all particles on one scale; a dot where a value is missing."""
+    span = (high - low) or 1.0
+    return "".join(
+        "·" if value is None else BARS[min(len(BARS) - 1, int((value - low) / span * len(BARS)))]
+        for value in values[-SPARK_WIDTH:]
+    )
+
+
+def number(value: float | None, se: float | None = None) -> str:
+    """A value, with its standard error where there is one."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if se is None else f"{value:.4f} ± {se:.4f}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours where there are any."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def result_table(rows: Sequence[ResultRow], title: str, *, best_initial: str | None = None) -> Table:
+    """Value ± standard error on dev and test, n and unscored n, a line a model."""
+    with_dev, with_test = any(r.dev is not None for r in rows), any(r.test is not None for r in rows)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("model", overflow="fold")
+    if with_dev:
+        table.add_column("dev", justify="right", no_wrap=True)
+    if with_test:
+        table.add_column("test", justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("unscored", justify="right")
+    for row in rows:
+        name = f"{row.name} (best initial)" if row.name == best_initial else row.name
+        cells = [number(row.dev, row.dev_se)] * with_dev + [number(row.test, row.test_se)] * with_test
+        style = "bold green" if row.kind == "winner" else "bold" if row.name == best_initial else ""
+        table.add_row(name, *cells, str(row.n), str(row.unscored), style=style)
+    return table
+
+
+def difference_line(label: str, difference: Difference) -> str:
+    """A difference with its interval, in one sentence."""
+    if difference.value is None:
+        return f"{label}: not known ({difference.problem})"
+    return (
+        f"{label} on test: {difference.value:+.4f}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
+        " (paired bootstrap over items)"
+    )
+
+
+def print_result(result: Result, console: Console, *, whole: bool = True) -> None:
+    """The last screen of a run: table, differences, where things are, what to do next."""
+    shown = [r for r in result.rows if whole or r.kind != "expert" or r.name == result.best_initial]
+    console.print(result_table(shown, f"{result.task} ({result.edition})", best_initial=result.best_initial))
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(difference_line("winner - best initial", result.difference["winner_minus_best_initial"]))
+    say(difference_line("winner - base", result.difference["winner_minus_base"]))
+    say(f"winner = {mixture(result.winner.coefficients, most=5)}")
+    share = result.time_share
+    say(
+        f"{result.evaluations} evaluations in {clock(result.seconds)}; of the search {share.forward:.0%} forward pass,"
+        f" {share.mixing:.0%} mixing, {share.scoring:.0%} scoring, {share.other:.0%} other"
+    )
+    say(f"run folder: {result.run}")
+    say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
+    say(f"      python run.py evaluate --task {result.task} --experts {result.winner.adapter}")

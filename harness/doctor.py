@@ -1,0 +1,68 @@
+"""What is installed, which engines work here, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, requires, version
+
+__all__ = ["examine"]
+
+
+def examine() -> None:
+    """Prints the state of this installation; loads torch, to ask it for a GPU.
+
+    Raises:
+        SystemExit: With code 1, where the main job cannot run here.
+    """
+    from rich.console import Console
+
+    console = Console()
+
+    def say(good: bool, text: str) -> None:
+        mark, style = ("ok  ", "green") if good else ("miss", "red")
+        console.print(f"[{style}]{mark}[/{style}] ", end="")
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    problems = 0
+    say(True, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    for requirement in _requirements():
+        name = requirement.name
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            say(False, f"{name}: not installed; pip install '{requirement}'")
+            problems += 1
+            continue
+        fits = requirement.specifier.contains(found.split("+")[0], prereleases=True)
+        say(fits, f"{name} {found}" + ("" if fits else f" does not satisfy {requirement.specifier}; pip install '{requirement}'"))
+        problems += not fits
+
+    from harness.embedded import BASE, expert_folders
+
+    family = (BASE / "model.safetensors").is_file() and bool(expert_folders())
+    say(family, f"embedded model with {len(expert_folders())} experts" if family else f"embedded model: no weights in {BASE}")
+    problems += not family
+    try:
+        import torch
+
+        say(True, "engine local: works on the CPU")
+        if torch.cuda.is_available():
+            names = ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
+            say(True, f"engine local: works on {names}")
+        else:
+            console.print("     engine local: no GPU that torch can use; --device cpu is the default", highlight=False)
+    except ImportError as error:
+        say(False, f"engine local: torch cannot be imported ({error})")
+        problems += 1
+    if problems:
+        console.print(f"{problems} problem{'s' if problems > 1 else ''} found.", style="red")
+        raise SystemExit(1)
+    console.print("Everything that the main job needs is here.", style="green")
+
+
+def _requirements() -> list:  # type: ignore[type-arg] - packaging is typed, but only imported here
+    from packaging.requirements import Requirement
+
+    found = [Requirement(text) for text in requires("model-swarms") or []]
+    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]

@@ -1,0 +1,63 @@
+"""What every engine offers, and the registry of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.engines.settings import EngineSettings
+from utilities.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.experts import Pool
+    from utilities.core import Model
+
+__all__ = ["Engine", "Times", "engines"]
+
+
+@dataclass
+class Times:
+    """Seconds that an engine spent, added up since it was made."""
+
+    forward: float = 0.0
+    """Inside the model's forward pass."""
+    mixing: float = 0.0
+    """Mixing experts and folding mixtures into the model."""
+
+
+class Engine(Protocol):
+    """A resident base model that answers as the base itself or as any mixture of the experts."""
+
+    name: str
+    times: Times
+
+    @property
+    def device(self) -> str:
+        """Where it computes, for people."""
+        ...
+
+    def particle(self, row: NDArray[np.float64] | None) -> Model:
+        """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What it learned about the machine and must be the same for a resumed run to repeat every bit."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
+
+
+engines: Registry[Callable[[Path, "Pool | None", EngineSettings, dict[str, Any]], Engine]] = Registry(
+    "engine", {"local": "harness.engines.local"}
+)
+"""Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
+
+DESCRIPTIONS = {"local": "transformers in this process, on the CPU or one GPU; particles are folded into the weights"}
+"""What each engine is, in a line."""

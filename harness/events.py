@@ -1,0 +1,112 @@
+"""What happens in a run, as typed events. Console, log file and trackers only subscribe; none of them is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+__all__ = ["AnyEvent", "Bus", "Evaluated", "Finished", "IterationDone", "Note", "Started", "Testing", "parse_event"]
+
+
+class Event(BaseModel):
+    """Base of all events; JSON lines of them are the run's log."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class Started(Event):
+    """A search begins, or goes on after an interruption."""
+
+    kind: Literal["started"] = "started"
+    task: str
+    edition: str
+    engine: str
+    device: str
+    experts: list[str]
+    particles: int
+    iterations: int
+    dev_items: int
+    test_items: int
+    resumed_from: int | None = None
+    """The last iteration that was complete, for a resumed run."""
+
+
+class Evaluated(Event):
+    """One particle of the running iteration has its score."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    iteration: int
+    particle: int
+    value: float | None
+    items: int
+    """Items that were answered for it; 0 where an equal row was evaluated before."""
+
+
+class IterationDone(Event):
+    """All particles moved and were scored; the checkpoint is written."""
+
+    kind: Literal["iteration"] = "iteration"
+    iteration: int
+    step_length: float
+    scores: list[float | None]
+    best: list[float | None]
+    restarted: list[bool]
+    skipped: list[bool]
+    global_best: float | None
+    coefficients: dict[str, float]
+    """What the global best is made of."""
+    evaluations: int
+    """Particles evaluated so far."""
+
+
+class Testing(Event):
+    """One row of the final table is evaluated."""
+
+    kind: Literal["testing"] = "testing"
+    name: str
+    done: int
+    total: int
+
+
+class Note(Event):
+    """Something a person should read."""
+
+    kind: Literal["note"] = "note"
+    text: str
+
+
+class Finished(Event):
+    """The run is complete and `result.json` is written."""
+
+    kind: Literal["finished"] = "finished"
+    reason: str
+    seconds: float
+
+
+AnyEvent = Annotated[
+    Started | Evaluated | IterationDone | Testing | Note | Finished, Field(discriminator="kind")
+]
+_adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse_event(line: str) -> AnyEvent:
+    """An event from its JSON line."""
+    return _adapter.validate_json(line)
+
+
+class Bus:
+    """Hands every event to every subscriber, in the order they subscribed."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[AnyEvent], None]] = []
+
+    def subscribe(self, subscriber: Callable[[AnyEvent], None]) -> None:
+        """`subscriber` is called with every event from now on."""
+        self._subscribers.append(subscriber)
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Sends an event."""
+        for subscriber in self._subscribers:
+            subscriber(event)

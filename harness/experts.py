@@ -1,0 +1,432 @@
+"""The expert pool: adapters (or whole models) read, checked against each other and the base, mixed, written.
+
+A pool never copies its experts into memory: tensors are read from memory-mapped safetensors files, one at a time, each
+time they are mixed. Pickle files are refused: loading one runs whatever code its author put in.
+
+LoRA pools mix A and B separately, as the paper does, so that the product BA of a mixture has cross terms between
+experts: mixing is linear in (A, B), not in BA.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from utilities.errors import UserError
+
+__all__ = ["Expert", "LoraPool", "ModelPool", "Pool", "base_shapes", "open_pool", "resolve", "weight_files"]
+
+ADAPTER = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+CHUNK = 1 << 15
+"""Elements of every expert that are mixed at once: small enough that they stay in the processor's cache."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One expert: its name and its folder."""
+
+    name: str
+    folder: Path
+
+
+class Pool(Protocol):
+    """Experts that can be mixed by rows of coefficients."""
+
+    kind: Literal["lora", "model"]
+    experts: tuple[Expert, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The experts' names, in the order of the columns of every row."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one expert."""
+        ...
+
+    def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Streams the mixtures, tensor by tensor: (module path, [rows, ...])."""
+        ...
+
+    def write(self, row: torch.Tensor, folder: Path) -> None:
+        """Writes one mixture as an ordinary folder that peft or transformers loads."""
+        ...
+
+
+def resolve(spec: str) -> Path:
+    """The local folder of an expert or base model: a folder, or a hub id, downloaded without pickle files or code.
+
+    Raises:
+        UserError: Neither; the message says what was tried.
+    """
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return path
+    if spec.count("/") != 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
+        raise UserError(f"{spec}: there is no such folder, and it is no hub id (owner/name) either")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(spec, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]))
+    except Exception as error:  # offline, not found, gated: the library raises many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{spec}: there is no such folder, and the hub could not be asked for it ({reason})") from error
+
+
+def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the base model's parameters by name, from its config alone; no weight is read or allocated.
+
+    Raises:
+        UserError: The folder holds no causal language model that transformers knows.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
+    return {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
+
+
+def expert_folders(specs: Sequence[str]) -> list[Path]:
+    """Each spec as a folder; a folder of adapter folders counts as all of them, by name."""
+    folders: list[Path] = []
+    for spec in specs:
+        folder = resolve(spec)
+        inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+        if inside and not (folder / CONFIG).exists():
+            folders += inside
+        else:
+            folders.append(folder)
+    return folders
+
+
+def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True) -> Pool:
+    """The pool of the experts `specs`, checked: they fit each other and the base, and all their numbers are finite.
+
+    Args:
+        specs: Folders, folders of adapter folders, or hub ids; LoRA adapters, or full models of one architecture.
+        base: Folder of the base model.
+        check_values: Whether to read every weight and look for numbers that are not finite.
+
+    Raises:
+        UserError: The first expert that does not fit is named, and why.
+    """
+    folders = expert_folders(specs)
+    if not folders:
+        raise UserError("no experts given: name at least one adapter folder with --experts")
+    names: list[str] = []
+    for folder in folders:
+        name = folder.name
+        names.append(name if name not in names else f"{folder.parent.name}-{name}")
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two experts are called {doubled!r}; give folders with different names")
+    experts = tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
+    shapes = base_shapes(base)
+    adapters = [(expert.folder / CONFIG).exists() for expert in experts]
+    if not any(adapters) and all((expert.folder / "config.json").exists() for expert in experts):
+        pool: Pool = ModelPool(experts, base, shapes)
+    else:
+        pool = LoraPool(experts, base, shapes)
+    if check_values:
+        _check_finite(pool, experts)
+    return pool
+
+
+def _check_finite(pool: LoraPool | ModelPool | Pool, experts: Sequence[Expert]) -> None:
+    for expert in experts:
+        for path in weight_files(expert.folder):
+            with safe_open(path, "pt") as file:
+                for key in file.keys():  # noqa: SIM118 - not a dict
+                    if not torch.isfinite(file.get_tensor(key)).all():
+                        raise UserError(f"expert {expert.name!r}: {path}: tensor {key} holds NaN or infinite values")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of an adapter or a model, whole or sharded.
+
+    Raises:
+        UserError: There are none; a pickle file in their place is named.
+    """
+    if (folder / CONFIG).exists():
+        files = [folder / ADAPTER]
+    elif (index := folder / "model.safetensors.index.json").exists():
+        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    else:
+        files = [folder / "model.safetensors"]
+    for path in files:
+        if not path.is_file():
+            pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+            hint = f"; {pickles[0]} is a pickle file and is refused, save it again as safetensors" if pickles else ""
+            raise UserError(f"{folder}: there is no {path.name}{hint}")
+    return files
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where one tensor of one expert stands, and the factor that brings it to the common scaling."""
+
+    file: Any
+    key: str
+    factor: float
+
+
+def _mixed(sources: Sequence[_Where], rows: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """sum_j rows[:, j] * expert_j for one tensor, [rows, *shape]; chunk by chunk, so no copy of the experts is made."""
+    experts = [source.file.get_tensor(source.key).reshape(-1) for source in sources]
+    weights = rows * torch.tensor([source.factor for source in sources], dtype=rows.dtype)
+    size = experts[0].numel()
+    out = torch.empty(rows.shape[0], size, dtype=rows.dtype)
+    chunk = torch.empty(len(experts), min(CHUNK, size), dtype=rows.dtype)
+    for start in range(0, size, CHUNK):
+        end = min(start + CHUNK, size)
+        part = chunk[:, : end - start]
+        for j, expert in enumerate(experts):
+            part[j].copy_(expert[start:end])
+        torch.mm(weights, part, out=out[:, start:end])
+    return out.reshape(rows.shape[0], *shape)
+
+
+class LoraPool:
+    """LoRA adapters in the format of peft that share base, target modules and ranks.
+
+    Adapters that differ in alpha (or in rsLoRA's scaling) are brought to the first one's scaling through B, which
+    leaves every adapter's own BA unchanged. Different ranks cannot be mixed in the paper's space and are refused.
+    """
+
+    kind: Literal["lora", "model"] = "lora"
+
+    def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
+        self.experts = experts
+        self._configs = [_read_lora_config(expert) for expert in experts]
+        self._check_base(base)
+        files = [_open(weight_files(expert.folder)[0]) for expert in experts]
+        keys = [_lora_keys(file, expert) for file, expert in zip(files, experts, strict=True)]
+        self._shapes = self._check_keys(keys, files, shapes)
+        scales = [
+            {module: _scaling(config, module) for module in self.modules} for config in self._configs
+        ]
+        self._sources: dict[str, list[_Where]] = {}
+        for name in self._shapes:
+            module, letter = name.rsplit(".", 1)
+            self._sources[name] = [
+                _Where(file, own[name], scale[module] / scales[0][module] if letter == "B" else 1.0)
+                for file, own, scale in zip(files, keys, scales, strict=True)
+            ]
+        self.scaling: dict[str, float] = scales[0]
+        """Module path to the factor s of W + s BA."""
+
+    @property
+    def names(self) -> list[str]:
+        """The experts' names, in the order of the columns of every row."""
+        return [expert.name for expert in self.experts]
+
+    @property
+    def modules(self) -> list[str]:
+        """Paths of the adapted modules, as in `model.named_modules()`."""
+        return sorted({name.rsplit(".", 1)[0] for name in self._shapes})
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one expert."""
+        return sum(torch.Size(shape).numel() for shape in self._shapes.values())
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any module."""
+        return max(shape[0] for name, shape in self._shapes.items() if name.endswith(".A"))
+
+    def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Streams the mixtures: ("path.to.module.A" | "...B", [rows, *shape]), in the dtype of `rows` [rows, experts]."""
+        for name, sources in self._sources.items():
+            yield name, _mixed(sources, rows, self._shapes[name])
+
+    def write(self, row: torch.Tensor, folder: Path) -> None:
+        """Writes the mixture `row` [experts] as a float32 PEFT adapter folder."""
+        tensors = {
+            f"base_model.model.{name.rsplit('.', 1)[0]}.lora_{name[-1]}.weight": tensor[0].contiguous()
+            for name, tensor in self.mix(row.to(torch.float32)[None])
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / ADAPTER, {"format": "pt"})
+        self._configs[0].save_pretrained(folder)
+
+    def _check_base(self, base: Path) -> None:
+        """All adapters were trained on one base: the same last part of its name, as folders move."""
+        told = [Path(config.base_model_name_or_path or "").name for config in self._configs]
+        for name, expert in zip(told, self.experts, strict=True):
+            if name != told[0]:
+                raise UserError(
+                    f"expert {expert.name!r} was trained on the base model {name!r}, expert"
+                    f" {self.experts[0].name!r} on {told[0]!r}; all experts must share one base model"
+                )
+
+    def _check_keys(
+        self, keys: Sequence[dict[str, str]], files: Sequence[Any], base: Shapes
+    ) -> dict[str, tuple[int, ...]]:
+        first = self.experts[0]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for expert, own, file in zip(self.experts, keys, files, strict=True):
+            if missing := sorted(set(keys[0]) ^ set(own)):
+                raise UserError(
+                    f"expert {expert.name!r} does not adapt the same modules as {first.name!r};"
+                    f" the first difference is {missing[0].rsplit('.', 1)[0]}"
+                )
+            for name in sorted(own):
+                shape = tuple(file.get_slice(own[name]).get_shape())
+                if shapes.setdefault(name, shape) != shape:
+                    raise UserError(
+                        f"expert {expert.name!r} has shape {list(shape)} for {name}, {first.name!r} has"
+                        f" {list(shapes[name])}: adapters are mixed as A and B, so their ranks must be equal"
+                    )
+        for name, shape in shapes.items():
+            module, letter = name.rsplit(".", 1)
+            weight = base.get(f"{module}.weight")
+            if weight is None:
+                raise UserError(f"expert {first.name!r} adapts {module}, which the base model does not have")
+            fits = shape[1] == weight[1] if letter == "A" else shape[0] == weight[0]
+            if len(shape) != 2 or len(weight) != 2 or not fits:
+                raise UserError(
+                    f"expert {first.name!r}: {name} of shape {list(shape)} does not fit the base model's weight"
+                    f" {list(weight)} of {module}"
+                )
+        return shapes
+
+
+def _read_lora_config(expert: Expert) -> LoraConfig:
+    """The adapter's config, refused in words where it asks for more than W + s BA."""
+    path = expert.folder / CONFIG
+    if not path.exists():
+        raise UserError(f"expert {expert.name!r}: {expert.folder} holds no {CONFIG}; it is no PEFT adapter")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("peft_type") != "LORA":
+            raise UserError(f"expert {expert.name!r} is a {data.get('peft_type')} adapter; only LORA can be mixed")
+        config = LoraConfig.from_pretrained(expert.folder)
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a PEFT adapter config ({error})") from error
+    asked = {
+        "DoRA": config.use_dora,
+        "fully trained modules (modules_to_save)": bool(config.modules_to_save),
+        "trained biases": config.bias != "none" or getattr(config, "lora_bias", False),
+        "a fan-in fan-out layout": config.fan_in_fan_out,
+        "trained token embeddings": bool(getattr(config, "trainable_token_indices", None)),
+    }
+    if unsupported := [what for what, present in asked.items() if present]:
+        raise UserError(
+            f"expert {expert.name!r} uses {unsupported[0]}, which is not a linear mixture of LoRA matrices;"
+            " only plain LoRA adapters can be particles"
+        )
+    return config
+
+
+def _lora_keys(file: Any, expert: Expert) -> dict[str, str]:
+    """"path.to.module.A" | "...B" to the key in the file."""
+    found = {}
+    for key in file.keys():  # noqa: SIM118 - not a dict
+        for letter in "AB":
+            if key.endswith(end := f".lora_{letter}.weight"):
+                found[key.removeprefix("base_model.model.").removesuffix(end) + f".{letter}"] = key
+                break
+        else:
+            raise UserError(f"expert {expert.name!r}: tensor {key} is no lora_A or lora_B of a linear module")
+    if not found:
+        raise UserError(f"expert {expert.name!r}: its file holds no tensors")
+    for name in found:
+        other = name[:-1] + ("B" if name[-1] == "A" else "A")
+        if other not in found:
+            raise UserError(f"expert {expert.name!r}: {name[:-2]} has lora_{name[-1]} but no lora_{other[-1]}")
+    return found
+
+
+def _scaling(config: LoraConfig, module: str) -> float:
+    """s of W + s BA for one module, with peft's own matching of rank and alpha patterns."""
+    from peft.utils.other import get_pattern_key
+
+    def looked_up(pattern: Mapping[str, int] | None, default: int) -> int:
+        return (pattern or {}).get(get_pattern_key((pattern or {}).keys(), module), default)
+
+    rank, alpha = looked_up(config.rank_pattern, config.r), looked_up(config.alpha_pattern, config.lora_alpha)
+    return float(alpha / (rank**0.5 if config.use_rslora else rank))
+
+
+class ModelPool:
+    """Fully fine-tuned models of one architecture as particles: their weights are mixed directly.
+
+    A row stands for base + sum_j c_j (expert_j - base): with coefficients that sum to 1 the base cancels, and a row of
+    zeros is the base model, as with LoRA.
+    """
+
+    kind: Literal["lora", "model"] = "model"
+
+    def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
+        self.experts = experts
+        self._sources: dict[str, list[_Where]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for expert in (*experts, Expert("the base model", base)):
+            own = {key: file for path in weight_files(expert.folder) for file in [_open(path)] for key in file.keys()}  # noqa: SIM118
+            for key, file in own.items():
+                shape = tuple(file.get_slice(key).get_shape())
+                if key in shapes and shapes[key] != shape:
+                    raise UserError(
+                        f"expert {expert.name!r}: {key} has shape {list(shape)}, the base model's is {list(shapes[key])};"
+                        " full models must share one architecture"
+                    )
+                if key not in shapes:
+                    raise UserError(f"expert {expert.name!r}: tensor {key} is unknown to the base model")
+                self._shapes[key] = shape
+                self._sources.setdefault(key, []).append(_Where(file, key, 1.0))
+        for key, sources in self._sources.items():
+            if len(sources) != len(experts) + 1:
+                raise UserError(
+                    f"tensor {key} stands in {len(sources)} of the {len(experts)} experts and the base; all must have it"
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """The experts' names, in the order of the columns of every row."""
+        return [expert.name for expert in self.experts]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one expert."""
+        return sum(torch.Size(shape).numel() for shape in self._shapes.values())
+
+    def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Streams the mixtures: (parameter name, [rows, *shape])."""
+        rows = torch.cat([rows, 1.0 - rows.sum(dim=1, keepdim=True)], dim=1)
+        for name, sources in self._sources.items():
+            yield name, _mixed(sources, rows, self._shapes[name])
+
+    def write(self, row: torch.Tensor, folder: Path) -> None:
+        """Writes the mixture `row` [experts] as a model folder, with the first expert's config and tokenizer."""
+        import shutil
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor[0].contiguous() for name, tensor in self.mix(row.to(torch.float32)[None])}
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        for path in self.experts[0].folder.glob("*.json"):
+            if not path.name.endswith(".safetensors.index.json"):
+                shutil.copy(path, folder / path.name)

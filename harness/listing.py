@@ -1,0 +1,43 @@
+"""What can be named on the command line, in tables."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["print_list"]
+
+
+def print_list(what: Literal["tasks", "utilities", "engines"]) -> None:
+    """Prints the names and what they mean; loads no model library."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name, text in _entries(what).items():
+        table.add_row(f"[bold]{name}[/bold]", text)
+    Console().print(table)
+
+
+def _entries(what: Literal["tasks", "utilities", "engines"]) -> dict[str, str]:
+    if what == "tasks":
+        from utilities.tasks import list_tasks, read_task_file
+
+        found = {}
+        for name in list_tasks():
+            described, _ = read_task_file(name)
+            editions = "; ".join(f"{edition}: {', '.join(e.item_sets)}" for edition, e in described.editions.items())
+            found[name] = f"{described.title} ({editions})"
+        return found
+    if what == "utilities":
+        from utilities.combine import combinations
+        from utilities.core import scorers
+
+        entries = {name: f"scorer: {_first_line(scorers.get(name).__doc__)}" for name in scorers}
+        return entries | {name: f"combination: {_first_line(combinations.get(name).__doc__)}" for name in combinations}
+    from harness.engines.base import DESCRIPTIONS, engines
+
+    return {name: DESCRIPTIONS[name] for name in engines}
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]

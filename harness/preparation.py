@@ -1,0 +1,142 @@
+"""From settings to everything that a run needs, checked before any weight of the base model is loaded."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.base import Engine, engines
+from harness.experts import Pool, open_pool, resolve, weight_files
+from harness.settings import RunSettings
+from utilities.registry import unknown_name
+from utilities.tasks import Task, load_task
+
+__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "provenance"]
+
+BASE = "base model"
+"""Name of the base model's row in tables."""
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked task, pool and base model."""
+
+    settings: RunSettings
+    task: Task
+    base: Path
+    pool: Pool
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of every row: the experts, and the base model where it is an anchor."""
+        return [*self.pool.names, *([BASE] if self.settings.anchor == "base" else [])]
+
+    def expert_row(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The engine's row for a row of the search: the anchor is the zero expert, so its column falls away."""
+        return row[: len(self.pool.names)]
+
+    def engine(self, state: Mapping[str, Any] | None = None) -> Engine:
+        """The engine of the settings, with the base model loaded."""
+        name = self.settings.engine if self.settings.engine != "auto" else "local"
+        return engines.get(name)(self.base, self.pool, self.settings.engine_settings, dict(state or {}))
+
+
+def load_task_of(settings: RunSettings) -> Task:
+    """The task of the settings, with overlapping items dropped where asked.
+
+    Raises:
+        UserError: Unknown task, malformed data, nothing left to test on.
+    """
+    task = load_task(
+        settings.task,
+        edition=settings.edition,
+        prefer=settings.preferred_edition,
+        data=settings.data,
+        limit=settings.limit,
+    )
+    return task.without_overlap() if settings.drop_overlap else task
+
+
+def prepare(settings: RunSettings) -> Prepared:
+    """Checks everything that can be checked without loading the base model.
+
+    Raises:
+        UserError: The first mistake found.
+    """
+    if settings.engine not in {"auto", *engines}:
+        raise unknown_name("engine", settings.engine, ["auto", *engines])
+    task = load_task_of(settings)
+    base = resolve(settings.base_spec)
+    return Prepared(settings, task, base, open_pool(settings.expert_specs, base))
+
+
+def provenance(prepared: Prepared) -> dict[str, Any]:
+    """What `settings.yaml` says beside the settings: versions, commit, and hashes of data and experts."""
+    packages = {}
+    for package in ("model-swarms", "torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "not installed"
+    return {
+        "versions": {"python": platform.python_version(), **packages},
+        "commit": _commit(),
+        "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
+        "experts": {expert.name: _folder_hash(expert.folder) for expert in prepared.pool.experts},
+        "base": _folder_hash(prepared.base),
+    }
+
+
+def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a resumed run would find different: names of data sets, experts and base whose content changed."""
+    changed = [f"item set {k!r}" for k in now["data"] if then.get("data", {}).get(k) != now["data"][k]]
+    changed += [f"expert {k!r}" for k in now["experts"] if then.get("experts", {}).get(k) != now["experts"][k]]
+    if then.get("base") != now["base"]:
+        changed.append("the base model")
+    return changed
+
+
+def _commit() -> str | None:
+    """The checkout's commit, where the package stands in one."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _data_hash(items: tuple[Any, ...]) -> str:
+    digest = sha256()
+    for item in items:
+        digest.update(item.model_dump_json().encode())
+    return digest.hexdigest()[:16]
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hash of a model's or adapter's weights: whole files up to 1 GB; of larger ones their size, begin and end."""
+    digest = sha256()
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= 1 << 30:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+            else:
+                digest.update(str(size).encode() + file.read(1 << 22))
+                file.seek(-(1 << 22), 2)
+                digest.update(file.read())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,99 @@
+"""The contract of `result.json` (and of `--json`): one documented model that every consumer may rely on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Difference", "Result", "Row", "TimeShare", "Winner"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Row(_Closed):
+    """One line of the final table."""
+
+    name: str
+    kind: Literal["base", "expert", "winner"]
+    dev: float | None
+    """Value on dev; dev chose the winner, so the winner's is biased upwards."""
+    dev_se: float | None
+    """Its standard error over items, clustered by source."""
+    test: float | None
+    """Value on test, read once."""
+    test_se: float | None
+    n: int
+    """Scored test items."""
+    unscored: int
+    """Test items without a score."""
+    problem: str | None = None
+    """Why a value is null."""
+
+
+class Winner(_Closed):
+    """The best particle on dev."""
+
+    coefficients: dict[str, float]
+    """Expert to its coefficient in the winner; with `--anchor base` also the base model's."""
+    dev: float | None
+    test: float | None
+    test_se: float | None
+    adapter: str
+    """Folder of the winner, loadable by peft (or by transformers, where the experts are full models)."""
+    problem: str | None = None
+
+
+class Difference(_Closed):
+    """A paired difference on test with its 95 % bootstrap interval over clusters of items."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    problem: str | None = None
+    """Why the values are null."""
+
+
+class TimeShare(_Closed):
+    """Shares of the search's wall time; they add up to 1."""
+
+    forward: float
+    """Inside the model's forward pass."""
+    mixing: float
+    """Mixing experts and folding them into the model."""
+    scoring: float
+    """Turning answers into scores."""
+    other: float
+    """The swarm, checkpoints, records, screen."""
+
+
+class Result(_Closed):
+    """What a finished run found."""
+
+    task: str
+    edition: str
+    seed: int
+    engine: str
+    model: str
+    """Base model, as it was asked for."""
+    iterations: int
+    """Moves of the swarm that were made."""
+    stopped: str
+    """Why the search ended."""
+    evaluations: int
+    """Particles evaluated on dev, the initial population included; equal rows count once."""
+    seconds: float
+    """Wall time of the whole run, all its parts where it was resumed."""
+    time_share: TimeShare
+    experts: list[str]
+    best_initial: str
+    """The expert with the highest value on dev."""
+    winner: Winner
+    rows: list[Row]
+    difference: dict[Literal["winner_minus_best_initial", "winner_minus_base"], Difference]
+    overlap: dict[str, int]
+    """Item set to its number of test items that stand in dev too."""
+    run: str
+    """The run folder."""

@@ -1,0 +1,134 @@
+"""Everything a run depends on, as one frozen model: validated as a whole before any model is loaded.
+
+Precedence: defaults < variant < task file < `--config` file < flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.embedded import BASE, EXPERTS
+from harness.engines.settings import EngineSettings
+from harness.swarm.settings import VARIANTS, SwarmSettings
+from utilities.errors import UserError, in_words
+from utilities.registry import unknown_name
+
+__all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings"]
+
+EMBEDDED = "embedded"
+"""The name under which the bundled model family is asked for."""
+
+
+class RunSettings(BaseModel):
+    """All that decides what a run does and finds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    task: str
+    """Name of a bundled task, or path of a task file (.yaml)."""
+    edition: str | None = None
+    """Edition of the task; by default mini for the embedded model, full otherwise."""
+    data: Path | None = None
+    """Folder with the published data files, for editions other than mini."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many items of each split of each item set."""
+    drop_overlap: bool = False
+    """Take items that stand in dev too out of test."""
+    base_model: str = EMBEDDED
+    """Base model: 'embedded', a folder, or a hub id."""
+    experts: tuple[str, ...] = ()
+    """Expert adapters: folders, folders of adapter folders, or hub ids; the embedded experts by default."""
+    anchor: Literal["none", "base"] = "none"
+    """base: adds the base model to the pool, so that a mixture may be stronger or weaker as a whole."""
+    engine: str = "auto"
+    """Engine that answers the prompts."""
+    seed: int = Field(0, ge=0)
+    """Seed of every random number of the search."""
+    variant: Literal["paper", "reference"] = "paper"
+    """paper: the published algorithm; reference: the choices of its authors' code."""
+    swarm: SwarmSettings = SwarmSettings()
+    engine_settings: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _experts_belong(self) -> RunSettings:
+        if self.base_model != EMBEDDED and not self.experts:
+            raise ValueError("experts: --base-model is given, so --experts must name its adapters")
+        return self
+
+    @property
+    def base_spec(self) -> str:
+        """Folder or hub id of the base model."""
+        return str(BASE) if self.base_model == EMBEDDED else self.base_model
+
+    @property
+    def expert_specs(self) -> tuple[str, ...]:
+        """Folders or hub ids of the experts."""
+        return self.experts or (str(EXPERTS),)
+
+    @property
+    def preferred_edition(self) -> str:
+        """The edition taken where the task has several and none was asked for."""
+        return "mini" if self.base_model == EMBEDDED else "full"
+
+
+NESTED: dict[str, type[BaseModel]] = {"swarm": SwarmSettings, "engine_settings": EngineSettings}
+"""Groups of settings whose fields are flat in config files, task files and flags."""
+
+
+def known_settings() -> dict[str, Any]:
+    """Every setting by its flat name, with its pydantic field."""
+    flat = {name: field for name, field in RunSettings.model_fields.items() if name not in NESTED}
+    for model in NESTED.values():
+        flat |= model.model_fields
+    return flat
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a `--config` file: a YAML mapping with the flat names of the settings.
+
+    Raises:
+        UserError: Not there, not YAML, or a name that is no setting.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"--config {path}: expected a mapping of settings, such as 'particles: 10'")
+    _refuse_unknown(data, str(path))
+    return data
+
+
+def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
+    for name in data:
+        if name not in known_settings():
+            raise UserError(f"{where}: {unknown_name('setting', str(name), known_settings())}")
+
+
+def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
+    """The settings that result from layers of flat values, later ones over earlier ones; None means not given.
+
+    Raises:
+        UserError: A value that is not accepted; the message names the field, the value and what would be.
+    """
+    flat: dict[str, Any] = {}
+    for layer in layers:
+        _refuse_unknown(layer, "settings")
+        flat |= {name: value for name, value in layer.items() if value is not None}
+    variant = VARIANTS.get(str(flat.get("variant", "paper")), {})
+    flat = {**variant, **flat}
+    nested = {
+        group: {name: flat.pop(name) for name in list(flat) if name in model.model_fields}
+        for group, model in NESTED.items()
+    }
+    try:
+        return RunSettings(**flat, **nested)
+    except ValidationError as error:
+        raise UserError(f"settings: {in_words(error)}") from error

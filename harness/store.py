@@ -1,0 +1,206 @@
+"""The run folder: settings, checkpoint, events, records, result. Every write is atomic; a kill loses at most an iteration."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from harness.events import AnyEvent, parse_event
+from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
+from utilities.errors import UserError
+
+__all__ = ["Store", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that at any instant either the old or the new content is there, whole and on disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Store:
+    """One run folder, held by one process at a time.
+
+    Layout: settings.yaml, checkpoint/state.json, events.jsonl, records/*.parquet, best/, result.json.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / ".lock")
+
+    @classmethod
+    def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
+        """A new run folder.
+
+        Raises:
+            UserError: The folder exists and is not empty, or cannot be written.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
+            )
+        try:
+            (folder / "records").mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoint").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+        store = cls(folder)
+        store._hold()
+        write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """An existing run folder, to continue it.
+
+        Raises:
+            UserError: No run folder, or another process is at work in it.
+        """
+        if not (folder / "settings.yaml").is_file():
+            raise UserError(f"{folder} is no run folder: it holds no settings.yaml")
+        store = cls(folder)
+        store._hold()
+        return store
+
+    def _hold(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{self.folder} is in use by another process; wait for it or choose another --name") from None
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._lock.release()
+
+    # -- settings and checkpoint -------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """What `settings.yaml` says."""
+        try:
+            data = yaml.safe_load((self.folder / "settings.yaml").read_text(encoding="utf-8"))
+            return dict(data)
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            raise UserError(f"{self.folder / 'settings.yaml'} is damaged: {' '.join(str(error).split())}") from error
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint."""
+        write_atomically(self.folder / "checkpoint" / "state.json", json.dumps(state, allow_nan=False))
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint; None before the first."""
+        path = self.folder / "checkpoint" / "state.json"
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def log(self, event: AnyEvent) -> None:
+        """Appends an event to `events.jsonl`."""
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(event.model_dump_json() + "\n")
+
+    def events(self) -> Iterator[AnyEvent]:
+        """The logged events; a last line that a kill cut in half is passed over."""
+        path = self.folder / "events.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                yield parse_event(line)
+            except ValueError:
+                continue
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def save_records(self, name: str, evaluations: Sequence[tuple[str, Evaluation]]) -> None:
+        """Writes `records/<name>.parquet`: a row for each (label, item) of the given evaluations."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        rows = [
+            {
+                "label": label,
+                "item_set": part,
+                "item": result.item_id,
+                "cluster": result.cluster,
+                "prompt_hash": result.prompt_hash,
+                "response": result.response,
+                "score": result.outcome.value if isinstance(result.outcome, Score) else None,
+                "unscored": result.outcome.reason.value if isinstance(result.outcome, Unscored) else None,
+                "detail": result.outcome.detail if isinstance(result.outcome, Unscored) else None,
+                "choice_logprobs": result.choice_logprobs,
+            }
+            for label, evaluation in evaluations
+            for part, leaf in evaluation.leaves.items()
+            for result in leaf.results
+        ]
+        path = self.folder / "records" / f"{name}.parquet"
+        partial = path.with_name(f".{path.name}.partial")
+        parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
+        partial.replace(path)
+
+    def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
+        """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file."""
+        from pyarrow import parquet
+
+        path = self.folder / "records" / f"{name}.parquet"
+        if not path.exists():
+            return None
+        found: dict[tuple[str, str], list[ItemResult]] = {}
+        for row in parquet.read_table(path).to_pylist():
+            outcome = (
+                Unscored(Reason(row["unscored"]), row["detail"] or "")
+                if row["unscored"] is not None
+                else Score(row["score"])
+            )
+            logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
+            found.setdefault((row["label"], row["item_set"]), []).append(
+                ItemResult(row["item"], row["cluster"], row["prompt_hash"], row["response"], outcome, logprobs)
+            )
+        return found
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A folder to fill; when the block ends without an error it becomes `<run folder>/<name>` at once."""
+        partial, final = self.folder / f".{name}.partial", self.folder / name
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+
+    def save_result(self, text: str) -> None:
+        """Writes `result.json`."""
+        write_atomically(self.folder / "result.json", text)
+
+
+def _record_schema() -> Any:
+    import pyarrow as pa
+
+    text = pa.string()
+    columns = ["label", "item_set", "item", "cluster", "prompt_hash", "response"]
+    return pa.schema(
+        [(name, text) for name in columns]
+        + [("score", pa.float64()), ("unscored", text), ("detail", text), ("choice_logprobs", pa.list_(pa.float64()))]
+    )

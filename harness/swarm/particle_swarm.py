@@ -1,0 +1,164 @@
+"""Particle swarm optimisation behind ask and tell: in which order the formulas of `update.py` follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.swarm import update
+from harness.swarm.settings import SwarmSettings
+from harness.swarm.state import SwarmState
+from harness.swarm.update import Rows, Weights
+
+
+class ParticleSwarm:
+    """The published search. `ask` for rows, evaluate them, `tell` their values; `state` is all there is to save.
+
+    Args:
+        experts: Number of initial experts, the columns of every row.
+        settings: Hyperparameters.
+        seed: Seed of the one generator.
+        state: Continue from here instead of from a new population.
+    """
+
+    def __init__(self, experts: int, settings: SwarmSettings, seed: int, state: SwarmState | None = None) -> None:
+        self.settings = settings
+        self._weights = Weights(settings.inertia, settings.cognitive, settings.social, settings.repel)
+        self.state = state if state is not None else self._initial(experts, seed)
+        self._asked: SwarmState | None = None
+
+    def _initial(self, experts: int, seed: int) -> SwarmState:
+        s, rng = self.settings, np.random.default_rng(seed)
+        x = update.populate(experts, s.particles, s.crossover_max, rng)
+        n = s.particles
+        v = update.velocities_to_others(x, rng) if s.initial_velocity == "random" else np.zeros_like(x)
+        nothing, never = np.full(experts, np.nan), np.full(n, np.nan)
+        return SwarmState(
+            iteration=-1,
+            positions=x,
+            velocities=v,
+            scores=never,
+            personal_best=x,
+            personal_best_scores=never,
+            global_best=nothing,
+            global_best_score=np.nan,
+            global_worst=nothing,
+            global_worst_score=np.nan,
+            step_length=s.step_length,
+            stagnation=np.zeros(n, dtype=np.int64),
+            unchanged=0,
+            restarted=np.zeros(n, dtype=bool),
+            skipped=np.zeros(n, dtype=bool),
+            random_state=dict(rng.bit_generator.state),
+        )
+
+    @property
+    def finished(self) -> str | None:
+        """Why the search is over, in words; None while it goes on."""
+        if self.state.iteration >= self.settings.iterations:
+            return f"{self.settings.iterations} iterations done"
+        if self.state.unchanged >= self.settings.patience:
+            return f"no better particle for {self.settings.patience} iterations"
+        return None
+
+    @property
+    def best(self) -> tuple[update.Row, float | None]:
+        """The global best row [experts] and its score; None while nothing was scored."""
+        score = self.state.global_best_score
+        return self.state.global_best, None if np.isnan(score) else score
+
+    def ask(self) -> Rows:
+        """Moves the swarm and returns the rows to evaluate now, [asked, experts]; skipped particles are not among them.
+
+        Asking twice without telling gives the same rows: only `tell` advances the state.
+        """
+        old, s = self.state, self.settings
+        if old.iteration < 0:
+            self._asked = replace(old, iteration=0)
+            return self._asked.positions
+        rng = _generator(old.random_state)
+        n = s.particles
+        r = rng.uniform(size=(n, 4))
+        whole, single = rng.uniform(), rng.uniform(size=n)
+        skipped = (single < s.drop_particle) | (whole < s.drop_iteration)
+        v = old.velocities
+        if not np.isnan(old.global_best_score):
+            v = update.velocity(old.positions, v, old.personal_best, old.global_best, old.global_worst, self._weights, r)
+        self._asked = replace(
+            old,
+            iteration=old.iteration + 1,
+            positions=update.move(old.positions, v, old.step_length),
+            velocities=v,
+            step_length=update.decay(old.step_length, s.step_decay, s.step_floor),
+            skipped=skipped,
+            random_state=dict(rng.bit_generator.state),
+        )
+        return self._asked.positions[~skipped]
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """Takes the values of the rows of the last `ask`, in their order; None where a value is missing.
+
+        A missing value changes no best and no counter: it is not a low one.
+
+        Raises:
+            ValueError: Another number of values than rows were asked for, or nothing was asked.
+        """
+        if self._asked is None:
+            raise ValueError("tell without ask")
+        state, s = self._asked, self.settings
+        seen = np.flatnonzero(~state.skipped)
+        if len(values) != seen.size:
+            raise ValueError(f"{seen.size} values expected, got {len(values)}")
+        told = np.full(s.particles, np.nan)
+        told[seen] = [np.nan if value is None else value for value in values]
+        known = ~np.isnan(told)
+
+        # Strict comparisons; a first score beats no score.
+        improved = known & ~(told <= state.personal_best_scores)
+        personal_best = np.where(improved[:, None], state.positions, state.personal_best)
+        personal_best_scores = np.where(improved, told, state.personal_best_scores)
+        stagnation = np.where(improved, 0, state.stagnation + known)
+
+        best, best_score, worst, worst_score = (
+            state.global_best, state.global_best_score, state.global_worst, state.global_worst_score,
+        )
+        unchanged = state.unchanged + (state.iteration > 0)
+        if known.any():
+            top, bottom = int(np.nanargmax(told)), int(np.nanargmin(told))
+            if not told[top] <= best_score:
+                best, best_score, unchanged = state.positions[top], float(told[top]), 0
+            if not told[bottom] >= worst_score:
+                worst, worst_score = state.positions[bottom], float(told[bottom])
+
+        positions, velocities = state.positions, state.velocities
+        if state.iteration == 0 and s.initial_velocity == "best" and not np.isnan(best_score):
+            velocities = best - positions
+        restarted = known & (stagnation >= s.restart_patience)
+        positions, velocities = update.restart(positions, velocities, personal_best, restarted)
+        if s.restart_reset:
+            stagnation = np.where(restarted, 0, stagnation)
+        self.state = replace(
+            state,
+            positions=positions,
+            velocities=velocities,
+            scores=np.where(known, told, state.scores),
+            personal_best=personal_best,
+            personal_best_scores=personal_best_scores,
+            global_best=best,
+            global_best_score=best_score,
+            global_worst=worst,
+            global_worst_score=worst_score,
+            stagnation=stagnation,
+            unchanged=int(unchanged),
+            restarted=restarted,
+        )
+        self._asked = None
+
+
+def _generator(state: dict[str, Any]) -> np.random.Generator:
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    return rng

@@ -1,0 +1,55 @@
+"""The loop: ask, evaluate, tell, checkpoint. It knows no model, no task and no particle-swarm formula."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from harness.swarm.update import Row, Rows
+
+Evaluate = Callable[[Rows], Awaitable[Sequence[float | None]]]
+"""Rows [asked, experts] to their values, in order; None where a value is missing."""
+
+
+class Optimiser(Protocol):
+    """Anything that searches rows of mixing coefficients: the particle swarm is one of them."""
+
+    @property
+    def state(self) -> Any:
+        """All that must be saved to continue."""
+        ...
+
+    @property
+    def finished(self) -> str | None:
+        """Why the search is over; None while it goes on."""
+        ...
+
+    @property
+    def best(self) -> tuple[Row, float | None]:
+        """The best row so far and its value."""
+        ...
+
+    def ask(self) -> Rows:
+        """Rows to evaluate now, [asked, experts]."""
+        ...
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """The values of the rows of the last `ask`."""
+        ...
+
+
+async def search(optimiser: Optimiser, evaluate: Evaluate, after: Callable[[], None]) -> str:
+    """Runs `optimiser` to its end.
+
+    Args:
+        optimiser: Where the rows come from and their values go.
+        evaluate: The utility on a batch of particles.
+        after: Called when an iteration is complete; saves the state and tells whoever watches.
+
+    Returns:
+        Why it ended, in words.
+    """
+    while (reason := optimiser.finished) is None:
+        optimiser.tell(await evaluate(optimiser.ask()))
+        after()
+    return reason

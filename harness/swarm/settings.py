@@ -1,0 +1,64 @@
+"""The hyperparameters of Algorithm 1, and where the reference code chose others than the paper."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["VARIANTS", "SwarmSettings"]
+
+
+class SwarmSettings(BaseModel):
+    """The hyperparameters of Algorithm 1. Where the paper swept a value, the default is its author's later single-run choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    particles: int = Field(20, ge=1)
+    """N: particles of the swarm; the experts first, then crossovers of two of them."""
+    iterations: int = Field(50, ge=0)
+    """K: moves of the whole swarm, after the evaluation of the initial population."""
+    inertia: float = Field(0.2, ge=0)
+    """phi_v: weight of the particle's own velocity."""
+    cognitive: float = Field(0.3, ge=0)
+    """phi_p: pull of the personal best."""
+    social: float = Field(0.4, ge=0)
+    """phi_g: pull of the global best."""
+    repel: float = Field(0.05, ge=0)
+    """phi_w: push away from the global worst."""
+    step_length: float = Field(0.5, gt=0)
+    """lambda: how far a particle goes along its velocity."""
+    step_decay: float = Field(0.95, gt=0, le=1)
+    """phi_lambda: the step length shrinks by this factor once an iteration."""
+    step_floor: float = Field(0.0, ge=0)
+    """lambda_min: the step length never falls below this."""
+    patience: int = Field(10, ge=1)
+    """c: the search stops when the global best has not improved for so many iterations."""
+    restart_patience: int = Field(5, ge=1)
+    """c_r: a particle goes back to its personal best after so many evaluations without improving it."""
+    restart_reset: bool = True
+    """Whether a restart resets the particle's stagnation counter; the reference code never resets it."""
+    initial_velocity: Literal["random", "zero", "best"] = "random"
+    """Towards a random other particle, none, or towards the global best."""
+    crossover_max: float = Field(1.0, gt=0)
+    """Crossover weights are drawn from U(0, this)."""
+    drop_iteration: float = Field(0.0, ge=0, lt=1)
+    """drop-K: probability that a whole iteration moves without being evaluated."""
+    drop_particle: float = Field(0.0, ge=0, lt=1)
+    """drop-N: probability that a particle moves without being evaluated."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "reference": {
+        "inertia": 0.4,
+        "cognitive": 0.3,
+        "social": 0.3,
+        "repel": 0.3,
+        "step_length": 1.0,
+        "step_floor": 0.1,
+        "iterations": 200,
+        "restart_reset": False,
+        "crossover_max": 2.0,
+    },
+}
+"""What each variant changes in the defaults: `reference` makes the choices of the authors' code."""

@@ -1,0 +1,180 @@
+"""What the verbs of the command line do, once their settings are known."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from harness import result as schema
+from harness.adapt import adapt, overlap_note
+from harness.console import make_screen, print_result, result_table
+from harness.events import Bus, Note
+from harness.preparation import BASE, Prepared, changed_inputs, prepare, provenance
+from harness.settings import RunSettings
+from harness.store import Store
+from utilities.core import Evaluation
+from utilities.errors import UserError
+
+__all__ = ["run_evaluate", "run_resume", "run_search", "run_validate"]
+
+Display = Literal["auto", "plain", "none"]
+
+
+def _console(json: bool) -> Console:
+    return Console(stderr=json)
+
+
+def run_search(settings: RunSettings, out: Path, name: str | None, display: Display, json: bool) -> None:
+    """Search from the beginning, in a new run folder."""
+    folder = out / name if name else _free_folder(out, settings)
+    if name and folder.exists():
+        raise UserError(f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name")
+    prepared = prepare(settings)
+    document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
+    _run(prepared, Store.create(folder, document), display, json)
+
+
+def run_resume(folder: Path, display: Display, json: bool) -> None:
+    """Continues the run of a folder with the settings it began with."""
+    store = Store.open(folder)
+    if (folder / "result.json").exists():
+        result = schema.Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+        console = _console(json)
+        console.print(f"{folder} is finished already.", markup=False)
+        _show(result, console, json)
+        return
+    document = store.settings()
+    try:
+        settings = RunSettings(**document["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'settings.yaml'} is damaged: {error}") from error
+    prepared = prepare(settings)
+    if changed := changed_inputs(document, provenance(prepared)):
+        raise UserError(f"{folder} cannot be continued: {', '.join(changed)} changed since it began; start a new run")
+    _run(prepared, store, display, json)
+
+
+def _free_folder(out: Path, settings: RunSettings) -> Path:
+    stem = f"{Path(settings.task).stem}-seed{settings.seed}"
+    taken = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    number = 1
+    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
+        number += 1
+    return out / name
+
+
+def _run(prepared: Prepared, store: Store, display: Display, json: bool) -> None:
+    console = _console(json)
+    screen, bus = make_screen(display, console), Bus()
+    try:
+        for event in store.events():
+            screen(event)  # a resumed run shows what came before
+        bus.subscribe(store.log)
+        bus.subscribe(screen)
+        with screen:
+            for name, s in prepared.task.item_sets.items():
+                if s.overlap:
+                    bus(Note(text=overlap_note(name, len(s.overlap), len(s.test))))
+            result = adapt(prepared, store, bus)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)
+        raise
+    finally:
+        store.close()
+    _show(result, console, json)
+
+
+def _show(result: schema.Result, console: Console, json: bool) -> None:
+    if json:
+        print(result.model_dump_json(indent=2))  # noqa: T201 - stdout is the result's
+    print_result(result, console)
+
+
+def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path | None, json: bool) -> None:
+    """The base model and every expert on one split."""
+    prepared = prepare(settings)
+    store = None
+    if out is not None:
+        store = Store.create(out, {"settings": settings.model_dump(mode="json"), **provenance(prepared)})
+    try:
+        evaluations = asyncio.run(_evaluate_all(prepared, split))
+        if store is not None:
+            store.save_records(f"evaluate_{split}", list(evaluations.items()))
+    finally:
+        if store is not None:
+            store.close()
+    rows = []
+    for name, e in evaluations.items():
+        values: dict[str, Any] = {split: e.value, f"{split}_se": e.se}
+        both: dict[str, Any] = {"dev": None, "dev_se": None, "test": None, "test_se": None, **values}
+        kind: Literal["base", "expert"] = "base" if name == BASE else "expert"
+        rows.append(schema.Row(name=name, kind=kind, n=e.n, unscored=e.n_unscored, problem=e.problem, **both))
+    console = _console(json)
+    if json:
+        print(jsonlib.dumps([row.model_dump() for row in rows], indent=2))  # noqa: T201 - stdout is the result's
+    console.print(result_table(rows, f"{prepared.task.name} ({prepared.task.edition}), {split}"))
+
+
+async def _evaluate_all(prepared: Prepared, split: Literal["dev", "test"]) -> dict[str, Evaluation]:
+    import numpy as np
+
+    engine = prepared.engine()
+    try:
+        names = [BASE, *prepared.pool.names]
+        rows = [None, *np.eye(len(prepared.pool.names))]
+        found = await asyncio.gather(*(prepared.task(engine.particle(row), split) for row in rows))
+        return dict(zip(names, found, strict=True))
+    finally:
+        engine.close()
+
+
+def run_validate(settings: RunSettings, json: bool) -> None:
+    """Checks and describes task, data and experts; any mistake has ended the program before the table."""
+    from collections import Counter
+
+    from rich.table import Table
+
+    prepared = prepare(settings)
+    task, pool = prepared.task, prepared.pool
+    sets: dict[str, Any] = {}
+    for name, s in task.item_sets.items():
+        both = [*s.dev, *s.test]
+        sets[name] = {
+            "origin": s.origin,
+            "dev": len(s.dev),
+            "test": len(s.test),
+            "options": dict(sorted(Counter(len(item.choices or {}) for item in both).items())),
+            "answers": dict(sorted(Counter(item.answer or "" for item in both).items())) if both[0].choices else {},
+            "overlap": len(s.overlap),
+        }
+    experts = {"kind": pool.kind, "names": pool.names, "parameters": pool.parameters}
+    console = _console(json)
+    if json:
+        print(jsonlib.dumps({"task": task.name, "edition": task.edition, "item_sets": sets, "experts": experts}, indent=2))  # noqa: T201
+    table = Table(title=f"{task.name} ({task.edition}): {task.title}", title_justify="left", title_style="bold")
+    for column in ("item set", "dev", "test", "options", "answers", "overlap"):
+        table.add_column(column, justify="left" if column in {"item set", "options", "answers"} else "right")
+    for name, about in sets.items():
+        total = max(1, sum(about["answers"].values()))
+        table.add_row(
+            name,
+            str(about["dev"]),
+            str(about["test"]),
+            ", ".join(f"{options} ({n})" for options, n in about["options"].items()),
+            ", ".join(f"{answer} {n / total:.0%}" for answer, n in about["answers"].items()),
+            str(about["overlap"]),
+        )
+    console.print(table)
+    for name, about in sets.items():
+        if about["overlap"]:
+            console.print(f"note: {overlap_note(name, about['overlap'], about['test'])}", style="yellow", markup=False)
+    console.print(
+        f"{len(pool.names)} experts ({pool.kind}, {pool.parameters:,} parameters each): {', '.join(pool.names)}",
+        markup=False,
+        highlight=False,
+    )
+    console.print("Everything fits; no model was run.", style="green")

@@ -1,0 +1,230 @@
+"""The contract of a utility, `f(model) -> number`: what goes in, what comes out, and what failure looks like.
+
+A model is known here only as a small `Protocol`; nothing in this package knows what a swarm, an adapter or an engine
+is. Failure is a type, never a number: an answer that could not be scored is `Unscored(reason)`, leaves the mean, is
+counted, and past a threshold makes the whole evaluation not comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from utilities.registry import Registry
+
+__all__ = [
+    "MAX_OPTIONS",
+    "ChoiceLogprobs",
+    "Evaluation",
+    "Generation",
+    "Item",
+    "ItemResult",
+    "Model",
+    "Reason",
+    "Score",
+    "Scorer",
+    "Unscored",
+    "Usage",
+    "scorers",
+]
+
+MAX_OPTIONS = 26
+"""Options are lettered A to Z in prompts."""
+
+UNSCORED_LIMIT = 0.10
+"""Share of unscored items past which an evaluation is not comparable with others."""
+
+
+class Reason(StrEnum):
+    """Why an item has no score."""
+
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    MALFORMED = "malformed"
+    OUT_OF_RANGE = "out_of_range"
+    TRANSPORT = "transport"
+    BUDGET = "budget"
+    NOT_APPLICABLE = "not_applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A finite number; higher is better."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"a score is a finite number, not {self.value}; what cannot be scored is Unscored")
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """No number, and why: the reason, what was seen, how often it was tried, and the raw text."""
+
+    reason: Reason
+    detail: str = ""
+    attempts: int = 1
+    raw: str = ""
+
+
+Outcome = Score | Unscored
+
+
+class Item(BaseModel):
+    """One question of an item set, in the published JSON format. Unknown fields are left alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+    """Unique within its split. The published files use numbers as well as texts."""
+    question: str = Field(min_length=1)
+    choices: dict[str, str] | None = None
+    """Letter to option, 2 to 26 of them; None for questions that are answered freely."""
+    answer: str | None = None
+    """The letter of the right option, or the right answer itself."""
+    domain: str | None = None
+    source: str | None = None
+    """What several items may share (a fact, a passage); standard errors are clustered by it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_is_question(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "question" not in data and "prompt" in data:
+            return {**data, "question": data["prompt"]}
+        return data
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Item:
+        if not self.question.strip():
+            raise ValueError("the question is empty")
+        if self.choices is not None:
+            if not 2 <= len(self.choices) <= MAX_OPTIONS:
+                raise ValueError(f"{len(self.choices)} options; 2 to {MAX_OPTIONS} are accepted")
+            if any(not option.strip() for option in self.choices.values()):
+                raise ValueError("an option is empty")
+            if self.answer not in self.choices:
+                raise ValueError(f"the answer {self.answer!r} is none of the options {list(self.choices)}")
+        return self
+
+
+class ChoiceLogprobs(NamedTuple):
+    """What a model thinks of each option after a prompt."""
+
+    logprobs: tuple[float, ...]
+    """Summed log-probability of the option's tokens, natural logarithm."""
+    tokens: tuple[int, ...]
+    """Number of tokens of each option."""
+
+
+class Generation(NamedTuple):
+    """A generated answer."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+    """`stop`, or `length` where the limit cut it."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that answers: a particle of a swarm, a local model, a server."""
+
+    async def generate(
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
+    ) -> list[Generation | Unscored]:
+        """Greedy continuations, one a prompt, in the order of the prompts."""
+        ...
+
+    async def choice_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[ChoiceLogprobs | Unscored]:
+        """Log-probabilities of each prompt's options as continuations of it, in the order of the prompts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What one item yielded: enough to score the response again without the model."""
+
+    item_id: str
+    cluster: str
+    """The item's source, or its own id."""
+    prompt_hash: str
+    response: str
+    outcome: Outcome
+    choice_logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an evaluation cost."""
+
+    requests: int = 0
+    seconds: float = 0.0
+    """Time spent in scoring itself, without the model."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.requests + other.requests, self.seconds + other.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The outcome of a utility on a split."""
+
+    value: float | None
+    """The number, or None where the evaluation is not comparable (`problem` says why)."""
+    se: float | None
+    """Standard error of `value` over items, clustered by their sources."""
+    n: int
+    """Scored items."""
+    n_unscored: int
+    usage: Usage = Usage()
+    problem: str | None = None
+    results: tuple[ItemResult, ...] = ()
+    parts: Mapping[str, Evaluation] = field(default_factory=dict)
+    """The evaluations that were combined into this one, by name; empty for a single item set."""
+
+    @property
+    def leaves(self) -> dict[str, Evaluation]:
+        """The single item sets: `parts`, or this evaluation itself under the name ''."""
+        return dict(self.parts) if self.parts else {"": self}
+
+    @classmethod
+    def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:  # noqa: B008 - frozen
+        """Mean and clustered standard error of the scored items; not comparable past the unscored limit."""
+        from utilities.statistics import clustered_se
+
+        scored = [(r.outcome.value, r.cluster) for r in results if isinstance(r.outcome, Score)]
+        missing = len(results) - len(scored)
+        problem = None
+        if not scored:
+            problem = "no item could be scored"
+        elif missing > UNSCORED_LIMIT * len(results):
+            problem = f"{missing} of {len(results)} items are unscored (limit {UNSCORED_LIMIT:.0%})"
+        if problem is not None:
+            return cls(None, None, len(scored), missing, usage, problem, tuple(results))
+        values = [value for value, _ in scored]
+        se = clustered_se(values, [cluster for _, cluster in scored])
+        return cls(math.fsum(values) / len(values), se, len(scored), missing, usage, None, tuple(results))
+
+
+class Scorer(Protocol):
+    """Turns one item set into an evaluation of a model: generate, extract, score."""
+
+    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
+        """Evaluates `model` on `items`."""
+        ...
+
+    def check(self, item: Item) -> str | None:
+        """Why this scorer cannot score `item`, in words; None where it can. Called before any model is loaded."""
+        ...
+
+
+scorers: Registry[type[Any]] = Registry("scorer", {"multiple_choice": "utilities.scorers.multiple_choice"})
+"""Classes whose instances are `Scorer`s; a task file names one an item set, with the options of its constructor."""

@@ -1,0 +1,28 @@
+"""The one exception that means: the user can mend this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["UserError", "in_words"]
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: options, files, data, adapters.
+
+    The message is one clear statement of what happened, where, and what would be accepted. The command line prints
+    it in red without a traceback and ends with exit code 2.
+    """
+
+
+def in_words(error: ValidationError) -> str:
+    """What a pydantic error says, in one line: each field, what is wrong with it and what it was."""
+    told = []
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"])
+        given = "" if one["type"] in {"missing", "value_error"} else f" (got {str(one['input'])[:60]!r})"
+        told.append((f"{where}: " if where else "") + one["msg"].removeprefix("Value error, ") + given)
+    return "; ".join(told)

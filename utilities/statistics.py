@@ -1,0 +1,138 @@
+"""Standard errors and paired intervals of evaluations, clustered by what items share.
+
+Items about the same fact or passage succeed and fail together; counting them as independent makes every interval too
+narrow. So whole clusters are resampled, across all item sets at once, and with the same resample for both sides of a
+difference (paired bootstrap). The resampling is `scipy.stats.bootstrap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utilities.core import Evaluation, Score
+
+__all__ = ["Difference", "bootstrap_se", "clustered_se", "paired_difference"]
+
+Floats = NDArray[np.float64]
+Combine = Callable[[Mapping[str, Floats]], Floats]
+"""Values of the item sets, by name, to the one number; works on arrays elementwise."""
+
+RESAMPLES = 2000
+
+
+class Difference(NamedTuple):
+    """A difference of two evaluations of the same items, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def clustered_se(values: Sequence[float], clusters: Sequence[str]) -> float | None:
+    """Standard error of the mean of `values`, allowing any correlation within a cluster; None for one cluster.
+
+    The usual sandwich estimator with the factor G / (G - 1) for G clusters (Cameron and Miller, "A Practitioner's
+    Guide to Cluster-Robust Inference", 2015); with one item a cluster it is the ordinary standard error.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    groups = int(index.max()) + 1
+    if groups < 2:
+        return None
+    sums = np.bincount(index, weights=x - x.mean())
+    return float(np.sqrt(groups / (groups - 1) * np.square(sums).sum()) / x.size)
+
+
+class _ClusterSums(NamedTuple):
+    sums: Floats
+    """[sides, parts, clusters]: summed scores."""
+    counts: Floats
+    """[parts, clusters]: scored items."""
+    names: tuple[str, ...]
+
+
+def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
+    """Scores summed by part and cluster, over the items that every side scored."""
+    names = tuple(sides[0].leaves)
+    scored: list[dict[tuple[str, str], tuple[str, float]]] = []
+    for side in sides:
+        if tuple(side.leaves) != names:
+            raise ValueError(f"evaluations of other item sets cannot be paired: {names} and {tuple(side.leaves)}")
+        scored.append(
+            {
+                (part, result.item_id): (result.cluster, result.outcome.value)
+                for part, leaf in side.leaves.items()
+                for result in leaf.results
+                if isinstance(result.outcome, Score)
+            }
+        )
+    shared = [key for key in scored[0] if all(key in other for other in scored[1:])]
+    clusters = {name: k for k, name in enumerate(sorted({scored[0][key][0] for key in shared}))}
+    sums = np.zeros((len(sides), len(names), len(clusters)))
+    counts = np.zeros((len(names), len(clusters)))
+    for key in shared:
+        part, cluster = names.index(key[0]), clusters[scored[0][key][0]]
+        counts[part, cluster] += 1
+        for side, values in enumerate(scored):
+            sums[side, part, cluster] += values[key][1]
+    return _ClusterSums(sums, counts, names)
+
+
+def _combined(data: _ClusterSums, side: int, index: NDArray[np.intp], combine: Combine) -> Floats:
+    """The combined value of one side on resampled clusters `index` [..., clusters]."""
+    parts = {}
+    for k, name in enumerate(data.names):
+        counts = data.counts[k][index].sum(-1)
+        parts[name] = data.sums[side, k][index].sum(-1) / np.where(counts > 0, counts, np.nan)
+    return combine(parts)
+
+
+def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> float | None:
+    """Standard error of a combined value (cluster bootstrap over items); None with fewer than two clusters."""
+    from scipy import stats
+
+    data = _cluster_sums([evaluation])
+    if data.counts.shape[1] < 2:
+        return None
+
+    def statistic(index: NDArray[np.intp], axis: int = -1) -> Floats:
+        return _combined(data, 0, index, combine)
+
+    clusters = np.arange(data.counts.shape[1])
+    result = stats.bootstrap(
+        (clusters,), statistic, n_resamples=RESAMPLES, vectorized=True, batch=200, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return float(result.standard_error)
+
+
+def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int = 0) -> Difference | None:
+    """`a - b` on the items that both scored, with the 95 % percentile interval of the paired cluster bootstrap.
+
+    Returns:
+        The difference, or None where fewer than two clusters are scored by both.
+
+    Raises:
+        ValueError: The evaluations are of different item sets.
+    """
+    from scipy import stats
+
+    data = _cluster_sums([a, b])
+    size = data.counts.shape[1]
+    if size < 2 or not (data.counts.sum(-1) > 0).all():
+        return None
+
+    def statistic(index: NDArray[np.intp], axis: int = -1) -> Floats:
+        return _combined(data, 0, index, combine) - _combined(data, 1, index, combine)
+
+    clusters = np.arange(size)
+    value = float(statistic(clusters))
+    if (data.sums[0] == data.sums[1]).all():  # no resample can differ; scipy would warn of a degenerate distribution
+        return Difference(value, value, value)
+    result = stats.bootstrap(
+        (clusters,), statistic, n_resamples=RESAMPLES, vectorized=True, batch=200, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Difference(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
