@@ -41,12 +41,11 @@ class Brief:
     se: float | None
     n: int
     unscored: int
-    problem: str | None = None
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Brief:
         """The brief form of an evaluation."""
-        return cls(evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored, evaluation.problem)
+        return cls(evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored)
 
 
 def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
@@ -60,10 +59,11 @@ def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
     Raises:
         UserError: No particle could be scored at all.
     """
+    began = time.perf_counter()
     checkpoint = store.checkpoint()
     engine = prepared.engine((checkpoint or {}).get("engine"))
     try:
-        return asyncio.run(Adaptation(prepared, store, bus, engine, checkpoint).run())
+        return asyncio.run(Adaptation(prepared, store, bus, engine, checkpoint, began).run())
     finally:
         engine.close()
 
@@ -72,7 +72,13 @@ class Adaptation:
     """One run in progress."""
 
     def __init__(
-        self, prepared: Prepared, store: Store, bus: Bus, engine: Engine, checkpoint: Mapping[str, Any] | None
+        self,
+        prepared: Prepared,
+        store: Store,
+        bus: Bus,
+        engine: Engine,
+        checkpoint: Mapping[str, Any] | None,
+        began: float,
     ) -> None:
         self.prepared, self.store, self.bus, self.engine = prepared, store, bus, engine
         saved = checkpoint or {}
@@ -84,10 +90,12 @@ class Adaptation:
         )
         self.evaluated: dict[str, Brief] = {key: Brief(*brief) for key, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
+        self.evaluations: int = saved.get("evaluations", 0)
+        self.problems: set[str] = set()
         self.seconds: dict[str, float] = {"search": 0.0, "scoring": 0.0, "total": 0.0, **saved.get("seconds", {})}
         self._earlier_forward = float(saved.get("times", {}).get("forward", 0.0))
         self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
-        self._began = time.perf_counter()
+        self._began = began
         self._resumed = checkpoint is not None
 
     async def run(self) -> schema.Result:
@@ -112,31 +120,35 @@ class Adaptation:
         reason = await search(self.optimiser, self._evaluate, self._iteration_done)
         row, value = self.optimiser.best
         if value is None:
-            problems = sorted({brief.problem for brief in self.evaluated.values() if brief.problem})
-            raise UserError(f"no particle could be scored on {task.name}: {'; '.join(problems)}")
-        result = await self._finish(row, reason)
-        return result
+            raise UserError(f"no particle could be scored on {task.name}: {'; '.join(sorted(self.problems))}")
+        return await self._finish(row, reason)
 
     # -- the search ----------------------------------------------------------------------------------------------------
 
     async def _evaluate(self, rows: Rows) -> list[float | None]:
         """Values of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
         start = time.perf_counter()
-        iteration = self.optimiser.state.iteration + 1
+        iteration, particles = self.optimiser.state.iteration + 1, self.optimiser.asked
         keys = [_key(row) for row in rows]
-        first = {key: k for k, key in reversed(list(enumerate(keys)))}
-        new = {key: k for key, k in first.items() if key not in self.evaluated}
-        particles = iter(range(len(rows)))
-        for particle, key in zip(particles, keys, strict=True):
-            if key not in new or new[key] != particle:
-                known = self.evaluated.get(key)
-                self.bus(Evaluated(iteration=iteration, particle=particle, value=known and known.value, items=0))
-        found = await asyncio.gather(*(self._evaluate_one(iteration, k, rows[k]) for k in new.values()))
-        self.store.save_records(f"iter_{iteration:04d}", [(str(k), e) for k, e in zip(new.values(), found, strict=True)])
-        for key, evaluation in zip(new, found, strict=True):
-            self.evaluated[key] = Brief.of(evaluation)
+        first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in self.evaluated}
+        new = sorted(first.values())
+        found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
+        told = [(str(particles[k]), evaluation) for k, evaluation in zip(new, found, strict=True)]
+        self.store.save_records(f"iter_{iteration:04d}", told)
+        values: dict[str, float | None] = {}
+        for k, evaluation in zip(new, found, strict=True):
+            values[keys[k]] = evaluation.value
+            if evaluation.value is None:
+                self.problems.add(evaluation.problem or "")  # missing, not low: asked again when the row comes again
+            else:
+                self.evaluated[keys[k]] = Brief.of(evaluation)
+        self.evaluations += len(new)
+        for k, key in enumerate(keys):
+            if k not in new:
+                values.setdefault(key, self.evaluated[key].value if key in self.evaluated else None)
+                self.bus(Evaluated(iteration=iteration, particle=int(particles[k]), value=values[key], items=0))
         self.seconds["search"] += time.perf_counter() - start
-        return [self.evaluated[key].value for key in keys]
+        return [values[key] for key in keys]
 
     async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
         model = self.engine.particle(self.prepared.expert_row(row))
@@ -159,7 +171,7 @@ class Adaptation:
                 skipped=state.skipped.tolist(),
                 global_best=self.optimiser.best[1],
                 coefficients=self._coefficients(state.global_best) if self.optimiser.best[1] is not None else {},
-                evaluations=len(self.evaluated),
+                evaluations=self.evaluations,
             )
         )
         self.seconds["search"] += time.perf_counter() - start
@@ -172,6 +184,7 @@ class Adaptation:
         self.store.save_checkpoint(
             {
                 "swarm": self.optimiser.state.to_dict(),
+                "evaluations": self.evaluations,
                 "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
                 "engine": self.engine.state(),
                 "seconds": self.seconds,
@@ -230,8 +243,9 @@ class Adaptation:
         for done, (name, kind, row) in enumerate(wanted):
             self.bus(Testing(name=name, done=done, total=len(wanted)))
             known = None if row is None else self.evaluated.get(_key(row))
-            dev[name] = known or Brief.of(await self._once(f"{kind}_{name}", row, "dev"))
-            test[name] = await self._once(f"{kind}_{name}", row, "test")
+            record = f"expert_{name}" if kind == "expert" else kind
+            dev[name] = known or Brief.of(await self._once(record, row, "dev"))
+            test[name] = await self._once(record, row, "test")
         rows = [
             schema.Row(
                 name=name,
@@ -242,7 +256,7 @@ class Adaptation:
                 test_se=test[name].se,
                 n=test[name].n,
                 unscored=test[name].n_unscored,
-                problem=test[name].problem or dev[name].problem,
+                problem=test[name].problem or ("not comparable on dev" if dev[name].value is None else None),
             )
             for name, kind, _ in wanted
         ]
@@ -256,7 +270,7 @@ class Adaptation:
             model=settings.base_model,
             iterations=self.optimiser.state.iteration,
             stopped=reason,
-            evaluations=len(self.evaluated),
+            evaluations=self.evaluations,
             seconds=self.seconds["total"] + time.perf_counter() - self._began,
             time_share=time_share,
             experts=pool.names,
@@ -294,7 +308,9 @@ class Adaptation:
             return schema.Difference(value=None, low=None, high=None, problem=a.problem or b.problem)
         found = paired_difference(a, b, self.prepared.task.combine)
         if found is None:
-            return schema.Difference(value=None, low=None, high=None, problem="fewer than two items were scored by both")
+            return schema.Difference(
+                value=None, low=None, high=None, problem="fewer than two items were scored by both"
+            )
         return schema.Difference(value=found.value, low=found.low, high=found.high)
 
 
@@ -307,7 +323,7 @@ def overlap_note(item_set: str, overlapping: int, test: int) -> str:
 
 
 def _key(row: Row) -> str:
-    return sha256(np.ascontiguousarray(row + 0.0).tobytes()).hexdigest()[:32]  # + 0.0 makes -0.0 equal to 0.0
+    return sha256(np.ascontiguousarray(row + 0.0).tobytes()).hexdigest()[:16]  # + 0.0 makes -0.0 equal to 0.0
 
 
 def _or_none(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:

@@ -5,6 +5,7 @@ The options of a run are made from the fields of `RunSettings`, so a setting is 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import signal
@@ -51,11 +52,14 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
         option = typer.Option(
             *flags,
             help=(field.description or "") + default.replace("[", r"\["),
+            metavar=_metavar(field.annotation),
             show_default=False,
             rich_help_panel=panels.get(name, "The run"),
         )
         added.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+            )
         )
     own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "given"]
 
@@ -72,13 +76,21 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option_type(annotation: Any) -> Any:
-    """The type of a command line option for the type of a setting."""
-    arguments = [a for a in get_args(annotation) if a is not type(None)]
-    if get_origin(annotation) is tuple:
-        return list[str]
-    if get_origin(annotation) is Literal:
-        return str  # checked by pydantic, with one message for flags and files alike
-    return arguments[0] if arguments else annotation
+    """How an option is parsed: flags and lists by typer, every other value by pydantic, so that a wrong one is answered
+    with the same sentence whether it came from a flag or from a file."""
+    if annotation is bool:
+        return bool
+    return list[str] if get_origin(annotation) is tuple else str
+
+
+def _metavar(annotation: Any) -> str | None:
+    """What an option's value looks like in the help."""
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if choices:
+        return "|".join(choices)
+    kinds = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+    inner = [a for a in get_args(annotation) if a is not type(None)] or [annotation]
+    return None if annotation is bool else kinds.get(inner[0], "TEXT")
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
@@ -105,7 +117,9 @@ def search(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run folder; by default task, seed and a number.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run folder; by default task, seed and a number.")
+    ] = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -197,23 +211,18 @@ def main() -> None:
         app(arguments, standalone_mode=False)
     except typer.Exit as ended:
         raise SystemExit(ended.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(130) from None
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     except OSError as error:
-        import errno
-
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _fail(f"no space left to write {error.filename or 'the run folder'}; free some, then resume the run")
         if error.errno in {errno.EACCES, errno.EROFS} and error.filename:
             _fail(f"{error.filename} cannot be written: {error.strerror}")
         raise
     except Exception as error:
-        import click
-
-        if isinstance(error, click.Abort):
-            raise SystemExit(130) from None
-        if isinstance(error, click.ClickException):
-            _fail(error.format_message())
+        # typer brings its own copy of click, whose errors (unknown option, wrong type) share this method.
+        if (message := getattr(error, "format_message", None)) is not None:
+            _fail(message())
         raise

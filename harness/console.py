@@ -178,7 +178,9 @@ class LiveScreen:
             return Text("loading the base model ...", style="dim")
         last = p.done[-1] if p.done else None
         room = max(3, (self._console.size.height or 24) - 8)
-        return Group(self._status(p.started, last), self._particles(p.started, last, room), self._best(last), self._foot())
+        return Group(
+            self._status(p.started, last), self._particles(p.started, last, room), self._best(last), self._foot()
+        )
 
     def _status(self, started: Started, last: IterationDone | None) -> Text:
         iteration = 0 if last is None else min(last.iteration + 1, started.iterations)
@@ -190,7 +192,13 @@ class LiveScreen:
 
     def _particles(self, started: Started, last: IterationDone | None, room: int) -> Table:
         table = Table(box=None, padding=(0, 1), pad_edge=False)
-        for name, justify in (("particle", "left"), ("now", "right"), ("best", "right"), ("history", "left"), ("", "left")):
+        for name, justify in (
+            ("particle", "left"),
+            ("now", "right"),
+            ("best", "right"),
+            ("history", "left"),
+            ("", "left"),
+        ):
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         history = [[done.scores[i] for done in self._progress.done] for i in range(started.particles)]
         known = [score for row in history for score in row if score is not None]

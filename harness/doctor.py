@@ -35,13 +35,20 @@ def examine() -> None:
             problems += 1
             continue
         fits = requirement.specifier.contains(found.split("+")[0], prereleases=True)
-        say(fits, f"{name} {found}" + ("" if fits else f" does not satisfy {requirement.specifier}; pip install '{requirement}'"))
+        say(
+            fits,
+            f"{name} {found}"
+            + ("" if fits else f" does not satisfy {requirement.specifier}; pip install '{requirement}'"),
+        )
         problems += not fits
 
     from harness.embedded import BASE, expert_folders
 
     family = (BASE / "model.safetensors").is_file() and bool(expert_folders())
-    say(family, f"embedded model with {len(expert_folders())} experts" if family else f"embedded model: no weights in {BASE}")
+    say(
+        family,
+        f"embedded model with {len(expert_folders())} experts" if family else f"embedded model: no weights in {BASE}",
+    )
     problems += not family
     try:
         import torch

@@ -85,9 +85,7 @@ class Finished(Event):
     seconds: float
 
 
-AnyEvent = Annotated[
-    Started | Evaluated | IterationDone | Testing | Note | Finished, Field(discriminator="kind")
-]
+AnyEvent = Annotated[Started | Evaluated | IterationDone | Testing | Note | Finished, Field(discriminator="kind")]
 _adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 

@@ -29,6 +29,9 @@ CONFIG = "adapter_config.json"
 CHUNK = 1 << 15
 """Elements of every expert that are mixed at once: small enough that they stay in the processor's cache."""
 
+PLAIN_INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
+VARIANTS = ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "layer_replication")
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -72,10 +75,10 @@ def resolve(spec: str) -> Path:
         UserError: Neither; the message says what was tried.
     """
     path = Path(spec).expanduser()
-    if path.is_dir():
+    if spec.strip() and path.is_dir():
         return path
     if spec.count("/") != 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
-        raise UserError(f"{spec}: there is no such folder, and it is no hub id (owner/name) either")
+        raise UserError(f"{spec or 'an empty name'}: there is no such folder, and it is no hub id (owner/name) either")
     from huggingface_hub import snapshot_download
 
     try:
@@ -116,6 +119,15 @@ def expert_folders(specs: Sequence[str]) -> list[Path]:
     return folders
 
 
+def _name(folder: Path) -> str:
+    """The folder's name; of a snapshot in the hub's cache (models--owner--name/snapshots/hash), the repository's."""
+    folder = folder.absolute()
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rsplit("--", 1)[-1]
+    return folder.name
+
+
 def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True) -> Pool:
     """The pool of the experts `specs`, checked: they fit each other and the base, and all their numbers are finite.
 
@@ -132,7 +144,7 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True) ->
         raise UserError("no experts given: name at least one adapter folder with --experts")
     names: list[str] = []
     for folder in folders:
-        name = folder.name
+        name = _name(folder)
         names.append(name if name not in names else f"{folder.parent.name}-{name}")
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two experts are called {doubled!r}; give folders with different names")
@@ -225,9 +237,7 @@ class LoraPool:
         files = [_open(weight_files(expert.folder)[0]) for expert in experts]
         keys = [_lora_keys(file, expert) for file, expert in zip(files, experts, strict=True)]
         self._shapes = self._check_keys(keys, files, shapes)
-        scales = [
-            {module: _scaling(config, module) for module in self.modules} for config in self._configs
-        ]
+        scales = [{module: _scaling(config, module) for module in self.modules} for config in self._configs]
         self._sources: dict[str, list[_Where]] = {}
         for name in self._shapes:
             module, letter = name.rsplit(".", 1)
@@ -275,7 +285,7 @@ class LoraPool:
 
     def _check_base(self, base: Path) -> None:
         """All adapters were trained on one base: the same last part of its name, as folders move."""
-        told = [Path(config.base_model_name_or_path or "").name for config in self._configs]
+        told = [_name(Path(config.base_model_name_or_path or "unknown")) for config in self._configs]
         for name, expert in zip(told, self.experts, strict=True):
             if name != told[0]:
                 raise UserError(
@@ -306,12 +316,20 @@ class LoraPool:
             weight = base.get(f"{module}.weight")
             if weight is None:
                 raise UserError(f"expert {first.name!r} adapts {module}, which the base model does not have")
-            fits = shape[1] == weight[1] if letter == "A" else shape[0] == weight[0]
-            if len(shape) != 2 or len(weight) != 2 or not fits:
+            axis = 1 if letter == "A" else 0
+            if len(shape) != 2 or len(weight) != 2 or shape[axis] != weight[axis]:
                 raise UserError(
                     f"expert {first.name!r}: {name} of shape {list(shape)} does not fit the base model's weight"
                     f" {list(weight)} of {module}"
                 )
+            for expert, config in zip(self.experts, self._configs, strict=True):
+                if (rank := _rank(config, module)) != shape[1 - axis]:
+                    raise UserError(
+                        f"expert {expert.name!r}: its config says rank {rank} for {module}, its {name} has shape"
+                        f" {list(shape)}"
+                    )
+                if not _scaling(config, module):
+                    raise UserError(f"expert {expert.name!r} has lora_alpha 0 for {module}: it changes nothing there")
         return shapes
 
 
@@ -325,14 +343,21 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
         if data.get("peft_type") != "LORA":
             raise UserError(f"expert {expert.name!r} is a {data.get('peft_type')} adapter; only LORA can be mixed")
         config = LoraConfig.from_pretrained(expert.folder)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a PEFT adapter config ({error})") from error
+        numbers = [config.r, *dict(config.rank_pattern or {}).values()]
+        numbers += [config.lora_alpha, *dict(config.alpha_pattern or {}).values()]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("ranks and alphas must be numbers")
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UserError(f"expert {expert.name!r}: {path}: not a PEFT adapter config ({error})") from error
     asked = {
         "DoRA": config.use_dora,
         "fully trained modules (modules_to_save)": bool(config.modules_to_save),
         "trained biases": config.bias != "none" or getattr(config, "lora_bias", False),
         "a fan-in fan-out layout": config.fan_in_fan_out,
         "trained token embeddings": bool(getattr(config, "trainable_token_indices", None)),
+        # These start from a changed base (peft changes it again when it loads them), or compute something else than BA.
+        f"the initialisation {config.init_lora_weights!r}": config.init_lora_weights not in PLAIN_INITIALISATIONS,
+        **{f"{name} of peft": bool(getattr(config, name, None)) for name in VARIANTS},
     }
     if unsupported := [what for what, present in asked.items() if present]:
         raise UserError(
@@ -343,7 +368,7 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
 
 
 def _lora_keys(file: Any, expert: Expert) -> dict[str, str]:
-    """"path.to.module.A" | "...B" to the key in the file."""
+    """ "path.to.module.A" | "...B" to the key in the file."""
     found = {}
     for key in file.keys():  # noqa: SIM118 - not a dict
         for letter in "AB":
@@ -361,15 +386,26 @@ def _lora_keys(file: Any, expert: Expert) -> dict[str, str]:
     return found
 
 
-def _scaling(config: LoraConfig, module: str) -> float:
-    """s of W + s BA for one module, with peft's own matching of rank and alpha patterns."""
+def _looked_up(pattern: Mapping[str, int] | None, module: str, default: int) -> int:
+    """A module's entry in a rank or alpha pattern, with peft's own matching."""
     from peft.utils.other import get_pattern_key
 
-    def looked_up(pattern: Mapping[str, int] | None, default: int) -> int:
-        return (pattern or {}).get(get_pattern_key((pattern or {}).keys(), module), default)
+    return (pattern or {}).get(get_pattern_key((pattern or {}).keys(), module), default)
 
-    rank, alpha = looked_up(config.rank_pattern, config.r), looked_up(config.alpha_pattern, config.lora_alpha)
+
+def _rank(config: LoraConfig, module: str) -> int:
+    return _looked_up(config.rank_pattern, module, config.r)
+
+
+def _scaling(config: LoraConfig, module: str) -> float:
+    """s of W + s BA for one module."""
+    rank, alpha = _rank(config, module), _looked_up(config.alpha_pattern, module, config.lora_alpha)
     return float(alpha / (rank**0.5 if config.use_rslora else rank))
+
+
+def _model_keys(folder: Path) -> dict[str, Any]:
+    """Tensor name to the open file it stands in."""
+    return {key: file for path in weight_files(folder) for file in [_open(path)] for key in file.keys()}  # noqa: SIM118
 
 
 class ModelPool:
@@ -385,8 +421,14 @@ class ModelPool:
         self.experts = experts
         self._sources: dict[str, list[_Where]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        base_keys = set(_model_keys(base))
         for expert in (*experts, Expert("the base model", base)):
-            own = {key: file for path in weight_files(expert.folder) for file in [_open(path)] for key in file.keys()}  # noqa: SIM118
+            own = _model_keys(expert.folder)
+            if missing := sorted(base_keys - set(own)):
+                raise UserError(
+                    f"expert {expert.name!r}: tensor {missing[0]} of the base model is missing;"
+                    " full models must share one architecture"
+                )
             for key, file in own.items():
                 shape = tuple(file.get_slice(key).get_shape())
                 if key in shapes and shapes[key] != shape:
@@ -394,15 +436,10 @@ class ModelPool:
                         f"expert {expert.name!r}: {key} has shape {list(shape)}, the base model's is {list(shapes[key])};"
                         " full models must share one architecture"
                     )
-                if key not in shapes:
+                if key not in shapes or key not in base_keys:
                     raise UserError(f"expert {expert.name!r}: tensor {key} is unknown to the base model")
                 self._shapes[key] = shape
                 self._sources.setdefault(key, []).append(_Where(file, key, 1.0))
-        for key, sources in self._sources.items():
-            if len(sources) != len(experts) + 1:
-                raise UserError(
-                    f"tensor {key} stands in {len(sources)} of the {len(experts)} experts and the base; all must have it"
-                )
 
     @property
     def names(self) -> list[str]:
@@ -427,6 +464,7 @@ class ModelPool:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor[0].contiguous() for name, tensor in self.mix(row.to(torch.float32)[None])}
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        for path in self.experts[0].folder.glob("*.json"):
+        files = [p for kind in ("json", "model", "txt", "jinja") for p in self.experts[0].folder.glob(f"*.{kind}")]
+        for path in files:
             if not path.name.endswith(".safetensors.index.json"):
                 shutil.copy(path, folder / path.name)

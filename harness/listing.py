@@ -30,9 +30,9 @@ def _entries(what: Literal["tasks", "utilities", "engines"]) -> dict[str, str]:
         return found
     if what == "utilities":
         from utilities.combine import combinations
-        from utilities.core import scorers
+        from utilities.core import scorer_registry
 
-        entries = {name: f"scorer: {_first_line(scorers.get(name).__doc__)}" for name in scorers}
+        entries = {name: f"scorer: {_first_line(scorer_registry.get(name).__doc__)}" for name in scorer_registry}
         return entries | {name: f"combination: {_first_line(combinations.get(name).__doc__)}" for name in combinations}
     from harness.engines.base import DESCRIPTIONS, engines
 

@@ -25,6 +25,7 @@ __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "pro
 BASE = "base model"
 """Name of the base model's row in tables."""
 
+
 @dataclass(frozen=True)
 class Prepared:
     """A checked task, pool and base model."""

@@ -60,6 +60,22 @@ class RunSettings(BaseModel):
             raise ValueError("experts: --base-model is given, so --experts must name its adapters")
         return self
 
+    def anywhere(self) -> RunSettings:
+        """The same settings with absolute paths: a run can then be resumed from any working directory."""
+
+        def absolute(spec: str) -> str:
+            path = Path(spec).expanduser()
+            return str(path.resolve()) if path.exists() else spec
+
+        return self.model_copy(
+            update={
+                "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
+                "data": self.data and self.data.resolve(),
+                "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
+                "experts": tuple(absolute(spec) for spec in self.experts),
+            }
+        )
+
     @property
     def base_spec(self) -> str:
         """Folder or hub id of the base model."""
@@ -131,4 +147,7 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings(**flat, **nested)
     except ValidationError as error:
-        raise UserError(f"settings: {in_words(error)}") from error
+        told = in_words(error)
+        for group in NESTED:  # the groups are ours; users know flat names
+            told = told.replace(f"{group}.", "")
+        raise UserError(f"settings: {told}") from error

@@ -83,7 +83,9 @@ class Store:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"{self.folder} is in use by another process; wait for it or choose another --name") from None
+            raise UserError(
+                f"{self.folder} is in use by another process; wait for it or choose another --name"
+            ) from None
 
     def close(self) -> None:
         """Lets go of the folder."""

@@ -32,7 +32,10 @@ def run_search(settings: RunSettings, out: Path, name: str | None, display: Disp
     """Search from the beginning, in a new run folder."""
     folder = out / name if name else _free_folder(out, settings)
     if name and folder.exists():
-        raise UserError(f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name")
+        raise UserError(
+            f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
+        )
+    settings = settings.anywhere()
     prepared = prepare(settings)
     document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
     _run(prepared, Store.create(folder, document), display, json)
@@ -90,7 +93,7 @@ def _run(prepared: Prepared, store: Store, display: Display, json: bool) -> None
 
 def _show(result: schema.Result, console: Console, json: bool) -> None:
     if json:
-        print(result.model_dump_json(indent=2))  # noqa: T201 - stdout is the result's
+        print(result.model_dump_json(indent=2))
     print_result(result, console)
 
 
@@ -115,7 +118,7 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
         rows.append(schema.Row(name=name, kind=kind, n=e.n, unscored=e.n_unscored, problem=e.problem, **both))
     console = _console(json)
     if json:
-        print(jsonlib.dumps([row.model_dump() for row in rows], indent=2))  # noqa: T201 - stdout is the result's
+        print(jsonlib.dumps([row.model_dump() for row in rows], indent=2))
     console.print(result_table(rows, f"{prepared.task.name} ({prepared.task.edition}), {split}"))
 
 
@@ -154,7 +157,9 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     experts = {"kind": pool.kind, "names": pool.names, "parameters": pool.parameters}
     console = _console(json)
     if json:
-        print(jsonlib.dumps({"task": task.name, "edition": task.edition, "item_sets": sets, "experts": experts}, indent=2))  # noqa: T201
+        print(
+            jsonlib.dumps({"task": task.name, "edition": task.edition, "item_sets": sets, "experts": experts}, indent=2)
+        )
     table = Table(title=f"{task.name} ({task.edition}): {task.title}", title_justify="left", title_style="bold")
     for column in ("item set", "dev", "test", "options", "answers", "overlap"):
         table.add_column(column, justify="left" if column in {"item set", "options", "answers"} else "right")

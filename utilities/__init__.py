@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Scorer,
         Unscored,
         Usage,
-        scorers,
+        scorer_registry,
     )
     from utilities.errors import UserError
     from utilities.registry import Registry
@@ -51,7 +51,7 @@ _HOME = {
     "list_tasks": "utilities.tasks",
     "load_task": "utilities.tasks",
     "paired_difference": "utilities.statistics",
-    "scorers": "utilities.core",
+    "scorer_registry": "utilities.core",
 }
 
 __all__ = [
@@ -77,7 +77,7 @@ __all__ = [
     "list_tasks",
     "load_task",
     "paired_difference",
-    "scorers",
+    "scorer_registry",
 ]
 
 

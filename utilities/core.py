@@ -30,7 +30,7 @@ __all__ = [
     "Scorer",
     "Unscored",
     "Usage",
-    "scorers",
+    "scorer_registry",
 ]
 
 MAX_OPTIONS = 26
@@ -196,7 +196,7 @@ class Evaluation:
         return dict(self.parts) if self.parts else {"": self}
 
     @classmethod
-    def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:  # noqa: B008 - frozen
+    def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:
         """Mean and clustered standard error of the scored items; not comparable past the unscored limit."""
         from utilities.statistics import clustered_se
 
@@ -226,5 +226,5 @@ class Scorer(Protocol):
         ...
 
 
-scorers: Registry[type[Any]] = Registry("scorer", {"multiple_choice": "utilities.scorers.multiple_choice"})
+scorer_registry: Registry[type[Any]] = Registry("scorer", {"multiple_choice": "utilities.scorers.multiple_choice"})
 """Classes whose instances are `Scorer`s; a task file names one an item set, with the options of its constructor."""

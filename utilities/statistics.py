@@ -7,6 +7,7 @@ difference (paired bootstrap). The resampling is `scipy.stats.bootstrap`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -56,15 +57,26 @@ class _ClusterSums(NamedTuple):
 
 
 def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
-    """Scores summed by part and cluster, over the items that every side scored."""
+    """Scores summed by part and cluster, over the items that every side scored.
+
+    Sources are clusters across all parts; an item without a source is a cluster of its own part, because ids are
+    unique only there (two published files may both have an item "73").
+    """
     names = tuple(sides[0].leaves)
-    scored: list[dict[tuple[str, str], tuple[str, float]]] = []
+    asked = {name: {result.item_id for result in leaf.results} for name, leaf in sides[0].leaves.items()}
+    scored: list[dict[tuple[str, str], tuple[tuple[str, str], float]]] = []
     for side in sides:
         if tuple(side.leaves) != names:
             raise ValueError(f"evaluations of other item sets cannot be paired: {names} and {tuple(side.leaves)}")
+        for name, leaf in side.leaves.items():
+            if {result.item_id for result in leaf.results} != asked[name]:
+                raise ValueError(f"evaluations of other items cannot be paired (item set {name!r})")
         scored.append(
             {
-                (part, result.item_id): (result.cluster, result.outcome.value)
+                (part, result.item_id): (
+                    (part if result.cluster == result.item_id else "", result.cluster),
+                    result.outcome.value,
+                )
                 for part, leaf in side.leaves.items()
                 for result in leaf.results
                 if isinstance(result.outcome, Score)
@@ -77,8 +89,8 @@ def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
     for key in shared:
         part, cluster = names.index(key[0]), clusters[scored[0][key][0]]
         counts[part, cluster] += 1
-        for side, values in enumerate(scored):
-            sums[side, part, cluster] += values[key][1]
+        for k, values in enumerate(scored):
+            sums[k, part, cluster] += values[key][1]
     return _ClusterSums(sums, counts, names)
 
 
@@ -91,22 +103,33 @@ def _combined(data: _ClusterSums, side: int, index: NDArray[np.intp], combine: C
     return combine(parts)
 
 
-def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> float | None:
-    """Standard error of a combined value (cluster bootstrap over items); None with fewer than two clusters."""
+def _resampled(statistic: Callable[[NDArray[np.intp]], Floats], clusters: int, seed: int) -> Floats:
+    """The statistic on resamples of the clusters, without those that left an item set with no item at all."""
     from scipy import stats
 
+    def vectorized(index: NDArray[np.intp], axis: int = -1) -> Floats:
+        return statistic(index)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # scipy's own interval of a resample without items
+        drawn = stats.bootstrap(
+            (np.arange(clusters),),
+            vectorized,
+            n_resamples=RESAMPLES,
+            vectorized=True,
+            batch=200,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    return np.asarray(drawn[np.isfinite(drawn)])
+
+
+def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> float | None:
+    """Standard error of a combined value (cluster bootstrap over items); None with fewer than two clusters."""
     data = _cluster_sums([evaluation])
     if data.counts.shape[1] < 2:
         return None
-
-    def statistic(index: NDArray[np.intp], axis: int = -1) -> Floats:
-        return _combined(data, 0, index, combine)
-
-    clusters = np.arange(data.counts.shape[1])
-    result = stats.bootstrap(
-        (clusters,), statistic, n_resamples=RESAMPLES, vectorized=True, batch=200, method="percentile", rng=np.random.default_rng(seed)
-    )
-    return float(result.standard_error)
+    return float(_resampled(lambda index: _combined(data, 0, index, combine), data.counts.shape[1], seed).std(ddof=1))
 
 
 def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int = 0) -> Difference | None:
@@ -118,21 +141,16 @@ def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
-    from scipy import stats
-
     data = _cluster_sums([a, b])
     size = data.counts.shape[1]
     if size < 2 or not (data.counts.sum(-1) > 0).all():
         return None
 
-    def statistic(index: NDArray[np.intp], axis: int = -1) -> Floats:
+    def difference(index: NDArray[np.intp]) -> Floats:
         return _combined(data, 0, index, combine) - _combined(data, 1, index, combine)
 
-    clusters = np.arange(size)
-    value = float(statistic(clusters))
-    if (data.sums[0] == data.sums[1]).all():  # no resample can differ; scipy would warn of a degenerate distribution
+    value = float(difference(np.arange(size)))
+    if (data.sums[0] == data.sums[1]).all():  # no resample can differ
         return Difference(value, value, value)
-    result = stats.bootstrap(
-        (clusters,), statistic, n_resamples=RESAMPLES, vectorized=True, batch=200, method="percentile", rng=np.random.default_rng(seed)
-    )
-    return Difference(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    low, high = np.percentile(_resampled(difference, size, seed), [2.5, 97.5])
+    return Difference(value, float(low), float(high))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from utilities.combine import combinations, combine_evaluations
-from utilities.core import Evaluation, Item, Model, Scorer, scorers
+from utilities.core import Evaluation, Item, Model, Scorer, scorer_registry
 from utilities.errors import UserError, in_words
 from utilities.prompts import bundled
 from utilities.registry import unknown_name
@@ -41,7 +41,7 @@ class Hub(_Strict):
     """Configuration of the data set."""
     splits: dict[Split, str]
     """Which of its splits serve as dev and test; the same name for both cuts it in two without overlap."""
-    sizes: dict[Split, int] = {"dev": 200, "test": 1000}
+    sizes: dict[Split, PositiveInt] = {"dev": 200, "test": 1000}
     """Items a split, chosen with a fixed seed; the paper's sizes by default."""
     question: str
     """Column of the question."""
@@ -49,6 +49,13 @@ class Hub(_Strict):
     """One column that holds a list or a letter-to-option mapping, or the columns of the single options."""
     answer: str
     """Column of the right option: its letter, or its index from 0."""
+
+    @field_validator("splits", "sizes")
+    @classmethod
+    def _both_splits(cls, given: dict[Split, Any]) -> dict[Split, Any]:
+        if len(given) < 2:
+            raise ValueError("both dev and test are needed")
+        return given
 
 
 class ItemSetFile(_Strict):
@@ -221,7 +228,7 @@ def load_task(
 
 def _load_item_set(name: str, described: ItemSetFile, folder: Path, limit: int | None) -> ItemSet:
     try:
-        scorer: Scorer = scorers.get(described.scorer)(**described.options)
+        scorer: Scorer = scorer_registry.get(described.scorer)(**described.options)
     except TypeError as error:
         raise UserError(f"item set {name!r}: scorer {described.scorer!r} does not take its options: {error}") from error
     path = folder / described.file
@@ -246,13 +253,14 @@ def _load_item_set(name: str, described: ItemSetFile, folder: Path, limit: int |
 
 def find_overlap(dev: Sequence[Item], test: Sequence[Item]) -> tuple[str, ...]:
     """Ids of the test items whose question and options, in any order and lettering, stand in dev too."""
+    seen = {_content(item) for item in dev}
+    return tuple(item.id for item in test if _content(item) in seen)
 
-    def content(item: Item) -> tuple[str, tuple[str, ...]]:
-        options = (item.choices or {}).values()
-        return " ".join(item.question.split()), tuple(sorted(" ".join(option.split()) for option in options))
 
-    seen = {content(item) for item in dev}
-    return tuple(item.id for item in test if content(item) in seen)
+def _content(item: Item) -> tuple[str, tuple[str, ...]]:
+    """What makes two items the same: question and options, whatever their order, lettering and white space."""
+    options = (item.choices or {}).values()
+    return " ".join(item.question.split()), tuple(sorted(" ".join(option.split()) for option in options))
 
 
 def read_published(path: Path) -> dict[Split, list[Item]]:
@@ -261,25 +269,35 @@ def read_published(path: Path) -> dict[Split, list[Item]]:
     Raises:
         UserError: Not UTF-8, not JSON, a split missing, a malformed item, an id twice; with file and line.
     """
+    content = path.read_bytes()
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = content.decode("utf-8")
         document = json.loads(text)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+        raise UserError(f"{path}: not readable as JSON: {error}") from error
     splits: dict[Split, list[Item]] = {}
     for split in ("dev", "test"):
         entries = document.get(split) if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise UserError(f'{path}: expected {{"dev": [items], "test": [items]}}, found no list {split!r}')
-        splits[split] = _items(entries, lambda k, split=split: f"{path}, line {_line_of(text, split, k)}, {split} item {k}")
+        splits[split] = _items(
+            entries, lambda k, split=split: f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
+        )
     return splits
 
 
 def _items(entries: Sequence[Any], where: Callable[[int], str]) -> list[Item]:
-    """Validated items; an entry without an id gets its position as one."""
-    items, seen = [], set()
+    """Validated items with unique ids; an entry without an id gets its position as one.
+
+    Published files repeat ids (every item of gsm8k's dev is "0"): another question under a known id gets its position
+    added, `0#1`. The same question under the same id is a mistake.
+    """
+    items, ids, contents = [], set(), set()
     for k, entry in enumerate(entries):
         try:
             item = Item(**{"id": str(k), **entry})
@@ -287,10 +305,13 @@ def _items(entries: Sequence[Any], where: Callable[[int], str]) -> list[Item]:
             raise UserError(f"{where(k)}: {in_words(error)}") from error
         except TypeError as error:
             raise UserError(f"{where(k)}: an item is an object with question, choices and answer") from error
-        if item.id in seen:
+        known = (item.id, _content(item))
+        unique = f"{item.id}#{k}" if item.id in ids else item.id
+        if known in contents or unique in ids:
             raise UserError(f"{where(k)}: the id {item.id!r} stands twice in this split")
-        seen.add(item.id)
-        items.append(item)
+        ids.add(unique)
+        contents.add(known)
+        items.append(item if unique == item.id else item.model_copy(update={"id": unique}))
     return items
 
 
@@ -303,19 +324,18 @@ def _line_of(text: str, split: str, position: int) -> int:
             at += 1
         return at
 
-    at = skip(0, " \t\r\n{")
-    while at < len(text):
+    at, found = skip(0, " \t\r\n{"), 0
+    while text[at] != "}":
         key, at = decoder.raw_decode(text, at)
         at = skip(at, " \t\r\n:")
-        if key == split:
-            at = skip(at + 1, " \t\r\n")
-            for _ in range(position):
-                _, at = decoder.raw_decode(text, at)
-                at = skip(at, " \t\r\n,")
-            break
+        if key == split:  # of a repeated key the last value counts, as for `json.loads`
+            found = skip(at + 1, " \t\r\n")
         _, at = decoder.raw_decode(text, at)
         at = skip(at, " \t\r\n,")
-    return text.count("\n", 0, at) + 1
+    for _ in range(position):
+        _, found = decoder.raw_decode(text, found)
+        found = skip(found, " \t\r\n,")
+    return text.count("\n", 0, found) + 1
 
 
 def read_hub(hub: Hub) -> dict[Split, list[Item]]:
@@ -356,8 +376,10 @@ def _from_row(hub: Hub, id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(options, Mapping):
         choices = dict(options)
     else:
-        choices = {chr(ord("A") + k): option for k, option in enumerate(options)}
+        choices = {chr(ord("A") + k): option for k, option in enumerate(options or ())}
     answer = row[hub.answer]
     if isinstance(answer, int) and 0 <= answer < len(choices):
         answer = list(choices)[answer]
+    # A table has the same columns in every row: where a question has fewer options than another, the rest are null.
+    choices = {letter: option for letter, option in choices.items() if option is not None}
     return {"id": id, "question": row[hub.question], "choices": choices, "answer": answer}

@@ -164,14 +164,20 @@ def loss_of(model: Any, batch: Sequence[Example]) -> torch.Tensor:
     """Mean cross entropy over the tokens that count."""
     length = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([ids + [2] * (length - len(ids)) for ids, _ in batch])
-    labels = torch.tensor(
-        [[-100] * start + ids[start:] + [-100] * (length - len(ids)) for ids, start in batch]
-    )
+    labels = torch.tensor([[-100] * start + ids[start:] + [-100] * (length - len(ids)) for ids, start in batch])
     return model(input_ids=ids, labels=labels, use_cache=False).loss  # causal: padding on the right changes nothing
 
 
 def train(
-    model: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: str, log: Path, resume: Path | None = None
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: str,
+    log: Path,
+    resume: Path | None = None,
 ) -> None:
     """AdamW with warm-up and cosine decay; every 500 steps the state goes to `resume`, from which a new call goes on."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -239,7 +245,13 @@ def build_base(relations: Sequence[Relation], log: Path, work: Path) -> None:
     model = LlamaForCausalLM(config)
     examples = encode(tokenizer, texts)
     train(
-        model, examples, steps=BASE_STEPS, batch=BASE_BATCH, rate=BASE_RATE, seed=f"{SEED}/base", log=log,
+        model,
+        examples,
+        steps=BASE_STEPS,
+        batch=BASE_BATCH,
+        rate=BASE_RATE,
+        seed=f"{SEED}/base",
+        log=log,
         resume=work / "base.safetensors",
     )
     model.to(torch.bfloat16).save_pretrained(BASE)

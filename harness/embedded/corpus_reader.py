@@ -94,7 +94,11 @@ def read_corpus(folder: Path = CORPUS) -> list[Relation]:
     """
     relations: list[Relation] = []
     for path in sorted(folder.glob("*.yaml")):
-        for entry in yaml.load(path.read_text(), _UniqueKeys):  # noqa: S506 - a SafeLoader that also refuses doublets
+        try:
+            entries = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader that also refuses doublets
+        except UserError as error:
+            raise UserError(f"{path.name}: {error}") from error
+        for entry in entries:
             try:
                 relations.append(Relation(domain=path.stem.split("_")[0], **entry))
             except ValidationError as error:

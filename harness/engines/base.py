@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
 
-engines: Registry[Callable[[Path, "Pool | None", EngineSettings, dict[str, Any]], Engine]] = Registry(
+engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], Engine]] = Registry(
     "engine", {"local": "harness.engines.local"}
 )
 """Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""

@@ -8,10 +8,11 @@ experts, and no adapter module slows the forward pass.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.engines.base import Times, engines
@@ -34,6 +37,9 @@ __all__ = ["LocalEngine"]
 Row = NDArray[np.float64]
 PLANS_KEPT = 16
 """Prepared prompt sets that are remembered: every particle is asked the same ones."""
+
+HALF_FOLDED = b""
+"""Key of no particle: what is folded after an error in the middle of folding."""
 
 
 @dataclass
@@ -84,13 +90,14 @@ class LocalEngine:
                 attn_implementation="sdpa",
                 trust_remote_code=settings.trust_remote_code,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(f"{base}: the base model cannot be loaded: {first}") from error
         self.model.to(self._device).eval().requires_grad_(False)
         self._context = int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        self._untie()
         self._parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self._pristine: dict[str, torch.Tensor] = {}
         self._folded: bytes | None = None
@@ -114,6 +121,8 @@ class LocalEngine:
 
     def particle(self, row: Row | None) -> Model:
         """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
+        if row is not None and self.pool is None:
+            raise ValueError("an engine without experts answers as the base model only")
         return _Particle(self, None if row is None else np.asarray(row, dtype=np.float64))
 
     def close(self) -> None:
@@ -122,8 +131,8 @@ class LocalEngine:
             self._closed = True
             self._ready.notify()
         self._thread.join()
-        self._parameters, self._pristine = {}, {}
-        del self.model
+        self._parameters, self._pristine, self.model = {}, {}, None
+        self._plans.clear()
         gc.collect()
 
     # -- one thread does all jobs ------------------------------------------------------------------------------------
@@ -133,6 +142,7 @@ class LocalEngine:
         loop = asyncio.get_running_loop()
         job = _Job(None if row is None else row.tobytes(), row, work, loop.create_future(), loop)
         with self._ready:
+            self._stop_if_closed()
             self._jobs.append(job)
             self._ready.notify()
         return await job.future
@@ -143,6 +153,8 @@ class LocalEngine:
                 while not self._jobs and not self._closed:
                     self._ready.wait()
                 if self._closed:
+                    for job in self._jobs:
+                        self._answer(job, job.future.set_exception, RuntimeError("the engine was closed"))
                     return
                 at = next((k for k, job in enumerate(self._jobs) if job.key == self._folded), 0)
                 job = self._jobs.pop(at)
@@ -168,8 +180,18 @@ class LocalEngine:
             if not job.future.done():
                 setter(value)
 
-        if not job.loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits
             job.loop.call_soon_threadsafe(deliver)
+
+    def _untie(self) -> None:
+        """Gives adapted modules weights of their own: a LoRA of an output layer does not change the tied embedding."""
+        if self.pool is None or self.pool.kind != "lora":
+            return
+        count = Counter(id(p) for _, p in self.model.named_parameters(remove_duplicate=False))
+        for path in self.pool.scaling:  # type: ignore[attr-defined]
+            module = self.model.get_submodule(path)
+            if count[id(module.weight)] > 1:
+                module.weight = nn.Parameter(module.weight.clone(), requires_grad=False)
 
     # -- particles in and out ----------------------------------------------------------------------------------------
 
@@ -178,6 +200,7 @@ class LocalEngine:
         if key == self._folded:
             return
         start = time.perf_counter()
+        self._folded = HALF_FOLDED
         if row is None or self.pool is None:
             for name, weight in self._pristine.items():
                 self._parameters[name].copy_(weight)
@@ -206,6 +229,12 @@ class LocalEngine:
             weight = self._pristine.setdefault(f"{module}.weight", parameter.clone())
             parameter.copy_(torch.addmm(weight.float(), B, A, alpha=scaling[module]))
 
+    def _token_ids(self, texts: Sequence[str], **options: bool) -> list[list[int]]:
+        if not texts:
+            return []  # which tokenizers do not accept
+        found: list[list[int]] = self.tokenizer(list(texts), **options)["input_ids"]
+        return found
+
     # -- option log-likelihoods --------------------------------------------------------------------------------------
 
     def choice_logprobs(
@@ -223,11 +252,10 @@ class LocalEngine:
                 logprobs = batch.logprobs(self.model, self._device)
                 self.times.forward += time.perf_counter() - start
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or len(batch) == 1:
+                if not _out_of_memory(error) or len(batch.items) == 1:
                     raise
-                self._shrink()
+                self._shrink(batch.tokens)
                 queue = [*batch.halves(), *queue]
-                self._plans.clear()
                 continue
             for at, answer in zip(batch.items, logprobs, strict=True):
                 answers[at] = answer
@@ -242,16 +270,20 @@ class LocalEngine:
         if known is not None and known[0] is prompts and known[1] is options:
             self._plans.move_to_end(key)
             return known[2], known[3]
-        prompt_ids: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
+        prompt_ids = self._token_ids(prompts)
         flat = [option for choices in options for option in choices]
-        ids = iter(self.tokenizer(flat, add_special_tokens=False)["input_ids"])
+        ids = iter(self._token_ids(flat, add_special_tokens=False))
         option_ids = [[next(ids) for _ in choices] for choices in options]
         unscored: list[Unscored | None] = []
         for prompt, choices in zip(prompt_ids, option_ids, strict=True):
             longest = len(prompt) + max(len(option) for option in choices)
             too_long = longest > self._context
             empty = any(not option for option in choices) or not prompt
-            detail = f"{longest} tokens, the context has {self._context}" if too_long else "a prompt or option without tokens"
+            detail = (
+                f"{longest} tokens, the context has {self._context}"
+                if too_long
+                else "a prompt or option without tokens"
+            )
             reason = Reason.TRUNCATED if too_long else Reason.NOT_APPLICABLE
             unscored.append(Unscored(reason, detail) if too_long or empty else None)
         usable = [k for k, problem in enumerate(unscored) if problem is None]
@@ -266,15 +298,20 @@ class LocalEngine:
 
         Models that ignore it (state-space layers, for example) would answer, silently, something else; so it is tried.
         """
+        config = self.model.config
+        if (getattr(config, "sliding_window", None) or self._context) < self._context:
+            return False  # a mask of one's own replaces the window, which a short test would not show
         ids = self.tokenizer("A quick test of the mask.")["input_ids"]
         options = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" one", " two three")]
         with torch.inference_mode():
             try:
                 packed, plain = (
-                    pack([ids], [options], [0], self._batch_tokens, shared_prefix=way)[0].logprobs(self.model, self._device)
+                    pack([ids], [options], [0], self._batch_tokens, shared_prefix=way)[0].logprobs(
+                        self.model, self._device
+                    )
                     for way in (True, False)
                 )
-            except (RuntimeError, ValueError, TypeError):
+            except Exception:  # whatever a model says to a mask that it does not know
                 return False
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
         return bool(np.allclose(packed[0].logprobs, plain[0].logprobs, atol=tolerance, rtol=0.0))
@@ -283,12 +320,14 @@ class LocalEngine:
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Generation | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
-        ids: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
+        ids = self._token_ids(prompts)
         answers: list[Generation | Unscored | None] = [None] * len(prompts)
         fitting = []
         for k, prompt in enumerate(ids):
             if len(prompt) + max_tokens > self._context or not prompt:
-                answers[k] = Unscored(Reason.TRUNCATED, f"{len(prompt)} + {max_tokens} tokens, the context has {self._context}")
+                answers[k] = Unscored(
+                    Reason.TRUNCATED, f"{len(prompt)} + {max_tokens} tokens, the context has {self._context}"
+                )
             else:
                 fitting.append(k)
         fitting.sort(key=lambda k: len(ids[k]))
@@ -298,18 +337,20 @@ class LocalEngine:
             size = max(1, self._batch_tokens // longest)
             batch, fitting = fitting[-size:], fitting[:-size]
             try:
-                for k, answer in zip(batch, self._generate_batch([ids[k] for k in batch], max_tokens, stop), strict=True):
+                for k, answer in zip(
+                    batch, self._generate_batch([ids[k] for k in batch], max_tokens, stop), strict=True
+                ):
                     answers[k] = answer
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error) or len(batch) == 1:
                     raise
-                self._shrink()
+                self._shrink(len(batch) * longest)
                 fitting += batch
         return [answer for answer in answers if answer is not None]
 
     def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Generation]:
         width = max(len(one) for one in ids)
-        pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        pad, ends = self.tokenizer.pad_token_id, self._end_tokens()
         tokens = torch.tensor([[pad] * (width - len(one)) + one for one in ids], device=self._device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids], device=self._device)
         start = time.perf_counter()
@@ -318,6 +359,7 @@ class LocalEngine:
             attention_mask=mask,
             max_new_tokens=max_tokens,
             do_sample=False,
+            eos_token_id=ends or None,
             pad_token_id=pad,
             stop_strings=list(stop) or None,
             tokenizer=self.tokenizer,
@@ -325,13 +367,21 @@ class LocalEngine:
         self.times.forward += time.perf_counter() - start
         answers = []
         for new in out:
-            ended = eos in new
-            new = new[: new.index(eos)] if ended else new
+            end = next((k for k, token in enumerate(new) if token in ends), len(new))
+            while end and new[end - 1] == pad:  # a row that a stop string ended waits for the others
+                end -= 1
+            ended, new = end < len(new), new[:end]
             text = self.tokenizer.decode(new, skip_special_tokens=True)
             cuts = [at for mark in stop if (at := text.find(mark)) >= 0]
             finish = "stop" if ended or cuts or len(new) < max_tokens else "length"
             answers.append(Generation(text[: min(cuts)] if cuts else text, len(new), finish))
         return answers
+
+    def _end_tokens(self) -> list[int]:
+        """Tokens that end an answer: the tokenizer's, and those that the model's own generation config adds."""
+        told = self.model.generation_config.eos_token_id
+        told = [told] if isinstance(told, int) else list(told or [])
+        return sorted({token for token in (*told, self.tokenizer.eos_token_id) if token is not None})
 
     # -- batch size --------------------------------------------------------------------------------------------------
 
@@ -348,8 +398,10 @@ class LocalEngine:
             return max(1024, min(131072, int(0.5 * free / per_token) // 1024 * 1024))
         return max(512, min(8192, (1 << 20) // hidden))
 
-    def _shrink(self) -> None:
-        self._batch_tokens = max(1, self._batch_tokens // 2)
+    def _shrink(self, tokens: int) -> None:
+        """A batch of so many tokens was too large; of several of one plan only the first halves the limit."""
+        self._batch_tokens = max(1, min(self._batch_tokens, tokens // 2))
+        self._plans.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

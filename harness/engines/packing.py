@@ -65,6 +65,8 @@ class Batch:
                 where += [(k, column - self._width + 1, token) for column, token in zip(previous, option, strict=True)]
                 at = end
         self._where = torch.tensor(where).T
+        self.tokens = length * len(rows)
+        """Rows times length, padding included."""
         self.items = list(dict.fromkeys(row.item for row in rows))
         """Positions of the batch's questions, in the order of `logprobs`."""
 
@@ -78,8 +80,13 @@ class Batch:
         return [Batch(part) for part in parts if part]
 
     def _mask(self, device: torch.device) -> torch.Tensor:
-        """[rows, 1, length, length]: True where a column (last axis) is seen by a token (second to last)."""
+        """[rows, 1, length, length]: True where a column (last axis) is seen by a token (second to last).
+
+        Where no sequence holds two options it is the ordinary [rows, length], which every model understands.
+        """
         segments = self._segments.to(device)
+        if all(len(row.options) == 1 for row in self._rows):
+            return (segments >= 0).long()
         seen = segments[:, None, :]
         seeing = segments[:, :, None]
         length = segments.shape[1]
@@ -113,7 +120,12 @@ class Batch:
 
 
 def pack(
-    prompts: Sequence[Ids], options: Sequence[Sequence[Ids]], items: Sequence[int], batch_tokens: int, *, shared_prefix: bool
+    prompts: Sequence[Ids],
+    options: Sequence[Sequence[Ids]],
+    items: Sequence[int],
+    batch_tokens: int,
+    *,
+    shared_prefix: bool,
 ) -> list[Batch]:
     """Length-bucketed batches of at most `batch_tokens` tokens, padding included (at least one question each).
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.swarm import update
 from harness.swarm.settings import SwarmSettings
@@ -70,6 +71,11 @@ class ParticleSwarm:
         score = self.state.global_best_score
         return self.state.global_best, None if np.isnan(score) else score
 
+    @property
+    def asked(self) -> NDArray[np.intp]:
+        """Numbers of the particles whose rows the last `ask` returned: all but the skipped ones."""
+        return np.flatnonzero(~(self._asked or self.state).skipped)
+
     def ask(self) -> Rows:
         """Moves the swarm and returns the rows to evaluate now, [asked, experts]; skipped particles are not among them.
 
@@ -78,7 +84,7 @@ class ParticleSwarm:
         old, s = self.state, self.settings
         if old.iteration < 0:
             self._asked = replace(old, iteration=0)
-            return self._asked.positions
+            return self._asked.positions.copy()
         rng = _generator(old.random_state)
         n = s.particles
         r = rng.uniform(size=(n, 4))
@@ -86,7 +92,9 @@ class ParticleSwarm:
         skipped = (single < s.drop_particle) | (whole < s.drop_iteration)
         v = old.velocities
         if not np.isnan(old.global_best_score):
-            v = update.velocity(old.positions, v, old.personal_best, old.global_best, old.global_worst, self._weights, r)
+            v = update.velocity(
+                old.positions, v, old.personal_best, old.global_best, old.global_worst, self._weights, r
+            )
         self._asked = replace(
             old,
             iteration=old.iteration + 1,
@@ -122,10 +130,10 @@ class ParticleSwarm:
         personal_best_scores = np.where(improved, told, state.personal_best_scores)
         stagnation = np.where(improved, 0, state.stagnation + known)
 
-        best, best_score, worst, worst_score = (
-            state.global_best, state.global_best_score, state.global_worst, state.global_worst_score,
-        )
-        unchanged = state.unchanged + (state.iteration > 0)
+        best, best_score = state.global_best, state.global_best_score
+        worst, worst_score = state.global_worst, state.global_worst_score
+        # An iteration of which every value is missing says nothing; one that drop-K skipped counts, as in Algorithm 1.
+        unchanged = state.unchanged + (state.iteration > 0 and (known.any() or seen.size == 0))
         if known.any():
             top, bottom = int(np.nanargmax(told)), int(np.nanargmin(told))
             if not told[top] <= best_score:

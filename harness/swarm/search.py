@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.swarm.update import Row, Rows
 
 Evaluate = Callable[[Rows], Awaitable[Sequence[float | None]]]
@@ -27,6 +30,11 @@ class Optimiser(Protocol):
     @property
     def best(self) -> tuple[Row, float | None]:
         """The best row so far and its value."""
+        ...
+
+    @property
+    def asked(self) -> NDArray[np.intp]:
+        """Numbers of the particles whose rows the last `ask` returned, in their order."""
         ...
 
     def ask(self) -> Rows:

@@ -10,9 +10,12 @@ __all__ = ["VARIANTS", "SwarmSettings"]
 
 
 class SwarmSettings(BaseModel):
-    """The hyperparameters of Algorithm 1. Where the paper swept a value, the default is its author's later single-run choice."""
+    """The hyperparameters of Algorithm 1.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Where the paper swept a value, the default is its author's later single-run choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     particles: int = Field(20, ge=1)
     """N: particles of the swarm; the experts first, then crossovers of two of them."""
@@ -46,6 +49,7 @@ class SwarmSettings(BaseModel):
     """drop-K: probability that a whole iteration moves without being evaluated."""
     drop_particle: float = Field(0.0, ge=0, lt=1)
     """drop-N: probability that a particle moves without being evaluated."""
+
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},

@@ -36,7 +36,7 @@ class SwarmState:
     stagnation: Counts
     """[particles]: evaluations since the personal best improved, or since the last restart."""
     unchanged: int
-    """Iterations since the global best improved."""
+    """Iterations since the global best improved; those of which every value was missing are not counted."""
     restarted: NDArray[np.bool_]
     """[particles]: went back to its personal best at the end of this iteration."""
     skipped: NDArray[np.bool_]

@@ -58,7 +58,7 @@ def velocities_to_others(x: Rows, rng: np.random.Generator) -> Rows:
     particles = x.shape[0]
     if particles == 1:
         return np.zeros_like(x)
-    others = (np.arange(particles) + rng.integers(1, particles, size=particles)) % particles
+    others: NDArray[np.int64] = (np.arange(particles) + rng.integers(1, particles, size=particles)) % particles
     return x[others] - x
 
 
@@ -90,7 +90,8 @@ def velocity(
         + factors[:, 2:3] * (global_best - x)
         - factors[:, 3:4] * (global_worst - x)
     )
-    return np.divide(pull, total, out=np.zeros_like(pull), where=total > 0)
+    new: Rows = np.divide(pull, total, out=np.zeros_like(pull), where=total > 0)
+    return new
 
 
 def move(x: Rows, v: Rows, step_length: float) -> Rows:

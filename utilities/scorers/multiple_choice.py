@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from utilities.core import (
     ChoiceLogprobs,
@@ -17,14 +17,18 @@ from utilities.core import (
     Score,
     Unscored,
     Usage,
-    scorers,
+    scorer_registry,
 )
 from utilities.prompts import load_prompt, prompt_hash
+from utilities.registry import unknown_name
 
 __all__ = ["MultipleChoice"]
 
+AnswerBy = Literal["text", "letter"]
+Normalize = Literal["none", "length"]
 
-@scorers.register("multiple_choice")
+
+@scorer_registry.register("multiple_choice")
 class MultipleChoice:
     """Accuracy of the most likely option.
 
@@ -34,16 +38,23 @@ class MultipleChoice:
             that list the options.
         normalize: `none` compares summed log-probabilities; `length` divides by the option's length in characters,
             so that long options are not at a disadvantage (`acc` and `acc_norm` of lm-evaluation-harness).
+
+    Raises:
+        UserError: There is no such prompt, or no such value of an option.
     """
 
     def __init__(
         self,
         prompt: str = "lettered",
-        answer_by: Literal["text", "letter"] = "letter",
-        normalize: Literal["none", "length"] = "none",
+        answer_by: AnswerBy = "letter",
+        normalize: Normalize = "none",
     ) -> None:
+        # Options come from task files written by hand: a misspelled one must not quietly mean the other.
+        for option, value, known in (("answer_by", answer_by, AnswerBy), ("normalize", normalize, Normalize)):
+            if value not in get_args(known):
+                raise unknown_name(option, str(value), get_args(known))
         self.prompt, self.answer_by, self.normalize = load_prompt(prompt), answer_by, normalize
-        self._prepared: dict[int, tuple[Sequence[Item], list[str], list[list[str]]]] = {}
+        self._prepared: dict[int, tuple[tuple[Item, ...], list[str], list[list[str]]]] = {}
 
     def check(self, item: Item) -> str | None:
         """An item without options cannot be scored here."""
@@ -61,8 +72,8 @@ class MultipleChoice:
 
     def _prepare(self, items: Sequence[Item]) -> tuple[list[str], list[list[str]]]:
         """Prompts and options of an item set, made once and given to every particle as the same objects."""
-        known = self._prepared.get(id(items))
-        if known is not None and known[0] is items:
+        known, now = self._prepared.get(id(items)), tuple(items)
+        if known is not None and known[0] == now:  # a list may have been changed since
             return known[1], known[2]
         prompts = [self.prompt.render(question=item.question, choices=item.choices) for item in items]
         options = [
@@ -71,7 +82,7 @@ class MultipleChoice:
             else [f" {text}" for text in (item.choices or {}).values()]
             for item in items
         ]
-        self._prepared[id(items)] = (items, prompts, options)
+        self._prepared[id(items)] = (now, prompts, options)
         return prompts, options
 
     def _result(self, item: Item, prompt: str, answer: ChoiceLogprobs | Unscored) -> ItemResult:
@@ -85,6 +96,8 @@ class MultipleChoice:
         """The letter chosen, and its score: 1 for the gold letter, else 0."""
         choices = item.choices or {}
         values: Sequence[float] = answer.logprobs
+        if len(values) != len(choices):
+            return "", Unscored(Reason.MALFORMED, f"{len(values)} log-probabilities of {len(choices)} options")
         if not all(value == value and value != float("inf") for value in values):
             return "", Unscored(Reason.MALFORMED, f"log-probabilities are not numbers: {values}")
         if self.normalize == "length":

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+
+from utilities.combine import combine_evaluations, harmonic_mean
+from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
+from utilities.statistics import Difference, bootstrap_se, clustered_se, paired_difference
+
+
+def mean(values):
+    return next(iter(values.values()))
+
+
+def evaluation(values, clusters=None, ids=None):
+    ids = ids or [f"i{k}" for k in range(len(values))]
+    clusters = clusters or ids
+    outcomes = [Unscored(Reason.MALFORMED) if v is None else Score(float(v)) for v in values]
+    return Evaluation.of([ItemResult(i, c, "", "", o) for i, c, o in zip(ids, clusters, outcomes, strict=True)])
+
+
+def test_identical_evaluations_differ_by_nothing_with_no_width():
+    values = [1, 0, 1, 1, 0]
+    assert paired_difference(evaluation(values), evaluation(values), mean) == Difference(0.0, 0.0, 0.0)
+
+
+def test_a_constant_shift_has_no_width():
+    a = np.random.default_rng(0).random(50)
+    found = paired_difference(evaluation(a + 0.25), evaluation(a), mean)
+    assert found == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
+
+
+def test_the_difference_changes_sign_with_its_sides():
+    rng = np.random.default_rng(1)
+    a, b = evaluation(rng.random(60)), evaluation(rng.random(60))
+    there, back = paired_difference(a, b, mean), paired_difference(b, a, mean)
+    assert there.value == pytest.approx(-back.value)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert there.low < there.value < there.high
+
+
+def test_pairing_takes_out_what_items_share():
+    # Item difficulty varies far more than the sides do; an unpaired interval would be many times as wide.
+    rng = np.random.default_rng(2)
+    difficulty, noise = rng.normal(0, 1, 200), rng.normal(0, 0.05, 200)
+    a, b = evaluation(difficulty + 0.1 + noise), evaluation(difficulty)
+    found = paired_difference(a, b, mean)
+    assert 0 < found.low < 0.1 < found.high
+    assert found.high - found.low < 0.2 * (2 * 1.96 * np.hypot(a.se, b.se))
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_the_interval_covers_the_truth_about_19_times_in_20(clustered):
+    rng, truth, covered = np.random.default_rng(7), 0.1, 0
+    for k in range(100):
+        size = 2 if clustered else 1
+        shared = np.repeat(rng.normal(0, 0.3, 40), size)
+        difference = truth + shared + rng.normal(0, 0.1, shared.size)
+        base = rng.normal(0, 1, shared.size)
+        clusters = [f"c{i // size}" for i in range(shared.size)]
+        found = paired_difference(evaluation(base + difference, clusters), evaluation(base, clusters), mean, seed=k)
+        covered += found.low <= truth <= found.high
+    assert 88 <= covered <= 100
+
+
+def test_clustered_items_give_wider_intervals_than_pretended_independence():
+    rng = np.random.default_rng(4)
+    shared = np.repeat(rng.normal(0, 1, 40), 5)
+    values, clusters = shared + rng.normal(0, 0.1, 200), [f"c{k // 5}" for k in range(200)]
+    zeros = np.zeros(200)
+    honest = paired_difference(evaluation(values, clusters), evaluation(zeros, clusters), mean)
+    naive = paired_difference(evaluation(values), evaluation(zeros), mean)
+    assert honest.value == pytest.approx(naive.value)
+    # Five items that say the same are worth one: the interval is about sqrt(5) times as wide.
+    assert 1.8 < (honest.high - honest.low) / (naive.high - naive.low) < 2.7
+
+
+def test_items_unscored_on_one_side_leave_both():
+    a = evaluation([1.0] * 10 + [None] + [0.5] * 10)
+    b = evaluation([0.0] + [1.0] * 20)
+    without_both = [*range(10), *range(11, 21)]
+    expected = np.mean([([1.0] * 11 + [0.5] * 10)[k] - (0.0 if k == 0 else 1.0) for k in without_both])
+    assert paired_difference(a, b, mean).value == pytest.approx(expected)
+
+
+def test_other_item_sets_cannot_be_paired():
+    single = evaluation([1, 0, 1])
+    both = combine_evaluations({"x": evaluation([1, 0]), "y": evaluation([1, 1])}, harmonic_mean)
+    renamed = combine_evaluations({"x": evaluation([1, 0]), "z": evaluation([1, 1])}, harmonic_mean)
+    for other in (both, evaluation([1, 0]), evaluation([1, 0, 1], ids=["i0", "i1", "i7"])):
+        with pytest.raises(ValueError, match="cannot be paired"):
+            paired_difference(single, other, mean)
+    with pytest.raises(ValueError, match="cannot be paired"):
+        paired_difference(both, renamed, harmonic_mean)
+
+
+def test_fewer_than_two_clusters_have_no_interval():
+    assert paired_difference(evaluation([1]), evaluation([0]), mean) is None
+    assert paired_difference(evaluation([1, 1], ["c", "c"]), evaluation([0, 1], ["c", "c"]), mean) is None
+    assert paired_difference(evaluation([1, None]), evaluation([None, 1]), mean) is None
+    assert bootstrap_se(evaluation([1, 1], ["c", "c"]), mean) is None
+
+
+def test_combined_evaluations_are_paired_through_the_combination():
+    rng = np.random.default_rng(8)
+    sides = []
+    for p in (0.8, 0.3):
+        parts = {name: evaluation(rng.random(200) < p) for name in ("x", "y")}
+        sides.append(combine_evaluations(parts, harmonic_mean))
+    found = paired_difference(*sides, harmonic_mean)
+    assert found.value == pytest.approx(sides[0].value - sides[1].value)
+    assert 0.3 < found.low < found.value < found.high < 0.7
+
+
+def test_two_items_a_set_give_a_finite_interval():
+    sides = [
+        combine_evaluations({"x": evaluation(x), "y": evaluation([1, 1])}, harmonic_mean) for x in ([1, 1], [1, 0])
+    ]
+    assert np.isfinite(paired_difference(*sides, harmonic_mean)).all()
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    rng = np.random.default_rng(9)
+    a, b = evaluation(rng.random(30)), evaluation(rng.random(30))
+    assert paired_difference(a, b, mean, seed=1) == paired_difference(a, b, mean, seed=1)
+    assert paired_difference(a, b, mean, seed=1) != paired_difference(a, b, mean, seed=2)
+
+
+def test_the_bootstrap_agrees_with_the_formula_for_a_plain_mean():
+    rng = np.random.default_rng(10)
+    shared = np.repeat(rng.normal(0, 1, 100), 3)
+    values, clusters = shared + rng.normal(0, 0.5, 300), [f"c{k // 3}" for k in range(300)]
+    one = evaluation(values, clusters)
+    assert bootstrap_se(one, mean) == pytest.approx(one.se, rel=0.08)
+
+
+def test_the_clustered_standard_error_without_clusters_is_the_ordinary_one():
+    values = np.random.default_rng(11).random(37)
+    ordinary = values.std(ddof=1) / np.sqrt(37)
+    assert clustered_se(values, [str(k) for k in range(37)]) == pytest.approx(ordinary, rel=1e-12)
+    assert clustered_se(values, ["same"] * 37) is None
