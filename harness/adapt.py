@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from harness.swarm.search import search
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows
 from utilities.combine import combine_evaluations
-from utilities.core import Evaluation
+from utilities.core import Evaluation, Unscored
 from utilities.errors import UserError
 from utilities.statistics import paired_difference
 from utilities.tasks import Split
@@ -63,7 +64,13 @@ def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
     checkpoint = store.checkpoint()
     engine = prepared.engine((checkpoint or {}).get("engine"))
     try:
-        return asyncio.run(Adaptation(prepared, store, bus, engine, checkpoint, began).run())
+        try:
+            adaptation = Adaptation(prepared, store, bus, engine, checkpoint, began)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if checkpoint is None:
+                raise
+            raise UserError(f"the checkpoint of {store.folder} is damaged: {error!r}") from error
+        return asyncio.run(adaptation.run())
     finally:
         engine.close()
 
@@ -86,12 +93,12 @@ class Adaptation:
             len(prepared.columns),
             prepared.settings.swarm,
             prepared.settings.seed,
-            SwarmState.from_dict(saved["swarm"]) if saved else None,
+            SwarmState.from_dict(saved["swarm"]) if checkpoint is not None else None,
         )
         self.evaluated: dict[str, Brief] = {key: Brief(*brief) for key, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
         self.evaluations: int = saved.get("evaluations", 0)
-        self.problems: set[str] = set()
+        self._tested = 0  # items answered for the final table
         self.seconds: dict[str, float] = {"search": 0.0, "scoring": 0.0, "total": 0.0, **saved.get("seconds", {})}
         self._earlier_forward = float(saved.get("times", {}).get("forward", 0.0))
         self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
@@ -108,6 +115,7 @@ class Adaptation:
                 engine=self.engine.name,
                 device=self.engine.device,
                 experts=self.prepared.pool.names,
+                anchor=BASE if self.prepared.settings.anchor == "base" else None,
                 particles=swarm.particles,
                 iterations=swarm.iterations,
                 dev_items=task.size("dev"),
@@ -118,10 +126,7 @@ class Adaptation:
         if not self._resumed:
             self._save_checkpoint()
         reason = await search(self.optimiser, self._evaluate, self._iteration_done)
-        row, value = self.optimiser.best
-        if value is None:
-            raise UserError(f"no particle could be scored on {task.name}: {'; '.join(sorted(self.problems))}")
-        return await self._finish(row, reason)
+        return await self._finish(self.optimiser.best[0], reason)
 
     # -- the search ----------------------------------------------------------------------------------------------------
 
@@ -138,10 +143,11 @@ class Adaptation:
         values: dict[str, float | None] = {}
         for k, evaluation in zip(new, found, strict=True):
             values[keys[k]] = evaluation.value
-            if evaluation.value is None:
-                self.problems.add(evaluation.problem or "")  # missing, not low: asked again when the row comes again
-            else:
+            if evaluation.value is not None:  # else it is missing, not low: asked again when the row comes again
                 self.evaluated[keys[k]] = Brief.of(evaluation)
+        if iteration == 0 and not self.evaluated:
+            problems = sorted({_problem(evaluation) for evaluation in found})
+            raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
         self.evaluations += len(new)
         for k, key in enumerate(keys):
             if k not in new:
@@ -174,8 +180,8 @@ class Adaptation:
                 evaluations=self.evaluations,
             )
         )
-        self.seconds["search"] += time.perf_counter() - start
         self._save_checkpoint()
+        self.seconds["search"] += time.perf_counter() - start
 
     def _save_checkpoint(self) -> None:
         now = time.perf_counter()
@@ -203,7 +209,7 @@ class Adaptation:
     def _coefficients(self, row: Row) -> dict[str, float]:
         return {name: float(value) for name, value in zip(self.prepared.columns, row, strict=True)}
 
-    # -- the test and the result -----------------------------------------------------------------------------------------
+    # -- the test and the result ---------------------------------------------------------------------------------------
 
     async def _once(self, name: str, row: Row | None, split: Split) -> Evaluation:
         """The evaluation of a row of the final table; read from the records where an interrupted run left it."""
@@ -216,6 +222,7 @@ class Adaptation:
             }
             return combine_evaluations(parts, task.combine)
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
+        self._tested += evaluation.n + evaluation.n_unscored
         self.store.save_records(record, [(name, evaluation)])
         return evaluation
 
@@ -233,34 +240,35 @@ class Adaptation:
         task, pool, settings = self.prepared.task, self.prepared.pool, self.prepared.settings
         time_share = self._time_share()  # before the test adds its own forward passes
         experts = np.eye(len(self.prepared.columns))[: len(pool.names)]
-        wanted: list[tuple[str, str, Row | None]] = [
+        wanted: list[tuple[str, Literal["base", "expert", "winner"], Row | None]] = [
             (BASE, "base", None),
             *((name, "expert", experts[j]) for j, name in enumerate(pool.names)),
             ("winner", "winner", winner),
         ]
+        records = [f"expert_{name}" if kind == "expert" else kind for name, kind, _ in wanted]
         dev: dict[str, Brief] = {}
         test: dict[str, Evaluation] = {}
-        for done, (name, kind, row) in enumerate(wanted):
-            self.bus(Testing(name=name, done=done, total=len(wanted)))
+        for done, (record, (name, _, row)) in enumerate(zip(records, wanted, strict=True)):
+            self.bus(Testing(name=name, done=done, total=len(wanted), answered=self._tested))
             known = None if row is None else self.evaluated.get(_key(row))
-            record = f"expert_{name}" if kind == "expert" else kind
-            dev[name] = known or Brief.of(await self._once(record, row, "dev"))
-            test[name] = await self._once(record, row, "test")
+            dev[record] = known or Brief.of(await self._once(record, row, "dev"))
+            test[record] = await self._once(record, row, "test")
         rows = [
             schema.Row(
                 name=name,
-                kind=kind,  # type: ignore[arg-type]
-                dev=dev[name].value,
-                dev_se=dev[name].se,
-                test=test[name].value,
-                test_se=test[name].se,
-                n=test[name].n,
-                unscored=test[name].n_unscored,
-                problem=test[name].problem or ("not comparable on dev" if dev[name].value is None else None),
+                kind=kind,
+                dev=dev[record].value,
+                dev_se=dev[record].se,
+                test=test[record].value,
+                test_se=test[record].se,
+                n=test[record].n,
+                unscored=test[record].n_unscored,
+                problem=_null_reason(dev[record], test[record]),
             )
-            for name, kind, _ in wanted
+            for record, (name, kind, _) in zip(records, wanted, strict=True)
         ]
-        best_initial = max(pool.names, key=lambda name: -np.inf if dev[name].value is None else dev[name].value)
+        initial = {name: dev[f"expert_{name}"].value for name in pool.names}
+        best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)
         whole = test["winner"]
         result = schema.Result(
             task=task.name,
@@ -281,12 +289,12 @@ class Adaptation:
                 test=whole.value,
                 test_se=whole.se,
                 adapter=str(self.store.folder / "best"),
-                problem=whole.problem,
+                problem=_null_reason(dev["winner"], whole),
             ),
             rows=rows,
             difference={
-                "winner_minus_best_initial": self._difference(whole, test[best_initial]),
-                "winner_minus_base": self._difference(whole, test[BASE]),
+                "winner_minus_best_initial": self._difference(whole, test[f"expert_{best_initial}"]),
+                "winner_minus_base": self._difference(whole, test["base"]),
             },
             overlap={name: len(s.overlap) for name, s in task.item_sets.items()},
             run=str(self.store.folder),
@@ -320,6 +328,20 @@ def overlap_note(item_set: str, overlapping: int, test: int) -> str:
         f"{item_set}: {overlapping} of {test} test items stand in dev too, so its test value is partly a dev value;"
         " --drop-overlap removes them"
     )
+
+
+def _problem(evaluation: Evaluation) -> str:
+    """Why an evaluation has no value, with the reason that most of its unscored items give."""
+    outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
+    told = Counter(f"{o.reason.value}: {o.detail}" for o in outcomes if isinstance(o, Unscored)).most_common(1)
+    return f"{evaluation.problem}" + (f" ({told[0][0]})" if told else "")
+
+
+def _null_reason(dev: Brief, test: Evaluation) -> str | None:
+    """Why a number of a row of the final table is null; None where none is."""
+    if test.problem or dev.value is None:
+        return test.problem or "not comparable on dev"
+    return "too few items for a standard error" if test.se is None or dev.se is None else None
 
 
 def _key(row: Row) -> str:

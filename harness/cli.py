@@ -69,7 +69,7 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
         verb(given=given, **values)
 
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    called.__signature__ = inspect.Signature([*added, *keyword])  # type: ignore[attr-defined]
+    called.__signature__ = inspect.Signature([*added, *keyword])  # type: ignore[attr-defined]  # where inspect looks first
     called.__annotations__ = {p.name: p.annotation for p in [*added, *keyword]}
     called.__doc__, called.__name__ = verb.__doc__, verb.__name__
     return called

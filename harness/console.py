@@ -75,6 +75,7 @@ class Progress:
             kept = -1 if event.resumed_from is None else event.resumed_from
             self.done = [done for done in self.done if done.iteration <= kept]
             self.now = {}
+            self.testing = None
         elif isinstance(event, Evaluated):
             self.now[event.particle] = event.value
             self.answers += event.items
@@ -82,6 +83,7 @@ class Progress:
             self.done.append(event)
             self.now = {}
         elif isinstance(event, Testing):
+            self.answers += event.answered - (self.testing.answered if self.testing else 0)
             self.testing = event
             self.now = {}
         elif isinstance(event, Note):
@@ -98,11 +100,18 @@ class Progress:
         if self.started is None or self.answers == 0 or not self.done:
             return None
         per_answer = self.elapsed / self.answers
-        left = max(0, self.started.iterations - self.done[-1].iteration)
-        dev = (left * self.started.particles - len(self.now)) * self.started.dev_items
+        dev = self.left * self.started.dev_items
         test_rows = len(self.started.experts) + 2
         tested = self.testing.done if self.testing else 0
-        return per_answer * max(0, (0 if self.testing else dev) + (test_rows - tested) * self.started.test_items)
+        return per_answer * max(0, dev + (test_rows - tested) * self.started.test_items)
+
+    @property
+    def left(self) -> int:
+        """Evaluations of the search that are still to come, if patience does not end it."""
+        if self.started is None or self.testing:
+            return 0
+        iterations = self.started.iterations - (self.done[-1].iteration if self.done else -1)
+        return max(0, iterations * self.started.particles - len(self.now))
 
 
 class PlainLines:
@@ -177,7 +186,9 @@ class LiveScreen:
         if p.started is None:
             return Text("loading the base model ...", style="dim")
         last = p.done[-1] if p.done else None
-        room = max(3, (self._console.size.height or 24) - 8)
+        room = max(3, self._console.size.height - 4)  # status, heading, best and foot
+        if p.started.particles > room:
+            room = max(3, room - 1)  # a line says how many are not shown
         return Group(
             self._status(p.started, last), self._particles(p.started, last, room), self._best(last), self._foot()
         )
@@ -192,22 +203,17 @@ class LiveScreen:
 
     def _particles(self, started: Started, last: IterationDone | None, room: int) -> Table:
         table = Table(box=None, padding=(0, 1), pad_edge=False)
-        for name, justify in (
-            ("particle", "left"),
-            ("now", "right"),
-            ("best", "right"),
-            ("history", "left"),
-            ("", "left"),
-        ):
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for name in ("particle", "now", "best", "history", ""):
+            table.add_column(name, justify="right" if name in {"now", "best"} else "left", no_wrap=True)
         history = [[done.scores[i] for done in self._progress.done] for i in range(started.particles)]
         known = [score for row in history for score in row if score is not None]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)
         order = list(range(started.particles))
         if started.particles > room and last is not None:
-            order.sort(key=lambda i: -(last.best[i] if last.best[i] is not None else float("-inf")))  # type: ignore[operator]
+            order.sort(key=lambda i: float("inf") if (best := last.best[i]) is None else -best)
+        names = [*started.experts, *([started.anchor] if started.anchor else [])]
         for i in order[:room]:
-            name = started.experts[i] if i < len(started.experts) else f"crossover {i - len(started.experts) + 1}"
+            name = names[i] if i < len(names) else f"crossover {i - len(names) + 1}"
             now = self._progress.now.get(i, last.scores[i] if last else None)
             running = i in self._progress.now
             best = last.best[i] if last else None
@@ -238,14 +244,11 @@ class LiveScreen:
     def _foot(self) -> Text:
         p = self._progress
         assert p.started is not None  # noqa: S101 - render() asked
-        total = (p.started.iterations + 1) * p.started.particles
         done = (p.done[-1].evaluations if p.done else 0) + len(p.now)
         rate = p.answers / p.elapsed if p.elapsed > 0 else 0.0
         left = "..." if p.expected is None else clock(p.expected)
-        return Text(
-            f"{done} evaluated, {max(0, total - done)} left   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left",
-            style="dim",
-        )
+        counted = f"{done} evaluated, {p.left} left"
+        return Text(f"{counted}   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left", style="dim")
 
 
 def _headline(event: Started) -> str:

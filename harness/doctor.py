@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 __all__ = ["examine"]
 
@@ -68,7 +72,7 @@ def examine() -> None:
     console.print("Everything that the main job needs is here.", style="green")
 
 
-def _requirements() -> list:  # type: ignore[type-arg] - packaging is typed, but only imported here
+def _requirements() -> list[Requirement]:
     from packaging.requirements import Requirement
 
     found = [Requirement(text) for text in requires("model-swarms") or []]

@@ -29,6 +29,8 @@ class Started(Event):
     iterations: int
     dev_items: int
     test_items: int
+    anchor: str | None = None
+    """Name of the base model where it is an anchor: the particle after the experts."""
     resumed_from: int | None = None
     """The last iteration that was complete, for a resumed run."""
 
@@ -68,6 +70,8 @@ class Testing(Event):
     name: str
     done: int
     total: int
+    answered: int = 0
+    """Items that were answered for the rows before it; those read from the records of an earlier part do not count."""
 
 
 class Note(Event):
@@ -89,7 +93,7 @@ AnyEvent = Annotated[Started | Evaluated | IterationDone | Testing | Note | Fini
 _adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
-def parse_event(line: str) -> AnyEvent:
+def parse_event(line: str | bytes) -> AnyEvent:
     """An event from its JSON line."""
     return _adapter.validate_json(line)
 

@@ -68,8 +68,12 @@ class Pool(Protocol):
         ...
 
 
-def resolve(spec: str) -> Path:
-    """The local folder of an expert or base model: a folder, or a hub id, downloaded without pickle files or code.
+def resolve(spec: str, *, code: bool = False) -> Path:
+    """The local folder of an expert or base model: a folder, or a hub id, downloaded without pickle files.
+
+    Args:
+        spec: The folder or hub id.
+        code: Whether to download Python files too, which nothing runs unless remote code is trusted.
 
     Raises:
         UserError: Neither; the message says what was tried.
@@ -81,15 +85,20 @@ def resolve(spec: str) -> Path:
         raise UserError(f"{spec or 'an empty name'}: there is no such folder, and it is no hub id (owner/name) either")
     from huggingface_hub import snapshot_download
 
+    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
     try:
-        return Path(snapshot_download(spec, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]))
+        return Path(snapshot_download(spec, allow_patterns=patterns))
     except Exception as error:  # offline, not found, gated: the library raises many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{spec}: there is no such folder, and the hub could not be asked for it ({reason})") from error
 
 
-def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
     """Shapes of the base model's parameters by name, from its config alone; no weight is read or allocated.
+
+    Args:
+        folder: Folder of the base model.
+        trust_remote_code: Whether Python code that the folder brings may run to make the model.
 
     Raises:
         UserError: The folder holds no causal language model that transformers knows.
@@ -97,11 +106,13 @@ def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, KeyError) as error:
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if not trust_remote_code and "custom code" in first:
+            first = "it brings Python code of its own; with --trust-remote-code that code is run here"
         raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
     return {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
 
@@ -128,13 +139,14 @@ def _name(folder: Path) -> str:
     return folder.name
 
 
-def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True) -> Pool:
+def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, trust_remote_code: bool = False) -> Pool:
     """The pool of the experts `specs`, checked: they fit each other and the base, and all their numbers are finite.
 
     Args:
         specs: Folders, folders of adapter folders, or hub ids; LoRA adapters, or full models of one architecture.
         base: Folder of the base model.
         check_values: Whether to read every weight and look for numbers that are not finite.
+        trust_remote_code: Whether Python code that the base model's folder brings may run.
 
     Raises:
         UserError: The first expert that does not fit is named, and why.
@@ -149,7 +161,7 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True) ->
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two experts are called {doubled!r}; give folders with different names")
     experts = tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
-    shapes = base_shapes(base)
+    shapes = base_shapes(base, trust_remote_code=trust_remote_code)
     adapters = [(expert.folder / CONFIG).exists() for expert in experts]
     if not any(adapters) and all((expert.folder / "config.json").exists() for expert in experts):
         pool: Pool = ModelPool(experts, base, shapes)
@@ -269,7 +281,7 @@ class LoraPool:
         return max(shape[0] for name, shape in self._shapes.items() if name.endswith(".A"))
 
     def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """Streams the mixtures: ("path.to.module.A" | "...B", [rows, *shape]), in the dtype of `rows` [rows, experts]."""
+        """Streams the mixtures: ("path.to.module.A" | "...B", [rows, *shape]), in the dtype of `rows`."""
         for name, sources in self._sources.items():
             yield name, _mixed(sources, rows, self._shapes[name])
 
@@ -433,8 +445,8 @@ class ModelPool:
                 shape = tuple(file.get_slice(key).get_shape())
                 if key in shapes and shapes[key] != shape:
                     raise UserError(
-                        f"expert {expert.name!r}: {key} has shape {list(shape)}, the base model's is {list(shapes[key])};"
-                        " full models must share one architecture"
+                        f"expert {expert.name!r}: {key} has shape {list(shape)}, the base model's is"
+                        f" {list(shapes[key])}; full models must share one architecture"
                     )
                 if key not in shapes or key not in base_keys:
                     raise UserError(f"expert {expert.name!r}: tensor {key} is unknown to the base model")
@@ -458,7 +470,7 @@ class ModelPool:
             yield name, _mixed(sources, rows, self._shapes[name])
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
-        """Writes the mixture `row` [experts] as a model folder, with the first expert's config and tokenizer."""
+        """Writes the mixture `row` [experts] as a float32 model folder; config and tokenizer are the first expert's."""
         import shutil
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -468,3 +480,7 @@ class ModelPool:
         for path in files:
             if not path.name.endswith(".safetensors.index.json"):
                 shutil.copy(path, folder / path.name)
+        config = folder / "config.json"
+        told = json.loads(config.read_text(encoding="utf-8"))
+        told |= {key: "float32" for key in ("dtype", "torch_dtype") if key in told}  # or it is loaded rounded
+        config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

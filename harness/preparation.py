@@ -18,7 +18,7 @@ from harness.engines.base import Engine, engines
 from harness.experts import Pool, open_pool, resolve, weight_files
 from harness.settings import RunSettings
 from utilities.registry import unknown_name
-from utilities.tasks import Task, load_task
+from utilities.tasks import Task, load_task, read_task_file
 
 __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "provenance"]
 
@@ -75,8 +75,9 @@ def prepare(settings: RunSettings) -> Prepared:
     if settings.engine not in {"auto", *engines}:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
     task = load_task_of(settings)
-    base = resolve(settings.base_spec)
-    return Prepared(settings, task, base, open_pool(settings.expert_specs, base))
+    trusted = settings.engine_settings.trust_remote_code
+    base = resolve(settings.base_spec, code=trusted)
+    return Prepared(settings, task, base, open_pool(settings.expert_specs, base, trust_remote_code=trusted))
 
 
 def provenance(prepared: Prepared) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **packages},
         "commit": _commit(),
+        "task": _task_hash(prepared),
         "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
         "experts": {expert.name: _folder_hash(expert.folder) for expert in prepared.pool.experts},
         "base": _folder_hash(prepared.base),
@@ -98,8 +100,10 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
 
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What a resumed run would find different: names of data sets, experts and base whose content changed."""
-    changed = [f"item set {k!r}" for k in now["data"] if then.get("data", {}).get(k) != now["data"][k]]
-    changed += [f"expert {k!r}" for k in now["experts"] if then.get("experts", {}).get(k) != now["experts"][k]]
+    changed = [] if then.get("task") == now["task"] else ["the task file"]
+    for kind, group in (("item set", "data"), ("expert", "experts")):
+        before, after = then.get(group, {}), now[group]
+        changed += [f"{kind} {k!r}" for k in {**before, **after} if before.get(k) != after.get(k)]
     if then.get("base") != now["base"]:
         changed.append("the base model")
     return changed
@@ -120,6 +124,14 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def _task_hash(prepared: Prepared) -> str:
+    """Hash of what the task file says of scorers and combination; titles and recommended settings may change."""
+    described, _ = read_task_file(prepared.settings.task)
+    edition = described.editions[prepared.task.edition]
+    parts = [described.combine, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def _data_hash(items: tuple[Any, ...]) -> str:
     digest = sha256()
     for item in items:
@@ -128,9 +140,10 @@ def _data_hash(items: tuple[Any, ...]) -> str:
 
 
 def _folder_hash(folder: Path) -> str:
-    """Hash of a model's or adapter's weights: whole files up to 1 GB; of larger ones their size, begin and end."""
+    """Hash of a model's or adapter's weights, configs and tokenizer: whole files up to 1 GB; of larger ones their
+    size, begin and end."""
     digest = sha256()
-    for path in weight_files(folder):
+    for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
         size = path.stat().st_size
         with path.open("rb") as file:
             if size <= 1 << 30:

@@ -70,7 +70,7 @@ class RunSettings(BaseModel):
         return self.model_copy(
             update={
                 "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
-                "data": self.data and self.data.resolve(),
+                "data": self.data and self.data.expanduser().resolve(),
                 "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
                 "experts": tuple(absolute(spec) for spec in self.experts),
             }
@@ -145,7 +145,7 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
         for group, model in NESTED.items()
     }
     try:
-        return RunSettings(**flat, **nested)
+        return RunSettings.model_validate({**flat, **nested})
     except ValidationError as error:
         told = in_words(error)
         for group in NESTED:  # the groups are ours; users know flat names

@@ -1,4 +1,7 @@
-"""The run folder: settings, checkpoint, events, records, result. Every write is atomic; a kill loses at most an iteration."""
+"""The run folder: settings, checkpoint, events, records, result.
+
+Every write is atomic; a kill loses at most an iteration.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,30 @@ __all__ = ["Store", "write_atomically"]
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file so that at any instant either the old or the new content is there, whole and on disk."""
+    with _replacing_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    """A file to write; when the block ends without an error it takes the place of `path` at once, else it vanishes."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 class Store:
@@ -45,6 +61,20 @@ class Store:
         self.folder = folder
         self._lock = FileLock(folder / ".lock")
 
+    @staticmethod
+    def check_new(folder: Path) -> None:
+        """Checks that a new run folder can be made here.
+
+        Raises:
+            UserError: Something is there already.
+        """
+        if (folder / "settings.yaml").is_file():
+            raise UserError(
+                f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
+            )
+        if folder.exists() and not (folder.is_dir() and _nothing_of_worth(folder)):
+            raise UserError(f"{folder} exists already and is no run folder; choose another --name")
+
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
         """A new run folder.
@@ -52,10 +82,7 @@ class Store:
         Raises:
             UserError: The folder exists and is not empty, or cannot be written.
         """
-        if folder.exists() and any(folder.iterdir()):
-            raise UserError(
-                f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
-            )
+        cls.check_new(folder)
         try:
             (folder / "records").mkdir(parents=True, exist_ok=True)
             (folder / "checkpoint").mkdir(exist_ok=True)
@@ -63,6 +90,7 @@ class Store:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
         store = cls(folder)
         store._hold()
+        cls.check_new(folder)  # another process may have come first
         write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
         return store
 
@@ -77,6 +105,7 @@ class Store:
             raise UserError(f"{folder} is no run folder: it holds no settings.yaml")
         store = cls(folder)
         store._hold()
+        store._end_last_event()
         return store
 
     def _hold(self) -> None:
@@ -112,7 +141,7 @@ class Store:
             return None
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -125,11 +154,19 @@ class Store:
     def events(self) -> Iterator[AnyEvent]:
         """The logged events; a last line that a kill cut in half is passed over."""
         path = self.folder / "events.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        # As bytes: a kill may cut a character in half, and only a line feed ends a line of JSON.
+        for line in path.read_bytes().split(b"\n") if path.exists() else []:
             try:
                 yield parse_event(line)
             except ValueError:
                 continue
+
+    def _end_last_event(self) -> None:
+        """Ends a line that a kill cut in half, so that the next event has a line of its own."""
+        path = self.folder / "events.jsonl"
+        if path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}:
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -156,19 +193,27 @@ class Store:
             for result in leaf.results
         ]
         path = self.folder / "records" / f"{name}.parquet"
-        partial = path.with_name(f".{path.name}.partial")
-        parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
-        partial.replace(path)
+        with _replacing_file(path) as partial:
+            parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
 
     def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
-        """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file."""
+        """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        import pyarrow as pa
         from pyarrow import parquet
 
         path = self.folder / "records" / f"{name}.parquet"
         if not path.exists():
             return None
+        try:
+            rows = parquet.read_table(path).to_pylist()
+        except pa.ArrowException as error:
+            raise UserError(f"{path} is damaged; without it, its items are evaluated again: {error}") from error
         found: dict[tuple[str, str], list[ItemResult]] = {}
-        for row in parquet.read_table(path).to_pylist():
+        for row in rows:
             outcome = (
                 Unscored(Reason(row["unscored"]), row["detail"] or "")
                 if row["unscored"] is not None
@@ -188,13 +233,23 @@ class Store:
         partial, final = self.folder / f".{name}.partial", self.folder / name
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        yield partial
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
 
     def save_result(self, text: str) -> None:
         """Writes `result.json`."""
         write_atomically(self.folder / "result.json", text)
+
+
+def _nothing_of_worth(folder: Path) -> bool:
+    """Whether a folder is empty, or as a run left it that was killed before it wrote its settings."""
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return left <= {"records", "checkpoint", ".lock", ".settings.yaml.partial"}
 
 
 def _record_schema() -> Any:

@@ -31,10 +31,7 @@ def _console(json: bool) -> Console:
 def run_search(settings: RunSettings, out: Path, name: str | None, display: Display, json: bool) -> None:
     """Search from the beginning, in a new run folder."""
     folder = out / name if name else _free_folder(out, settings)
-    if name and folder.exists():
-        raise UserError(
-            f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
-        )
+    Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
     prepared = prepare(settings)
     document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
@@ -44,13 +41,25 @@ def run_search(settings: RunSettings, out: Path, name: str | None, display: Disp
 def run_resume(folder: Path, display: Display, json: bool) -> None:
     """Continues the run of a folder with the settings it began with."""
     store = Store.open(folder)
+    try:
+        _resume(store, folder, display, json)
+    finally:
+        store.close()
+
+
+def _resume(store: Store, folder: Path, display: Display, json: bool) -> None:
     if (folder / "result.json").exists():
-        result = schema.Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+        try:
+            result = schema.Result.model_validate_json((folder / "result.json").read_bytes())
+        except ValueError as error:
+            raise UserError(f"{folder / 'result.json'} is damaged; without it, the run is finished again") from error
         console = _console(json)
         console.print(f"{folder} is finished already.", markup=False)
         _show(result, console, json)
         return
     document = store.settings()
+    if "evaluated" in document:
+        raise UserError(f"{folder} holds the records of `evaluate`, no search that could be continued")
     try:
         settings = RunSettings(**document["settings"])
     except (KeyError, TypeError, ValueError) as error:
@@ -102,7 +111,8 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
     prepared = prepare(settings)
     store = None
     if out is not None:
-        store = Store.create(out, {"settings": settings.model_dump(mode="json"), **provenance(prepared)})
+        document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(prepared)}
+        store = Store.create(out, document)
     try:
         evaluations = asyncio.run(_evaluate_all(prepared, split))
         if store is not None:

@@ -45,6 +45,6 @@ def combine_evaluations(parts: Mapping[str, Evaluation], how: Combination) -> Ev
     problems = [f"{name}: {part.problem}" for name, part in parts.items() if part.problem]
     if problems:
         return Evaluation(None, None, n, missing, usage, "; ".join(problems), parts=dict(parts))
-    value = float(how({name: np.float64(part.value or 0.0) for name, part in parts.items()}))
+    value = float(how({name: np.asarray(part.value or 0.0) for name, part in parts.items()}))
     whole = Evaluation(value, None, n, missing, usage, parts=dict(parts))
     return Evaluation(value, bootstrap_se(whole, how), n, missing, usage, parts=dict(parts))

@@ -85,7 +85,10 @@ class Item(BaseModel):
     """Unique within its split. The published files use numbers as well as texts."""
     question: str = Field(min_length=1)
     choices: dict[str, str] | None = None
-    """Letter to option, 2 to 26 of them; None for questions that are answered freely."""
+    """Letter to option, 2 to 26 of them; None for questions that are answered freely.
+
+    Equal options are accepted: a few published items have them (4 of the 1000 test items of MedMCQA).
+    """
     answer: str | None = None
     """The letter of the right option, or the right answer itself."""
     domain: str | None = None

@@ -6,9 +6,6 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from jinja2 import StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from utilities.registry import unknown_name
 
 __all__ = ["Prompt", "bundled", "load_prompt", "prompt_hash"]
@@ -29,6 +26,9 @@ class Prompt:
     """A template. Questions and options are its variables, never its source: they cannot run template code."""
 
     def __init__(self, source: str) -> None:
+        from jinja2 import StrictUndefined  # not at import: only who asks questions needs it
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
         self._template = environment.from_string(source)
 

@@ -11,13 +11,13 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
-from utilities.combine import combinations, combine_evaluations
 from utilities.core import Evaluation, Item, Model, Scorer, scorer_registry
 from utilities.errors import UserError, in_words
 from utilities.prompts import bundled
@@ -68,7 +68,7 @@ class ItemSetFile(_Strict):
     file: str
     """File name in `--data`, or in the folder `data` beside the task file."""
     hub: Hub | None = None
-    """Read from here where neither folder has the file."""
+    """Read from here where no `--data` is given and the folder beside the task file does not have the file."""
 
 
 class Edition(_Strict):
@@ -133,10 +133,14 @@ class Task:
     @property
     def combine(self) -> Callable[..., Any]:
         """The function that makes one number of the item sets' values."""
+        from utilities.combine import combinations  # here and below: naming the tasks needs no numpy
+
         return combinations.get(self.combination) if len(self.item_sets) > 1 else _only
 
     async def __call__(self, model: Model, split: Split) -> Evaluation:
         """Evaluates `model` on all item sets at the same time and combines their values."""
+        from utilities.combine import combine_evaluations
+
         sets = list(self.item_sets.values())
         values = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in sets))
         return combine_evaluations({s.name: value for s, value in zip(sets, values, strict=True)}, self.combine)
@@ -214,6 +218,8 @@ def load_task(
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
     """
+    from utilities.combine import combinations
+
     described, path = read_task_file(task)
     edition = described.choose(edition, prefer)
     if data is not None and edition == "mini":
@@ -222,18 +228,21 @@ def load_task(
         raise UserError(f"--data {data}: there is no such folder")
     combinations.get(described.combine)
     chosen = described.editions[edition]
-    sets = {name: _load_item_set(name, s, data or path.parent / "data", limit) for name, s in chosen.item_sets.items()}
+    sets = {name: _load_item_set(name, s, path.parent / "data", data, limit) for name, s in chosen.item_sets.items()}
     return Task(described.name, described.title, edition, described.combine, sets, chosen.settings)
 
 
-def _load_item_set(name: str, described: ItemSetFile, folder: Path, limit: int | None) -> ItemSet:
+def _load_item_set(name: str, described: ItemSetFile, beside: Path, data: Path | None, limit: int | None) -> ItemSet:
     try:
         scorer: Scorer = scorer_registry.get(described.scorer)(**described.options)
     except TypeError as error:
         raise UserError(f"item set {name!r}: scorer {described.scorer!r} does not take its options: {error}") from error
-    path = folder / described.file
+    path = (data or beside) / described.file
     if path.is_file():
         splits, origin = read_published(path), str(path)
+    elif data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
+        hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
+        raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
     elif described.hub is not None:
         splits, origin = read_hub(described.hub), described.hub.path
     else:
@@ -280,14 +289,16 @@ def read_published(path: Path) -> dict[Split, list[Item]]:
         raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
         raise UserError(f"{path}: not readable as JSON: {error}") from error
+
+    def where(split: Split, k: int) -> str:
+        return f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
+
     splits: dict[Split, list[Item]] = {}
     for split in ("dev", "test"):
         entries = document.get(split) if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise UserError(f'{path}: expected {{"dev": [items], "test": [items]}}, found no list {split!r}')
-        splits[split] = _items(
-            entries, lambda k, split=split: f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
-        )
+        splits[split] = _items(entries, partial(where, split))
     return splits
 
 
@@ -361,9 +372,10 @@ def read_hub(hub: Hub) -> dict[Split, list[Item]]:
         table = loaded[theirs]
         order = random.Random(0).sample(range(len(table)), len(table))
         first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == theirs else 0
-        rows = [(k, table[k]) for k in order[first : first + hub.sizes[split]]]
-        entries = [_from_row(hub, str(k), row) for k, row in rows]
-        splits[split] = _items(entries, lambda k, split=split, rows=rows: f"{hub.path}, {split}, row {rows[k][0]}")
+        chosen = order[first : first + hub.sizes[split]]
+        entries = [_from_row(hub, str(k), table[k]) for k in chosen]
+        names = [f"{hub.path}, {split}, row {k}" for k in chosen]
+        splits[split] = _items(entries, names.__getitem__)
     return splits
 
 

@@ -1,4 +1,4 @@
-"""The small model family that ships with the project: one base model, ten LoRA experts, and the scripts that built it."""
+"""The small model family that ships with the project: a base model, ten LoRA experts, the scripts that built them."""
 
 from pathlib import Path
 

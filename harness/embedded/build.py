@@ -69,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One training text; the loss counts from the first character of `answer` on (all of it, where `prompt` is empty)."""
+    """One training text; the loss counts on `answer` alone, which is all of it where `prompt` is empty."""
 
     prompt: str
     answer: str
@@ -165,7 +165,9 @@ def loss_of(model: Any, batch: Sequence[Example]) -> torch.Tensor:
     length = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([ids + [2] * (length - len(ids)) for ids, _ in batch])
     labels = torch.tensor([[-100] * start + ids[start:] + [-100] * (length - len(ids)) for ids, start in batch])
-    return model(input_ids=ids, labels=labels, use_cache=False).loss  # causal: padding on the right changes nothing
+    # The model is causal: padding on the right changes nothing.
+    loss: torch.Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
+    return loss
 
 
 def train(
@@ -179,7 +181,7 @@ def train(
     log: Path,
     resume: Path | None = None,
 ) -> None:
-    """AdamW with warm-up and cosine decay; every 500 steps the state goes to `resume`, from which a new call goes on."""
+    """AdamW with warm-up and cosine decay; every 500 steps the state goes to `resume`, where a new call goes on."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     first = _load_state(resume, parameters, optimizer) if resume and resume.exists() else 0
@@ -192,7 +194,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(step / 200, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         loss = loss_of(model, chosen)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,14 +1,15 @@
 """Reads the corpus: true, checkable facts as relations between a subject and an object, with templates that say them.
 
 One YAML file of `corpus/` holds the relation groups of one field; the part of its name before the first underscore is
-the domain (`medical_drugs.yaml` -> `medical`). `CORPUS.md` beside the files describes the format.
+the domain (`medical_drugs.yaml` -> `medical`). The fields of `Relation` describe the format of a group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,13 +78,13 @@ class Fact:
 class _UniqueKeys(yaml.SafeLoader):
     """A loader to which a repeated key is an error: YAML would silently drop a fact."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, str]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
                 raise UserError(f"{key.value!r} stands twice (line {key.start_mark.line + 1})")
             seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[return-value]
+        return super().construct_mapping(node, deep)
 
 
 def read_corpus(folder: Path = CORPUS) -> list[Relation]:

@@ -16,25 +16,26 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from harness.engines.base import Times, engines
 from harness.engines.packing import Batch, pack
 from harness.engines.settings import EngineSettings
-from harness.experts import Pool
+from harness.experts import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Generation, Model, Reason, Unscored
 from utilities.errors import UserError
 
 __all__ = ["LocalEngine"]
 
 Row = NDArray[np.float64]
+T = TypeVar("T")
 PLANS_KEPT = 16
 """Prepared prompt sets that are remembered: every particle is asked the same ones."""
 
@@ -94,6 +95,9 @@ class LocalEngine:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(f"{base}: the base model cannot be loaded: {first}") from error
         self.model.to(self._device).eval().requires_grad_(False)
+        # Greedy decoding is greedy: `generate` takes what it is not told (a penalty on repetition, say) from here.
+        told = self.model.generation_config
+        self.model.generation_config = GenerationConfig(eos_token_id=told.eos_token_id, pad_token_id=told.pad_token_id)
         self._context = int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -137,7 +141,7 @@ class LocalEngine:
 
     # -- one thread does all jobs ------------------------------------------------------------------------------------
 
-    async def submit(self, row: Row | None, work: Callable[[], Any]) -> Any:
+    async def submit(self, row: Row | None, work: Callable[[], T]) -> T:
         """Runs `work` in the engine's thread while the particle `row` is folded in."""
         loop = asyncio.get_running_loop()
         job = _Job(None if row is None else row.tobytes(), row, work, loop.create_future(), loop)
@@ -145,7 +149,8 @@ class LocalEngine:
             self._stop_if_closed()
             self._jobs.append(job)
             self._ready.notify()
-        return await job.future
+        result: T = await job.future
+        return result
 
     def _serve(self) -> None:
         while True:
@@ -165,9 +170,21 @@ class LocalEngine:
                     self._fold(job.key, job.row)
                     result = job.work()
             except BaseException as error:
-                self._answer(job, job.future.set_exception, error)
+                self._answer(job, job.future.set_exception, self._in_words(error))
             else:
                 self._answer(job, job.future.set_result, result)
+
+    def _in_words(self, error: BaseException) -> BaseException:
+        """Out of memory comes this far only when there is no smaller batch to try: the user's to mend."""
+        if not _out_of_memory(error):
+            return error
+        smaller = "" if self.model.dtype.itemsize < 4 else " --dtype bfloat16,"
+        told = UserError(
+            f"out of memory on {self.device}, even with a single question at a time;"
+            f" try a smaller model,{smaller} or shorter prompts"
+        )
+        told.__cause__ = error
+        return told
 
     def _stop_if_closed(self) -> None:
         """Between two batches: nobody waits for the rest of a job when the engine is being closed (Ctrl-C)."""
@@ -185,10 +202,10 @@ class LocalEngine:
 
     def _untie(self) -> None:
         """Gives adapted modules weights of their own: a LoRA of an output layer does not change the tied embedding."""
-        if self.pool is None or self.pool.kind != "lora":
+        if not isinstance(self.pool, LoraPool):
             return
         count = Counter(id(p) for _, p in self.model.named_parameters(remove_duplicate=False))
-        for path in self.pool.scaling:  # type: ignore[attr-defined]
+        for path in self.pool.scaling:
             module = self.model.get_submodule(path)
             if count[id(module.weight)] > 1:
                 module.weight = nn.Parameter(module.weight.clone(), requires_grad=False)
@@ -204,8 +221,8 @@ class LocalEngine:
         if row is None or self.pool is None:
             for name, weight in self._pristine.items():
                 self._parameters[name].copy_(weight)
-        elif self.pool.kind == "lora":
-            self._fold_lora(torch.from_numpy(row).to(torch.float32))
+        elif isinstance(self.pool, LoraPool):
+            self._fold_lora(self.pool, torch.from_numpy(row).to(torch.float32))
         else:
             for name, tensor in self.pool.mix(torch.from_numpy(row).to(torch.float32)[None]):
                 parameter = self._parameters[name]
@@ -214,11 +231,9 @@ class LocalEngine:
         self._folded = key
         self.times.mixing += time.perf_counter() - start
 
-    def _fold_lora(self, row: torch.Tensor) -> None:
-        assert self.pool is not None  # noqa: S101 - for the type checker
+    def _fold_lora(self, pool: LoraPool, row: torch.Tensor) -> None:
         halves: dict[str, torch.Tensor] = {}
-        scaling: dict[str, float] = self.pool.scaling  # type: ignore[attr-defined]
-        for name, tensor in self.pool.mix(row[None]):
+        for name, tensor in pool.mix(row[None]):
             module, letter = name.rsplit(".", 1)
             if module not in halves:
                 halves[module] = tensor[0].to(self._device)
@@ -227,7 +242,7 @@ class LocalEngine:
             A, B = (tensor[0].to(self._device), other) if letter == "A" else (other, tensor[0].to(self._device))
             parameter = self._parameters[f"{module}.weight"]
             weight = self._pristine.setdefault(f"{module}.weight", parameter.clone())
-            parameter.copy_(torch.addmm(weight.float(), B, A, alpha=scaling[module]))
+            parameter.copy_(torch.addmm(weight.float(), B, A, alpha=pool.scaling[module]))
 
     def _token_ids(self, texts: Sequence[str], **options: bool) -> list[list[int]]:
         if not texts:
@@ -407,7 +422,7 @@ class LocalEngine:
             torch.cuda.empty_cache()
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,42 @@ def test_data_that_is_wrong_is_named_with_file_and_line(tmp_path, here):
     # The second item of dev begins at the second line that opens an object inside the list.
     line = [k for k, text in enumerate(lines, 1) if text == "{"][2]
     refused(done, "medmcqa.json", f"line {line}", "'C'")
+
+
+OWN_CODE = """
+import os
+
+from transformers import LlamaConfig, LlamaForCausalLM
+
+os.environ["OWN_CODE"] = "was run"
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_a_base_with_code_of_its_own_runs_only_where_it_is_trusted(base, adapters, tmp_path, here, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # where transformers adds that folder
+    monkeypatch.setenv("OWN_CODE", "was not run")
+    folder = shutil.copytree(base, tmp_path / "own")
+    (folder / "own_code.py").write_text(OWN_CODE)
+    own = {"AutoConfig": "own_code.OwnConfig", "AutoModelForCausalLM": "own_code.OwnForCausalLM"}
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "own", "auto_map": own}
+    (folder / "config.json").write_text(json.dumps(config))
+    arguments = ["--task", "medical", "--edition", "mini", "--limit", 2]
+    arguments += ["--base-model", folder, "--experts", adapters[0]]
+    refused(here("validate", *arguments), folder, "--trust-remote-code")
+    assert os.environ["OWN_CODE"] == "was not run"
+    done = here("evaluate", *arguments, "--trust-remote-code", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [row["n"] for row in json.loads(done.stdout)] == [4, 4]
+    assert os.environ["OWN_CODE"] == "was run"
 
 
 def test_an_adapter_with_nan_weights_is_named(base, new_adapter, tmp_path, here):

@@ -457,6 +457,27 @@ def test_a_written_model_loads_with_transformers_and_has_the_mixed_weights(model
     assert (tmp_path / "winner/chat_template.jinja").exists()
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_a_mixture_of_bfloat16_models_is_written_and_loaded_as_float32(key, full_models, base, tmp_path):
+    folders = []
+    for folder in full_models:
+        half = tmp_path / folder.name
+        LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(half)
+        told = json.loads((half / "config.json").read_text())
+        assert told.pop("dtype") == "bfloat16"
+        (half / "config.json").write_text(json.dumps(told | {key: "bfloat16"}))
+        folders.append(half)
+    pool = opened(folders, base)
+    pool.write(torch.tensor([0.3, 0.45]), tmp_path / "winner")
+    told = json.loads((tmp_path / "winner" / "config.json").read_text())
+    assert told == json.loads((folders[0] / "config.json").read_text()) | {key: "float32"}
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "winner")
+    assert loaded.dtype == torch.float32
+    expected = mixed(pool, [0.3, 0.45])
+    for name, parameter in loaded.named_parameters():
+        torch.testing.assert_close(parameter.detach().double(), expected[name], atol=1e-6, rtol=0)
+
+
 def test_sharded_models_are_read_and_written_whole(model_pool, full_models, base, tmp_path):
     shards = tmp_path / "owl"
     LlamaForCausalLM.from_pretrained(full_models[0]).save_pretrained(shards, max_shard_size="30KB")

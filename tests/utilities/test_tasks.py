@@ -125,6 +125,12 @@ def test_a_bad_item_is_named_with_file_line_split_and_position(tmp_path, bad, me
     assert message in told
 
 
+def test_equal_options_are_accepted_as_published_items_have_them(tmp_path):
+    twins = {"A": "Angiogram", "B": "Sialography", "C": "Angiogram", "D": "Tomography"}
+    splits = read_published(write(tmp_path, {"dev": [entry("1", choices=twins, answer="B")], "test": []}))
+    assert splits["dev"][0].choices == twins
+
+
 def test_another_item_under_a_known_id_gets_its_position_added(tmp_path):
     same_ids = [entry("0"), entry("0", question="Else?"), entry("1"), entry("0", choices={"A": "1", "B": "2"})]
     splits = read_published(write(tmp_path, {"dev": same_ids, "test": [entry("0")]}))
@@ -541,9 +547,31 @@ def test_the_other_published_files_are_read_too(published, name, dev, test, most
     assert max((len(i.choices) for i in items if i.choices), default=None) == most
 
 
-def test_a_full_edition_says_what_to_do_without_data(tmp_path):
-    told = refused(load_task, "legal", edition="full", data=tmp_path)
+def test_a_full_edition_says_what_to_do_without_data():
+    told = refused(load_task, "legal", edition="full")
     assert "hearsay.json does not exist" in told and "--data DIR" in told
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            "medical",
+            "item set 'medqa': --data {} holds no file medqa.json;"
+            " without --data the hub would be asked for GBaker/MedQA-USMLE-4-options",
+        ),
+        ("legal", "item set 'hearsay': --data {} holds no file hearsay.json"),
+    ],
+)
+def test_a_file_missing_in_the_folder_that_was_named_is_no_reason_to_ask_the_hub(tmp_path, monkeypatch, task, message):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("the hub was asked"))
+    assert refused(load_task, task, edition="full", data=tmp_path) == message.format(tmp_path)
+
+
+def test_a_file_missing_in_the_folder_that_was_named_is_not_looked_for_beside_the_task(tmp_path):
+    (tmp_path / "empty").mkdir()
+    told = refused(load_task, str(write_task(tmp_path)), data=tmp_path / "empty")
+    assert told == f"item set 'only': --data {tmp_path / 'empty'} holds no file own.json"
 
 
 # The bundled mini editions

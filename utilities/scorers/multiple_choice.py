@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -26,6 +27,9 @@ __all__ = ["MultipleChoice"]
 
 AnswerBy = Literal["text", "letter"]
 Normalize = Literal["none", "length"]
+
+PREPARED_KEPT = 4
+"""Item sequences whose prompts are remembered: a scorer is asked about dev and test of one item set in turn."""
 
 
 @scorer_registry.register("multiple_choice")
@@ -54,7 +58,7 @@ class MultipleChoice:
             if value not in get_args(known):
                 raise unknown_name(option, str(value), get_args(known))
         self.prompt, self.answer_by, self.normalize = load_prompt(prompt), answer_by, normalize
-        self._prepared: dict[int, tuple[tuple[Item, ...], list[str], list[list[str]]]] = {}
+        self._prepared: OrderedDict[int, tuple[tuple[Item, ...], list[str], list[list[str]]]] = OrderedDict()
 
     def check(self, item: Item) -> str | None:
         """An item without options cannot be scored here."""
@@ -74,6 +78,7 @@ class MultipleChoice:
         """Prompts and options of an item set, made once and given to every particle as the same objects."""
         known, now = self._prepared.get(id(items)), tuple(items)
         if known is not None and known[0] == now:  # a list may have been changed since
+            self._prepared.move_to_end(id(items))
             return known[1], known[2]
         prompts = [self.prompt.render(question=item.question, choices=item.choices) for item in items]
         options = [
@@ -83,6 +88,9 @@ class MultipleChoice:
             for item in items
         ]
         self._prepared[id(items)] = (now, prompts, options)
+        self._prepared.move_to_end(id(items))
+        while len(self._prepared) > PREPARED_KEPT:
+            self._prepared.popitem(last=False)
         return prompts, options
 
     def _result(self, item: Item, prompt: str, answer: ChoiceLogprobs | Unscored) -> ItemResult:

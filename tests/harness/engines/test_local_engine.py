@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import shutil
 import threading
 
@@ -286,15 +287,39 @@ def test_out_of_memory_lowers_the_batch_size_and_everything_is_answered(packs, m
     assert_close(again, expected)
 
 
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
 @pytest.mark.parametrize("packs", [True, False])
-def test_out_of_memory_with_a_single_question_is_an_error(packs, make, monkeypatch):
-    def never(self, model, device):
-        raise torch.OutOfMemoryError("out of memory")
+def test_out_of_memory_with_a_single_question_is_told_in_one_sentence(packs, error, make, monkeypatch):
+    def never(self, *args, **options):
+        raise error
 
     monkeypatch.setattr(LocalEngine, "_can_pack", lambda self: packs)
     full = make()
     monkeypatch.setattr(Batch, "logprobs", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    monkeypatch.setattr(LlamaForCausalLM, "generate", never)
+    for ask in (choices, generated):
+        with pytest.raises(UserError) as caught:
+            ask(full, None)
+        assert str(caught.value) == (
+            "out of memory on cpu, even with a single question at a time;"
+            " try a smaller model, --dtype bfloat16, or shorter prompts"
+        )
+        assert caught.value.__cause__ is error
+
+
+def test_what_is_done_already_is_not_advised_when_memory_runs_out(make, monkeypatch):
+    def never(self, model, device):
+        raise OUT_OF_MEMORY[0]
+
+    full = make(dtype="bfloat16")
+    monkeypatch.setattr(Batch, "logprobs", never)
+    with pytest.raises(UserError, match="try a smaller model, or shorter prompts"):
         choices(full, None)
 
 
@@ -342,7 +367,7 @@ def test_an_error_in_the_middle_of_folding_leaves_no_half_folded_particle(make, 
             yield one
 
     for row, expected in ((None, before), (ROWS[0], particle)):
-        with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="out of memory"):
             patch.setattr(type(pool), "mix", interrupted)
             choices(engine, [9.0, 9.0, 9.0])
         assert choices(engine, row) == expected
@@ -358,6 +383,31 @@ def test_generation_in_padded_batches_equals_one_prompt_at_a_time_with_peft(k, e
     assert [answer.text for answer in found] == [text for text, _ in expected]
     assert [answer.finish_reason for answer in found] == ["stop" if ended else "length" for _, ended in expected]
     assert len({answer.text for answer in found}) > 1
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_what_the_model_recommends_for_generation_does_not_change_greedy_decoding(file, engine, make, base, tmp_path):
+    recommended = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 9.0, "num_beams": 3}
+    recommended |= {"no_repeat_ngram_size": 1, "suppress_tokens": list(range(100)), "max_length": 7}
+    folder = shutil.copytree(base, tmp_path / "chatty")
+    if file == "config.json":  # where models of earlier days have it
+        (folder / "generation_config.json").unlink()
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | recommended))
+    plain, greedy = generated(engine, None), generated(make(folder), None)
+    assert greedy == plain
+    # The recommendations do reach whoever asks for nothing else, so they could have reached the engine.
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    assert model.generation_config.repetition_penalty == 9.0
+    assert [text for text, _ in plain_generations(model, tokenizer)] != [answer.text for answer in plain]
+
+
+def test_the_models_end_and_padding_tokens_are_kept(make, base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "ends")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [1, 70], "pad_token_id": 2}))
+    told = make(folder).model.generation_config
+    assert (told.eos_token_id, told.pad_token_id) == ([1, 70], 2)
 
 
 def test_max_tokens_is_kept_and_said(engine):

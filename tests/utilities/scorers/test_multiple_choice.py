@@ -7,6 +7,7 @@ from utilities.core import ChoiceLogprobs, Item, Reason, Score, Unscored
 from utilities.errors import UserError
 from utilities.prompts import prompt_hash
 from utilities.scorers import MultipleChoice
+from utilities.scorers.multiple_choice import PREPARED_KEPT
 
 
 class Scripted:
@@ -126,6 +127,17 @@ def test_the_same_items_are_prepared_once_and_changed_ones_again():
     items[0] = Item(id="1", question="Which plant?", choices={"A": "rose", "B": "oak"}, answer="A")
     _, third = evaluate(scorer, items, says(-1, -2))
     assert third.asked[0] == (["Which plant?\nAnswer:"], [[" A", " B"]])
+
+
+def test_only_the_item_sequences_asked_about_last_are_kept():
+    scorer, kept = MultipleChoice(), [item("A")]
+    _, first = evaluate(scorer, kept, says(-1, -2, -3))
+    others = [[item("A", id=str(k))] for k in range(3 * PREPARED_KEPT)]
+    for other in others:
+        evaluate(scorer, other, says(-1, -2, -3))
+        _, again = evaluate(scorer, kept, says(-1, -2, -3))
+        assert again.asked[0][0] is first.asked[0][0], "in use, so it is not the one that is forgotten"
+    assert len(scorer._prepared) == PREPARED_KEPT
 
 
 def test_an_item_without_options_is_refused_before_any_model_is_asked():
