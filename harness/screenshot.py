@@ -1,6 +1,6 @@
 """A picture of the live screen, drawn from the events of a real run.
 
-    python -m harness.screenshot runs/medical-seed0 screen.svg
+Made with `python -m harness.screenshot runs/medical-seed0 screen.svg`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def test_snippets_run_in_order(tmp_path, base, adapters, monkeypatch):
     shutil.copytree(base, tmp_path / "my-base")
     for folder in adapters:
         shutil.copytree(folder, tmp_path / "my-experts" / folder.name)
-    items = [{"id": k, "question": f"Is {k} even?", "choices": {"A": "yes", "B": "no"}, "answer": "AB"[k % 2]} for k in range(6)]
+    choices = {"A": "yes", "B": "no"}
+    items = [{"id": k, "question": f"Is {k} even?", "choices": choices, "answer": "AB"[k % 2]} for k in range(6)]
     for folder, names in (("published", ("medqa", "medmcqa")), ("data", ("easy", "hard"))):
         (tmp_path / folder).mkdir()
         for name in names:
