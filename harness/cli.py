@@ -196,7 +196,9 @@ def _fail(message: str) -> NoReturn:
 
 
 def _terminated(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    if not callable(signal.getsignal(signal.SIGINT)):  # ignored, as under nohup
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)  # whose handler, where an event loop runs, ends its tasks in order
 
 
 def main() -> None:
@@ -208,7 +210,9 @@ def main() -> None:
         arguments = ["search", *arguments]
     signal.signal(signal.SIGTERM, _terminated)  # a cluster that ends a job gets the same checkpoint as Ctrl-C
     try:
-        app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
+        if isinstance(code, int) and code:  # typer makes an exit code of Ctrl-C and of a verb's Exit
+            raise SystemExit(code)
     except typer.Exit as ended:
         raise SystemExit(ended.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):

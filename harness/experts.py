@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,8 +27,9 @@ __all__ = ["Expert", "LoraPool", "ModelPool", "Pool", "base_shapes", "open_pool"
 
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-CHUNK = 1 << 15
-"""Elements of every expert that are mixed at once: small enough that they stay in the processor's cache."""
+CHUNK = 1 << 16
+"""Elements of every expert that are mixed at once: few enough that they stay in the processor's cache, and more than
+the 32,768 below which torch copies with a single thread."""
 
 PLAIN_INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
 VARIANTS = ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "layer_replication")
@@ -293,7 +295,10 @@ class LoraPool:
         }
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / ADAPTER, {"format": "pt"})
-        self._configs[0].save_pretrained(folder)
+        config = copy(self._configs[0])
+        if isinstance(config.target_modules, set):  # whose order would be another one in every process
+            config.target_modules = sorted(config.target_modules)
+        config.save_pretrained(folder)
 
     def _check_base(self, base: Path) -> None:
         """All adapters were trained on one base: the same last part of its name, as folders move."""

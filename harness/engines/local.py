@@ -106,7 +106,7 @@ class LocalEngine:
         self._pristine: dict[str, torch.Tensor] = {}
         self._folded: bytes | None = None
         self._batch_tokens = int((state or {}).get("batch_tokens") or settings.batch_tokens or self._fitting_batch())
-        self._packs = self._can_pack()
+        self._packs, self._direct = self._can_pack(), self._has_plain_head()
         self._plans: OrderedDict[tuple[int, int], tuple[Any, Any, list[Batch], list[Unscored | None]]] = OrderedDict()
         self._jobs: list[_Job] = []
         self._ready = threading.Condition()
@@ -264,7 +264,7 @@ class LocalEngine:
             batch = queue.pop(0)
             try:
                 start = time.perf_counter()
-                logprobs = batch.logprobs(self.model, self._device)
+                logprobs = batch.logprobs(self.model, self._device, direct=self._direct)
                 self.times.forward += time.perf_counter() - start
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error) or len(batch.items) == 1:
@@ -317,7 +317,8 @@ class LocalEngine:
         if (getattr(config, "sliding_window", None) or self._context) < self._context:
             return False  # a mask of one's own replaces the window, which a short test would not show
         ids = self.tokenizer("A quick test of the mask.")["input_ids"]
-        options = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" one", " two three")]
+        texts = (" one and a half", " two hundred and three")
+        options = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         with torch.inference_mode():
             try:
                 packed, plain = (
@@ -330,6 +331,16 @@ class LocalEngine:
                 return False
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
         return bool(np.allclose(packed[0].logprobs, plain[0].logprobs, atol=tolerance, rtol=0.0))
+
+    def _has_plain_head(self) -> bool:
+        """Whether logits are the output layer on the last hidden states and nothing else (no scaling, no soft cap)."""
+        ids = torch.tensor([self.tokenizer("A quick test of the head.")["input_ids"]], device=self._device)
+        with torch.inference_mode():
+            try:
+                hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                return torch.equal(self.model.get_output_embeddings()(hidden), self.model(ids, use_cache=False).logits)
+            except Exception:  # no such layer, or a base model that answers in its own way
+                return False
 
     # -- generation --------------------------------------------------------------------------------------------------
 
@@ -411,7 +422,7 @@ class LocalEngine:
             free, _ = torch.cuda.mem_get_info(self._device)
             per_token = 40 * hidden + 6 * vocabulary // 4  # activations of one layer, and logits of the answer tokens
             return max(1024, min(131072, int(0.5 * free / per_token) // 1024 * 1024))
-        return max(512, min(8192, (1 << 20) // hidden))
+        return max(512, min(8192, (3 << 18) // hidden))
 
     def _shrink(self, tokens: int) -> None:
         """A batch of so many tokens was too large; of several of one plan only the first halves the limit."""

@@ -33,8 +33,8 @@ class Row:
 
     @property
     def answer_length(self) -> int:
-        """Tokens of all its options."""
-        return sum(len(option) for option in self.options)
+        """Tokens of all its options that the model must read: the last of each is only predicted."""
+        return sum(len(option) - 1 for option in self.options)
 
 
 class Batch:
@@ -42,29 +42,31 @@ class Batch:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = list(rows)
-        self._width = max(len(row.prompt) for row in rows)
-        self._answer = max(row.answer_length for row in rows)
-        length = self._width + self._answer
+        width = max(len(row.prompt) for row in rows)
+        length = width + max(row.answer_length for row in rows)
         self._ids = torch.zeros(len(rows), length, dtype=torch.long)
         self._positions = torch.zeros(len(rows), length, dtype=torch.long)
         self._segments = torch.full((len(rows), length), -1, dtype=torch.long)
-        # For each answer token: which sequence, which column predicts it, which token it is.
-        where: list[tuple[int, int, int]] = []
+        # Where an answer token is predicted (sequence, column), each place once; and every answer token with its place.
+        places: dict[tuple[int, int], int] = {}
+        tokens: list[tuple[int, int]] = []
         for k, row in enumerate(rows):
-            start = self._width - len(row.prompt)
-            self._ids[k, start : self._width] = torch.tensor(row.prompt)
-            self._positions[k, start : self._width] = torch.arange(len(row.prompt))
-            self._segments[k, start : self._width] = PROMPT
-            at = self._width
+            start = width - len(row.prompt)
+            self._ids[k, start:width] = torch.tensor(row.prompt)
+            self._positions[k, start:width] = torch.arange(len(row.prompt))
+            self._segments[k, start:width] = PROMPT
+            at = width
             for number, option in enumerate(row.options, 1):
-                end = at + len(option)
-                self._ids[k, at:end] = torch.tensor(option)
-                self._positions[k, at:end] = torch.arange(len(row.prompt), len(row.prompt) + len(option))
+                end = at + len(option) - 1
+                self._ids[k, at:end] = torch.tensor(option[:-1])
+                self._positions[k, at:end] = torch.arange(len(row.prompt), len(row.prompt) + len(option) - 1)
                 self._segments[k, at:end] = number
-                previous = [self._width - 1, *range(at, end - 1)]
-                where += [(k, column - self._width + 1, token) for column, token in zip(previous, option, strict=True)]
+                for column, token in zip([width - 1, *range(at, end)], option, strict=True):
+                    tokens.append((places.setdefault((k, column), len(places)), token))
                 at = end
-        self._where = torch.tensor(where).T
+        self._places = torch.tensor(list(places)).T
+        self._tokens = torch.tensor(tokens).T
+        self._keep = length - width + 1
         self.tokens = length * len(rows)
         """Rows times length, padding included."""
         self.items = list(dict.fromkeys(row.item for row in rows))
@@ -82,10 +84,10 @@ class Batch:
     def _mask(self, device: torch.device) -> torch.Tensor:
         """[rows, 1, length, length]: True where a column (last axis) is seen by a token (second to last).
 
-        Where no sequence holds two options it is the ordinary [rows, length], which every model understands.
+        Where no sequence holds tokens of two options it is the ordinary [rows, length], which every model understands.
         """
         segments = self._segments.to(device)
-        if all(len(row.options) == 1 for row in self._rows):
+        if int(self._segments.max()) <= 1:
             return (segments >= 0).long()
         seen = segments[:, None, :]
         seeing = segments[:, :, None]
@@ -95,18 +97,30 @@ class Batch:
         # Padding sees itself: a row of a softmax with nothing to see is not a number.
         return (mask | torch.eye(length, dtype=torch.bool, device=device))[:, None]
 
-    def logprobs(self, model: Any, device: torch.device) -> list[ChoiceLogprobs]:
-        """Summed log-probabilities of each question's options, in the order of `items`."""
-        logits = model(
-            input_ids=self._ids.to(device),
-            attention_mask=self._mask(device),
-            position_ids=self._positions.to(device),
-            use_cache=False,
-            logits_to_keep=self._answer + 1,
-        ).logits
-        row, column, token = self._where.to(device)
-        chosen = logits[row, column].float()
-        values = (chosen.gather(1, token[:, None])[:, 0] - chosen.logsumexp(dim=-1)).tolist()
+    def logprobs(self, model: Any, device: torch.device, *, direct: bool = False) -> list[ChoiceLogprobs]:
+        """Summed log-probabilities of each question's options, in the order of `items`.
+
+        Args:
+            model: A causal language model of transformers.
+            device: Where it is.
+            direct: Whether the logits are nothing but the output layer on the last hidden states, so that they can be
+                computed at the answers' places only; with large vocabularies they are most of the work.
+        """
+        inputs = {
+            "input_ids": self._ids.to(device),
+            "attention_mask": self._mask(device),
+            "position_ids": self._positions.to(device),
+            "use_cache": False,
+        }
+        row, column = self._places.to(device)
+        if direct:
+            hidden = model.base_model(**inputs).last_hidden_state
+            logits = model.get_output_embeddings()(hidden[row, column]).float()
+        else:
+            kept = model(**inputs, logits_to_keep=self._keep).logits
+            logits = kept[row, column - (self._ids.shape[1] - self._keep)].float()
+        place, token = self._tokens.to(device)
+        values = (logits[place, token] - logits.logsumexp(dim=-1)[place]).tolist()
         answers: dict[int, list[tuple[float, int]]] = {item: [] for item in self.items}
         at = 0
         for one in self._rows:

@@ -176,6 +176,11 @@ def test_the_model_card_names_every_part_of_the_winner(whole):
     assert result.winner.adapter in card
 
 
+def test_nothing_in_the_winners_config_depends_on_the_process(whole):
+    config = json.loads((whole[1] / "best" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])  # peft keeps a set, ordered by random hashes
+
+
 def test_events_and_records_tell_the_same_story(whole):
     result, folder, seen = whole
     assert isinstance(seen[0], Started) and isinstance(seen[-1], Finished)
