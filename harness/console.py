@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -56,7 +56,7 @@ class _Silent:
 class Progress:
     """What has been seen so far, in the words of the events; both screens draw from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
         self.started: Started | None = None
         self.done: list[IterationDone] = []
         self.now: dict[int, float | None] = {}
@@ -64,13 +64,14 @@ class Progress:
         self.testing: Testing | None = None
         self.notes: list[str] = []
         self.answers = 0
-        self._clock = time.monotonic()
+        self._now = now or (lambda: time.monotonic())
+        self._clock = self._now()
 
     def see(self, event: AnyEvent) -> None:
         """Takes an event into account."""
         if isinstance(event, Started):
             self.started = event
-            self._clock = time.monotonic()
+            self._clock = self._now()
             self.answers = 0
             kept = -1 if event.resumed_from is None else event.resumed_from
             self.done = [done for done in self.done if done.iteration <= kept]
@@ -92,7 +93,7 @@ class Progress:
     @property
     def elapsed(self) -> float:
         """Seconds since the start (or the resumption)."""
-        return time.monotonic() - self._clock
+        return self._now() - self._clock
 
     @property
     def expected(self) -> float | None:
@@ -158,9 +159,9 @@ class PlainLines:
 class LiveScreen:
     """A screen that is redrawn: a row a particle, the global best and what it is made of, progress and time."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, now: Callable[[], float] | None = None) -> None:
         self._console = console
-        self._progress = Progress()
+        self._progress = Progress(now)
         self._live = Live(
             console=console, get_renderable=self.render, refresh_per_second=4, vertical_overflow="crop", transient=True
         )
@@ -338,4 +339,6 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
     )
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
-    say(f"      python run.py evaluate --task {result.task} --experts {result.winner.adapter}")
+    base = "" if result.model == "embedded" else f" --base-model {result.model}"
+    again = f"--task {result.task} --edition {result.edition}{base} --experts {result.winner.adapter}"
+    say(f"      python run.py evaluate {again}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -14,6 +15,9 @@ class Event(BaseModel):
     """Base of all events; JSON lines of them are the run's log."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+    at: float = Field(default_factory=time.time)
+    """Seconds since 1970 when it happened."""
 
 
 class Started(Event):

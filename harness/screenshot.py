@@ -18,13 +18,15 @@ from harness.store import Store
 __all__ = ["draw"]
 
 
-def draw(folder: Path, picture: Path, width: int = 100, height: int = 32) -> None:
-    """Replays the events of a run folder up to the end of its search, and saves the screen as SVG."""
+def draw(folder: Path, picture: Path, width: int = 100, height: int = 32, share: float = 0.7) -> None:
+    """Replays the first `share` of a run's search, with the times of its events, and saves the screen as SVG."""
+    events = [event for event in Store(folder).events() if not isinstance(event, Testing | Finished)]
+    shown = events[: max(1, round(share * len(events)))]
     console = Console(record=True, width=width, height=height, force_terminal=True, file=StringIO())
-    screen = LiveScreen(console)
-    for event in Store(folder).events():
-        if isinstance(event, Testing | Finished):
-            break
+    at = shown[0].at
+    screen = LiveScreen(console, now=lambda: at)
+    for event in shown:
+        at = event.at
         screen(event)
     console.print(screen.render())
     console.save_svg(str(picture), title="python run.py --task medical")

@@ -422,7 +422,7 @@ class LocalEngine:
             free, _ = torch.cuda.mem_get_info(self._device)
             per_token = 40 * hidden + 6 * vocabulary // 4  # activations of one layer, and logits of the answer tokens
             return max(1024, min(131072, int(0.5 * free / per_token) // 1024 * 1024))
-        return max(512, min(8192, (3 << 18) // hidden))
+        return max(512, min(8192, (3 << 17) // hidden))
 
     def _shrink(self, tokens: int) -> None:
         """A batch of so many tokens was too large; of several of one plan only the first halves the limit."""

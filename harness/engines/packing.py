@@ -156,7 +156,7 @@ def pack(
             groups.append([Row(k, 0, prompts[k], list(options[k]))])
         else:
             groups.append([Row(k, j, prompts[k], [option]) for j, option in enumerate(options[k])])
-    groups.sort(key=lambda rows: (len(rows[0].prompt), max(row.answer_length for row in rows)))
+    groups.sort(key=lambda rows: (len(rows[0].prompt) + max(row.answer_length for row in rows), len(rows[0].prompt)))
     batches: list[Batch] = []
     current: list[Row] = []
     width = answer = 0

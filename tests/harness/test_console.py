@@ -301,3 +301,20 @@ def test_the_result_table_shows_values_errors_and_gaps():
     base, expert = (next(line for line in text.splitlines() if name in line) for name in ("base model", "best initial"))
     assert [cell.strip() for cell in base.split("│")[1:-1]] == ["base model", "0.5000 ± 0.0100", "-", "3", "7"]
     assert [cell.strip() for cell in expert.split("│")[1:-1]][1:] == ["0.6000", "0.6100 ± 0.0200", "10", "0"]
+
+
+def test_a_screenshot_shows_the_search_of_a_run_folder_with_its_own_times(tmp_path):
+    from harness.events import Evaluated, Started
+    from harness.screenshot import draw
+    from harness.store import Store
+
+    store = Store.create(tmp_path / "run", {})
+    described = {"task": "medical", "edition": "mini", "engine": "local", "device": "cpu", "experts": ["ant", "bee"]}
+    store.log(Started(at=100.0, particles=2, iterations=1, dev_items=10, test_items=10, **described))
+    for k, value in enumerate((0.25, 0.75)):
+        store.log(Evaluated(at=110.0 + 10 * k, iteration=0, particle=k, value=value, items=10))
+    store.close()
+    draw(tmp_path / "run", tmp_path / "screen.svg", share=1.0)
+    picture = (tmp_path / "screen.svg").read_text().replace("&#160;", " ")
+    assert "ant" in picture and "0.7500" in picture
+    assert "1 answers/s" in picture and "0:20" in picture

@@ -265,11 +265,11 @@ def test_out_of_memory_lowers_the_batch_size_and_everything_is_answered(packs, m
     logprobs = Batch.logprobs
     refused = []
 
-    def limited(self, model, device):
+    def limited(self, model, device, **options):
         if self.tokens > 200:
             refused.append(self.tokens)
             raise torch.OutOfMemoryError("out of memory")
-        return logprobs(self, model, device)
+        return logprobs(self, model, device, **options)
 
     monkeypatch.setattr(LocalEngine, "_can_pack", lambda self: packs)
     small = make(batch_tokens=800)
@@ -314,7 +314,7 @@ def test_out_of_memory_with_a_single_question_is_told_in_one_sentence(packs, err
 
 
 def test_what_is_done_already_is_not_advised_when_memory_runs_out(make, monkeypatch):
-    def never(self, model, device):
+    def never(self, model, device, **options):
         raise OUT_OF_MEMORY[0]
 
     full = make(dtype="bfloat16")
@@ -344,7 +344,7 @@ def test_errors_of_another_kind_reach_the_asker_and_the_engine_goes_on(make, mon
     engine = make()
     before = choices(engine, None)
 
-    def broken(self, model, device):
+    def broken(self, model, device, **options):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Batch, "logprobs", broken)
@@ -576,9 +576,9 @@ def test_closing_while_jobs_wait_ends_them_with_an_error(base, pool, monkeypatch
     running = threading.Event()
     logprobs = Batch.logprobs
 
-    def noticed(self, model, device):
+    def noticed(self, model, device, **options):
         running.set()
-        return logprobs(self, model, device)
+        return logprobs(self, model, device, **options)
 
     monkeypatch.setattr(Batch, "logprobs", noticed)
 
