@@ -5,6 +5,7 @@ Made with `python -m harness.screenshot runs/medical-seed0 screen.svg`.
 
 from __future__ import annotations
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -29,7 +30,9 @@ def draw(folder: Path, picture: Path, width: int = 100, height: int = 32, share:
         at = event.at
         screen(event)
     console.print(screen.render())
-    console.save_svg(str(picture), title="python run.py --task medical")
+    drawing = console.export_svg(title="python run.py --task medical")
+    # The reader's own monospaced font will do: a picture in a README must not fetch anything.
+    picture.write_text(re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _resume(store: Store, folder: Path, display: Display, json: bool) -> None:
             raise UserError(f"{folder / 'result.json'} is damaged; without it, the run is finished again") from error
         console = _console(json)
         console.print(f"{folder} is finished already.", markup=False)
-        _show(result, console, json)
+        _show(result, console, display, json)
         return
     document = store.settings()
     if "evaluated" in document:
@@ -97,13 +97,14 @@ def _run(prepared: Prepared, store: Store, display: Display, json: bool) -> None
         raise
     finally:
         store.close()
-    _show(result, console, json)
+    _show(result, console, display, json)
 
 
-def _show(result: schema.Result, console: Console, json: bool) -> None:
+def _show(result: schema.Result, console: Console, display: Display, json: bool) -> None:
     if json:
         print(result.model_dump_json(indent=2))
-    print_result(result, console)
+    if display != "none":
+        print_result(result, console)
 
 
 def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path | None, json: bool) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from harness.engines.base import Times, engines
 from harness.engines.packing import Batch, pack
@@ -82,6 +83,7 @@ class LocalEngine:
         self._device = torch.device(device)
         dtype = {"auto": torch.bfloat16 if device == "cuda" else torch.float32}.get(settings.dtype)
         dtype = dtype or getattr(torch, settings.dtype)
+        disable_progress_bar()  # of reading weights from disk; downloads show their own
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=settings.trust_remote_code)
             self.model = AutoModelForCausalLM.from_pretrained(

@@ -126,15 +126,16 @@ def test_events_come_back_as_they_were(store):
 
 
 def test_an_event_cut_in_half_is_passed_over_and_takes_no_other_with_it(store):
-    store.log(Note(text="first"))
+    first, second = Note(text="first"), Note(text="second")
+    store.log(first)
     path = store.folder / "events.jsonl"
     half = '{"kind":"note","text":"日'.encode()[:-1]  # in the middle of a character
     path.write_bytes(path.read_bytes() + half)
-    assert list(store.events()) == [Note(text="first")]
+    assert list(store.events()) == [first]
     store.close()
     again = Store.open(store.folder)
-    again.log(Note(text="second"))
-    assert list(again.events()) == [Note(text="first"), Note(text="second")]
+    again.log(second)
+    assert list(again.events()) == [first, second]
     again.close()
 
 
