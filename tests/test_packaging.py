@@ -42,10 +42,14 @@ def test_the_installed_console_command_runs_the_main_job_outside_the_checkout(wh
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
     subprocess.run(install, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import harness; print(harness.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert Path(found.strip()).is_relative_to(site)  # not the checkout
     done = subprocess.run(
         [site / "bin" / "model-swarms", "--task", "medical", "--limit", "20", "--iterations", "1", "--json"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=280,
@@ -53,8 +57,7 @@ def test_the_installed_console_command_runs_the_main_job_outside_the_checkout(wh
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert len(result["experts"]) == 10
-    assert Path(result["winner"]["adapter"]).is_relative_to(tmp_path)
-    assert (Path(result["winner"]["adapter"]) / "adapter_model.safetensors").is_file()
+    assert (tmp_path / result["winner"]["adapter"] / "adapter_model.safetensors").is_file()
 
 
 def test_doctor_finds_nothing_missing():
