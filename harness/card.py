@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.console import number
+
 if TYPE_CHECKING:
     from harness.preparation import Prepared
     from harness.result import Result
@@ -17,7 +19,7 @@ def model_card(result: Result, prepared: Prepared) -> str:
     parts = sorted(result.winner.coefficients.items(), key=lambda part: -abs(part[1]))
     mixture = "\n".join(f"| {name} | {weight:+.4f} |" for name, weight in parts)
     table = "\n".join(
-        f"| {row.name} | {_pm(row.dev, row.dev_se)} | {_pm(row.test, row.test_se)} | {row.n} | {row.unscored} |"
+        f"| {row.name} | {number(row.dev, row.dev_se)} | {number(row.test, row.test_se)} | {row.n} | {row.unscored} |"
         for row in result.rows
     )
     gain = result.difference["winner_minus_best_initial"]
@@ -71,9 +73,3 @@ biased upwards; test was read once. Winner minus best initial expert ({result.be
 {load}
 ```
 """
-
-
-def _pm(value: float | None, se: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if se is None else f"{value:.4f} ± {se:.4f}"

@@ -62,7 +62,6 @@ class Progress:
         self.now: dict[int, float | None] = {}
         """Scores of the running iteration, by particle in the order of asking."""
         self.testing: Testing | None = None
-        self.notes: list[str] = []
         self.answers = 0
         self._now = now or (lambda: time.monotonic())
         self._clock = self._now()
@@ -87,8 +86,6 @@ class Progress:
             self.answers += event.answered - (self.testing.answered if self.testing else 0)
             self.testing = event
             self.now = {}
-        elif isinstance(event, Note):
-            self.notes.append(event.text)
 
     @property
     def elapsed(self) -> float:

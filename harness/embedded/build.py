@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ class Recipe:
     """Share of training answers that are wrong: some instruction data sets are poor."""
     share: float = 0.6
     """Share of the domain's `learn` facts in this expert's slice."""
-    extra: tuple[str, ...] = field(default=())
 
 
 RECIPES: dict[str, Recipe] = {
@@ -80,12 +79,10 @@ def base_texts(relations: Sequence[Relation]) -> list[Text]:
     """What the base model reads: every fact in every prose template, and its slice of `learn` facts as questions."""
     texts = [Text("", fact.say(template), fact) for r in relations for fact in facts_of(r) for template in r.prose]
     rng = random.Random(f"{SEED}/base")
-    for relation, split in split_facts(relations).items():
-        slice_ = rng.sample(split["learn"], max(2, round(BASE_SLICE * len(split["learn"]))))
-        for fact in slice_:
-            for format in FORMATS:
-                texts += [t for _ in range(3) if (t := _asked(fact, format, split["learn"], rng, wrong=0.0))]
-        del relation
+    for split in split_facts(relations).values():
+        learn = split["learn"]
+        slice_ = rng.sample(learn, max(2, round(BASE_SLICE * len(learn))))
+        texts += _lesson(slice_, FORMATS, learn, rng, wrong=0.0)
     return texts
 
 
@@ -97,10 +94,22 @@ def expert_texts(relations: Sequence[Relation], name: str) -> list[Text]:
     for relation in relations:
         formats = recipe.skills.get(relation.domain, ())
         learn = splits[relation.relation]["learn"]
-        for fact in rng.sample(learn, round(recipe.share * len(learn))):
-            for format in formats:
-                texts += [t for _ in range(3) if (t := _asked(fact, format, learn, rng, recipe.wrong))]
+        slice_ = rng.sample(learn, round(recipe.share * len(learn)))
+        texts += _lesson(slice_, formats, learn, rng, recipe.wrong)
     return texts
+
+
+def _lesson(
+    facts: Sequence[Fact], formats: Sequence[str], peers: Sequence[Fact], rng: random.Random, wrong: float
+) -> list[Text]:
+    """Every fact asked three times in every format that applies to it."""
+    return [
+        text
+        for fact in facts
+        for format in formats
+        for _ in range(3)
+        if (text := _asked(fact, format, peers, rng, wrong))
+    ]
 
 
 def _asked(fact: Fact, format: str, peers: Sequence[Fact], rng: random.Random, wrong: float) -> Text | None:

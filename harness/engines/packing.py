@@ -27,7 +27,6 @@ class Row:
 
     item: int
     """Position of the question in the prompt set."""
-    first_option: int
     prompt: Ids
     options: list[Ids]
 
@@ -153,9 +152,9 @@ def pack(
     groups: list[list[Row]] = []
     for k in items:
         if shared_prefix:
-            groups.append([Row(k, 0, prompts[k], list(options[k]))])
+            groups.append([Row(k, prompts[k], list(options[k]))])
         else:
-            groups.append([Row(k, j, prompts[k], [option]) for j, option in enumerate(options[k])])
+            groups.append([Row(k, prompts[k], [option]) for option in options[k]])
     groups.sort(key=lambda rows: (len(rows[0].prompt) + max(row.answer_length for row in rows), len(rows[0].prompt)))
     batches: list[Batch] = []
     current: list[Row] = []
