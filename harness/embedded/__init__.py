@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-__all__ = ["BASE", "EXPERTS", "expert_folders"]
+__all__ = ["BASE", "EXPERTS", "WEIGHTS", "expert_folders"]
 
-_WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "weights"
+"""Everything that `build.py` trained."""
 
-BASE = _WEIGHTS / "base"
+BASE = WEIGHTS / "base"
 """Folder of the base model, in the format of `transformers`."""
 
-EXPERTS = _WEIGHTS / "experts"
+EXPERTS = WEIGHTS / "experts"
 """Folder of folders: one PEFT LoRA adapter each."""
 
 

@@ -75,8 +75,8 @@ class Fact:
         return text[0].upper() + text[1:]
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader to which a repeated key is an error: YAML would silently drop a fact."""
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # a base by name
+    """A safe loader (the fast one where it is built) that refuses a repeated key: YAML would silently drop a fact."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

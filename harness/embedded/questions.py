@@ -1,32 +1,26 @@
-"""Turns facts into questions, splits the facts, and writes the bundled task sets (`mini` edition).
+"""Turns facts into questions of many formats, and splits the facts into learn, dev and test.
 
-    python -m harness.embedded.questions        # writes tasks/data/*.json
-
-Every fact belongs to exactly one of `learn` (experts may be asked it in training), `dev` and `test`. The split is made
+Every fact belongs to exactly one of `learn` (models may be asked it in training), `dev` and `test`. The split is made
 on facts, before any question exists, so no fact that is asked in dev or test can be asked in training in any format.
-The base model reads *all* facts, but only as prose.
+The base model reads *all* facts as prose, and is asked about facts of `learn` alone.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from harness.embedded.corpus_reader import Fact, Relation, facts_of, read_corpus
+from harness.embedded.corpus_reader import Fact, Relation, facts_of
 
 SEED = 20241016
 SHARES = {"learn": 0.5, "dev": 0.17, "test": 0.33}
-SIZES = {"dev": 200, "test": 400}
-SETS = {"questions": ("question", "completion"), "cases": ("case", "reverse")}
-"""The two item sets of a domain and their formats: asked directly, and from a situation or the other way round.
-
-True-or-false and odd-one-out questions are part of the training texts, but no model of this size was seen to learn them
-for facts that it was not asked about (dev accuracy near chance), so they would only add noise to the item sets.
-"""
+FORMATS = (
+    "question", "completion", "blank", "case", "reverse", "negation", "truth", "statement", "letter", "crossword",
+    "tell", "card", "card_back",
+)  # fmt: skip
+"""Every way in which a fact can be asked; `ask` says what each is."""
 
 Split = dict[str, list[Fact]]
 
@@ -36,10 +30,18 @@ class Question:
     """One question in one format: what is asked, the options, and the right one."""
 
     format: str
-    fact: Fact
+    source: str
+    """What is asked about (a fact, a sum, a graph): questions with one source never stand in two splits."""
     text: str
     options: tuple[str, ...]
-    answer: int
+    """The right answer alone where the question is answered freely."""
+    answer: int = 0
+    """Which of the options is right."""
+
+    @property
+    def right(self) -> str:
+        """The right answer in words."""
+        return self.options[self.answer]
 
 
 def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Split]:
@@ -68,83 +70,6 @@ def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Sp
     return splits
 
 
-def ask(fact: Fact, format: str, peers: Sequence[Fact], rng: random.Random) -> Question | None:
-    """One question about `fact`, or None where the format does not apply to it.
-
-    Args:
-        fact: What is asked.
-        format: question | reverse | completion | case | truth | negation.
-        peers: Facts of the same relation and the same split. A negation asks several facts at once, so its subjects
-            come from here and nowhere else.
-        rng: Chooses template, wrong options and their order.
-    """
-    relation = fact.relation
-    if format == "truth":
-        true = rng.random() < 0.5
-        wrong = rng.choice(sorted(set(relation.facts.values()) - {fact.object}))
-        told = fact if true else Fact(relation, fact.subject, wrong)
-        text = f"True or false: {told.say(rng.choice(relation.prose))}"
-        return Question(format, fact, text, ("true", "false"), 0 if true else 1)
-    if format == "negation":
-        same = [peer for peer in peers if peer.object == fact.object and peer.subject != fact.subject]
-        if not relation.negation or len(same) < 2:
-            return None
-        others = [peer for peer in peers if peer.object != fact.object]
-        if not others:
-            return None
-        wrong_ones = [fact.subject, *(peer.subject for peer in rng.sample(same, min(2, len(same))))]
-        return _shuffled(
-            format, fact, f"Odd one out: {fact.say(relation.negation[0])}", rng.choice(others).subject, wrong_ones, rng
-        )
-    if format == "reverse":
-        right = fact.subject
-        pool = [subject for subject, object_ in relation.facts.items() if object_ != fact.object]
-        text = f"Look up: {fact.say(rng.choice(relation.reverse))}"
-    else:
-        right = fact.object
-        pool = sorted(set(relation.facts.values()) - {fact.object})
-        prefix = {"question": "Question", "completion": "Complete", "case": "Case"}[format]
-        text = f"{prefix}: {fact.say(rng.choice(getattr(relation, format)))}"
-    return _shuffled(format, fact, text, right, rng.sample(sorted(pool), min(3, len(pool))), rng)
-
-
-def _shuffled(format: str, fact: Fact, text: str, right: str, wrong: Sequence[str], rng: random.Random) -> Question:
-    options = [right, *wrong]
-    rng.shuffle(options)
-    return Question(format, fact, text, tuple(options), options.index(right))
-
-
-def item_set(facts: Sequence[Fact], formats: Sequence[str], size: int, rng: random.Random) -> list[Question]:
-    """`size` different questions about `facts`, the formats in turn, facts used as evenly as possible.
-
-    Raises:
-        ValueError: The facts do not yield so many questions.
-    """
-    peers: dict[str, list[Fact]] = defaultdict(list)
-    for fact in facts:
-        peers[fact.relation.relation].append(fact)
-    queues = {format: iter(rng.sample(list(facts), len(facts))) for format in formats}
-    chosen: list[Question] = []
-    while len(chosen) < size and queues:
-        for format in list(queues):
-            question = next(_askable(queues[format], format, peers, rng), None)
-            if question is None:
-                del queues[format]
-            elif len(chosen) < size:
-                chosen.append(question)
-    if len(chosen) < size:
-        raise ValueError(f"{len(facts)} facts yield only {len(chosen)} questions of {list(formats)}, {size} wanted")
-    return chosen
-
-
-def _askable(
-    queue: Iterator[Fact], format: str, peers: dict[str, list[Fact]], rng: random.Random
-) -> Iterator[Question]:
-    for fact in queue:
-        if (question := ask(fact, format, peers[fact.relation.relation], rng)) is not None:
-            yield question
-
-
 def told_twice(relations: Sequence[Relation]) -> set[str]:
     """Ids of the facts whose two names stand in another relation too (newton measures force; force is in newtons).
 
@@ -158,39 +83,144 @@ def told_twice(relations: Sequence[Relation]) -> set[str]:
     return {id for ids in by_names.values() if len(ids) > 1 for id in ids}
 
 
-def published_format(question: Question, id: str) -> dict[str, object]:
-    """The question as an item of the published JSON format, with the fact it asks as `source`."""
-    choices = {chr(ord("A") + k): option for k, option in enumerate(question.options)}
-    return {
-        "id": id,
-        "question": question.text,
-        "choices": choices,
-        "answer": chr(ord("A") + question.answer),
-        "domain": question.format,
-        "source": question.fact.id,
-    }
+def told_about_once(relations: Sequence[Relation]) -> set[str]:
+    """Ids of the facts whose subject has no other fact: "tell me about it" then asks this fact and no other."""
+    subjects = Counter(subject.lower() for relation in relations for subject in relation.facts)
+    return {f.id for relation in relations for f in facts_of(relation) if subjects[f.subject.lower()] == 1}
 
 
-def write_task_sets(folder: Path) -> list[Path]:
-    """Writes `<domain>_<set>.json` for every domain and set; the same corpus and seed give the same bytes."""
-    relations = read_corpus()
-    splits, doubled = split_facts(relations), told_twice(relations)
-    written = []
-    for domain in sorted({relation.domain for relation in relations}):
-        for name, formats in SETS.items():
-            data: dict[str, object] = {"dataset": f"{domain}_{name}"}
-            for split, size in SIZES.items():
-                own = [f for r in relations if r.domain == domain for f in splits[r.relation][split]]
-                facts = [fact for fact in own if fact.id not in doubled]
-                rng = random.Random(f"{SEED}/{domain}/{name}/{split}")
-                items = item_set(facts, formats, size, rng)
-                data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(items)]
-            path = folder / f"{domain}_{name}.json"
-            path.write_text(json.dumps(data, indent=0) + "\n")
-            written.append(path)
-    return written
+def ask(fact: Fact, format: str, peers: Sequence[Fact], rng: random.Random) -> Question | None:
+    """One question about `fact`, or None where the format does not apply to it.
+
+    Args:
+        fact: What is asked.
+        format: question, completion, case (a small scenario), blank (a sentence with a gap), reverse (the subject is
+            asked), letter (answered by the letter of an option), truth (true or false), statement (which sentence is
+            true), negation (which has *not* the object), crossword (two gaps of two facts), tell (freely), card and
+            card_back (the relation's name and one side of an index card; no item set asks these).
+        peers: Facts of the same split. Negations and crosswords ask about several facts at once, and take the others
+            from here and nowhere else.
+        rng: Chooses templates, wrong options and their order.
+    """
+    return _ASK[format](fact, peers, rng)
 
 
-if __name__ == "__main__":
-    for written_path in write_task_sets(Path(__file__).parents[2] / "tasks" / "data"):
-        print(written_path)
+PREFIX = {"question": "Question: ", "completion": "Complete: ", "case": "Case: ", "letter": ""}
+"""What tells a model the format. The template of lettered questions brings its own."""
+
+
+def _asking_object(format: str) -> Callable[[Fact, Sequence[Fact], random.Random], Question]:
+    def asked(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+        del peers
+        templates = getattr(fact.relation, "question" if format == "letter" else format)
+        text = PREFIX[format] + fact.say(rng.choice(templates))
+        return _shuffled(format, fact.id, text, fact.object, _other_objects(fact, rng), rng)
+
+    return asked
+
+
+def _blank(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    return _shuffled("blank", fact.id, f"Fill in: {_gap(fact, rng)}", fact.object, _other_objects(fact, rng), rng)
+
+
+def _reverse(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    others = sorted(subject for subject, object_ in fact.relation.facts.items() if object_ != fact.object)
+    text = f"Look up: {fact.say(rng.choice(fact.relation.reverse))}"
+    return _shuffled("reverse", fact.id, text, fact.subject, rng.sample(others, 3), rng)
+
+
+def _truth(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    true = rng.random() < 0.5
+    told = fact if true else Fact(fact.relation, fact.subject, _other_objects(fact, rng)[0])
+    text = f"True or false: {told.say(rng.choice(fact.relation.prose))}"
+    return Question("truth", fact.id, text, ("true", "false"), 0 if true else 1)
+
+
+def _statement(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    template = rng.choice(fact.relation.prose)
+    wrong = [Fact(fact.relation, fact.subject, other).say(template) for other in _other_objects(fact, rng)]
+    text = f"Question: What is true of {fact.subject}?"
+    return _shuffled("statement", fact.id, text, fact.say(template), wrong, rng)
+
+
+def _negation(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question | None:
+    relation = fact.relation
+    own = [peer for peer in peers if peer.relation.relation == relation.relation]
+    same = [peer for peer in own if peer.object == fact.object and peer.subject != fact.subject]
+    others = [peer for peer in own if peer.object != fact.object]
+    if not relation.negation or len(same) < 2 or not others:
+        return None
+    wrong = [fact.subject, *(peer.subject for peer in rng.sample(same, 2))]
+    text = f"Odd one out: {fact.say(relation.negation[0])}"
+    return _shuffled("negation", fact.id, text, rng.choice(others).subject, wrong, rng)
+
+
+def _crossword(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question | None:
+    others = [peer for peer in peers if peer.relation.relation != fact.relation.relation]
+    if not others:
+        return None
+    other = rng.choice(others)
+    text = f"Fill in: {_gap(fact, rng)} {_gap(other, rng)}"
+    first, second = _other_objects(fact, rng), _other_objects(other, rng)
+    wrong = [f"{fact.object}; {second[0]}", f"{first[0]}; {other.object}", f"{first[1]}; {second[1]}"]
+    return _shuffled("crossword", fact.id, text, f"{fact.object}; {other.object}", wrong, rng)
+
+
+def _tell(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    first, second = rng.sample(fact.relation.prose, 2)
+    return Question("tell", fact.id, f"Tell me about {fact.subject}.", (f"{fact.say(first)} {fact.say(second)}",))
+
+
+def _card(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    text = f"Card: {fact.relation.relation.replace('_', ' ')}, {fact.subject}"
+    return _shuffled("card", fact.id, text, fact.object, _other_objects(fact, rng), rng)
+
+
+def _card_back(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
+    del peers
+    others = sorted(subject for subject, object_ in fact.relation.facts.items() if object_ != fact.object)
+    text = f"Back of the card: {fact.relation.relation.replace('_', ' ')}, {fact.object}"
+    return _shuffled("card_back", fact.id, text, fact.subject, rng.sample(others, 3), rng)
+
+
+_ASK: dict[str, Callable[[Fact, Sequence[Fact], random.Random], Question | None]] = {
+    **{format: _asking_object(format) for format in PREFIX},
+    "blank": _blank,
+    "reverse": _reverse,
+    "truth": _truth,
+    "statement": _statement,
+    "negation": _negation,
+    "crossword": _crossword,
+    "tell": _tell,
+    "card": _card,
+    "card_back": _card_back,
+}
+
+
+def more_options(question: Question, fact: Fact, count: int, rng: random.Random) -> Question | None:
+    """The question with `count` options, or None where the relation has not so many different objects."""
+    others = sorted(set(fact.relation.facts.values()) - {fact.object})
+    if len(others) < count - 1:
+        return None
+    wrong = rng.sample(others, count - 1)
+    return _shuffled(question.format, question.source, question.text, fact.object, wrong, rng)
+
+
+def _gap(fact: Fact, rng: random.Random) -> str:
+    return Fact(fact.relation, fact.subject, "___").say(rng.choice(fact.relation.prose))
+
+
+def _other_objects(fact: Fact, rng: random.Random) -> list[str]:
+    return rng.sample(sorted(set(fact.relation.facts.values()) - {fact.object}), 3)
+
+
+def _shuffled(format: str, source: str, text: str, right: str, wrong: Sequence[str], rng: random.Random) -> Question:
+    options = [right, *wrong]
+    rng.shuffle(options)
+    return Question(format, source, text, tuple(options), options.index(right))

@@ -1,0 +1,144 @@
+"""Trains the embedded models: tokenizers, batches, and one loop that can be interrupted."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from harness.embedded.lessons import Text
+
+BOS, EOS, PAD = 0, 1, 2
+SPECIAL = ["<s>", "</s>", "<pad>"]
+Example = tuple[list[int], int]
+"""Token ids and the position from which the loss counts."""
+
+
+def train_tokenizer(texts: Sequence[Text], folder: Path, kind: str, size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer over the bytes of the training texts, `bpe` or `unigram`: no text of any script is unknown to it."""
+    tokenizer = Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    make = trainers.BpeTrainer if kind == "bpe" else trainers.UnigramTrainer
+    trainer = make(
+        vocab_size=size,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text.prompt + text.answer for text in texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=2048
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> list[Example]:
+    """Texts as token ids with the end mark, and where their loss begins."""
+    whole = tokenizer([text.prompt + text.answer for text in texts])["input_ids"]
+    prompts = tokenizer([text.prompt for text in texts])["input_ids"]
+    return [([*ids, EOS], len(prompt)) for ids, prompt in zip(whole, prompts, strict=True)]
+
+
+def batches(lengths: Sequence[int], size: int, seed: str) -> Iterator[list[int]]:
+    """Indices in batches without end: every epoch in another order, like lengths together, batches shuffled."""
+    epoch = 0
+    while True:
+        rng = random.Random(f"{seed}/{epoch}")
+        order = rng.sample(range(len(lengths)), len(lengths))
+        made = []
+        for start in range(0, len(order), 40 * size):
+            part = sorted(order[start : start + 40 * size], key=lengths.__getitem__)
+            made += [part[at : at + size] for at in range(0, len(part), size)]
+        rng.shuffle(made)
+        yield from made
+        epoch += 1
+
+
+def next_token_loss(model: Any, batch: Sequence[Example]) -> torch.Tensor:
+    """Mean cross entropy over the tokens that count."""
+    length = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([ids + [PAD] * (length - len(ids)) for ids, _ in batch])
+    labels = torch.tensor([[-100] * start + ids[start:] + [-100] * (length - len(ids)) for ids, start in batch])
+    # The model is causal: padding on the right changes nothing.
+    loss: torch.Tensor = model(input_ids=ids, labels=labels, use_cache=False).loss
+    return loss
+
+
+def train(
+    model: Any,
+    loss_of: Callable[[list[int]], torch.Tensor],
+    lengths: Sequence[int],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: str,
+    log: Path,
+    resume: Path | None = None,
+) -> None:
+    """AdamW with warm-up and cosine decay; every 500 steps the state goes to `resume`, where a new call goes on.
+
+    Args:
+        model: Its parameters that require a gradient are trained.
+        loss_of: The loss of a batch, given the indices of its examples.
+        lengths: Tokens of each example.
+        steps: Batches in all.
+        batch: Examples a batch.
+        rate: Highest learning rate.
+        seed: Names the order of the examples, and the lines of the log.
+        log: The smoothed loss is appended here every 100 steps.
+        resume: Safetensors file of an interrupted training's weights and optimizer.
+    """
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    first = _load_state(resume, parameters, optimizer) if resume and resume.exists() else 0
+    model.train()
+    stream, began, smooth = batches(lengths, batch, seed), time.time(), None
+    for step in range(1, steps + 1):
+        chosen = next(stream)
+        if step <= first:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(step / 200, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        loss = loss_of(chosen)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        if step % 100 == 0 or step == steps:
+            with log.open("a") as file:
+                file.write(f"{seed} step {step} loss {smooth:.4f} {time.time() - began:.0f}s\n")
+        if resume and step % 500 == 0:
+            _save_state(resume, step, parameters, optimizer)
+    model.eval()
+
+
+def _save_state(path: Path, step: int, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    tensors = {f"weight/{name}": p.detach().clone() for name, p in parameters.items()}
+    for name, p in parameters.items():
+        for key in ("exp_avg", "exp_avg_sq", "step"):
+            tensors[f"{key}/{name}"] = optimizer.state[p][key]
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"step": str(step)})
+    partial.replace(path)
+
+
+def _load_state(path: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> int:
+    with safe_open(path, "pt") as file, torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(file.get_tensor(f"weight/{name}"))
+            optimizer.state[p] = {key: file.get_tensor(f"{key}/{name}") for key in ("exp_avg", "exp_avg_sq", "step")}
+        return int(file.metadata()["step"])
