@@ -8,12 +8,14 @@ counted, and past a threshold makes the whole evaluation not comparable.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic_core import to_json
 
 from utilities.registry import Registry
 
@@ -21,17 +23,23 @@ __all__ = [
     "MAX_OPTIONS",
     "ChoiceLogprobs",
     "Evaluation",
-    "Generation",
     "Item",
     "ItemResult",
     "Model",
+    "Outcome",
     "Reason",
+    "Response",
     "Score",
     "Scorer",
+    "Split",
     "Unscored",
     "Usage",
+    "Utility",
     "scorer_registry",
 ]
+
+Split = Literal["dev", "test"]
+"""dev chooses, test is read once."""
 
 MAX_OPTIONS = 26
 """Options are lettered A to Z in prompts."""
@@ -49,6 +57,7 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     TRANSPORT = "transport"
     BUDGET = "budget"
+    TIME = "time"
     NOT_APPLICABLE = "not_applicable"
 
 
@@ -57,6 +66,8 @@ class Score:
     """A finite number; higher is better."""
 
     value: float
+    measures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What the value was made of, by name (the raw reward, the length), kept for tables and for scoring anew."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -92,6 +103,8 @@ class Item(BaseModel):
     answer: str | None = None
     """The letter of the right option, or the right answer itself."""
     domain: str | None = None
+    preamble: str | None = None
+    """What stands before the question in a prompt that shows an example; the data's own, for all its items."""
     source: str | None = None
     """What several items may share (a fact, a passage); standard errors are clustered by it."""
 
@@ -125,13 +138,19 @@ class ChoiceLogprobs(NamedTuple):
     """Number of tokens of each option."""
 
 
-class Generation(NamedTuple):
-    """A generated answer."""
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model answered to one item: all that is needed to score the answer again, without the model."""
 
     text: str
-    tokens: int
-    finish_reason: str
-    """`stop`, or `length` where the limit cut it."""
+    """The generated answer; for option log-likelihoods the letter of the most likely option."""
+    tokens: int = 0
+    finish_reason: str = "stop"
+    """`stop`; `length` where the limit cut it; `unanswered` where none came: then there is nothing to score again."""
+    choice_logprobs: tuple[float, ...] | None = None
+    """Summed log-probability of each option, where options were compared."""
+    more: tuple[str, ...] = ()
+    """The answers of later rounds, where a scorer asks again."""
 
 
 @runtime_checkable
@@ -140,7 +159,7 @@ class Model(Protocol):
 
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[Generation | Unscored]:
+    ) -> list[Response | Unscored]:
         """Greedy continuations, one a prompt, in the order of the prompts."""
         ...
 
@@ -159,9 +178,8 @@ class ItemResult:
     cluster: str
     """The item's source, or its own id."""
     prompt_hash: str
-    response: str
+    response: Response
     outcome: Outcome
-    choice_logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +216,20 @@ class Evaluation:
         """The single item sets: `parts`, or this evaluation itself under the name ''."""
         return dict(self.parts) if self.parts else {"": self}
 
+    def to_json(self) -> str:
+        """The whole evaluation as JSON; NaN and infinities are written by name and come back as what they are."""
+        # Not by the adapter: within a union (an outcome is one) it writes null for all that is not finite.
+        return to_json(self, inf_nan_mode="strings").decode()
+
+    @staticmethod
+    def from_json(text: str) -> Evaluation:
+        """The evaluation that `to_json` wrote.
+
+        Raises:
+            ValueError: Not such a text.
+        """
+        return _evaluations().validate_json(text)
+
     @classmethod
     def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:
         """Mean and clustered standard error of the scored items; not comparable past the unscored limit."""
@@ -217,11 +249,20 @@ class Evaluation:
         return cls(math.fsum(values) / len(values), se, len(scored), missing, usage, None, tuple(results))
 
 
+@cache
+def _evaluations() -> TypeAdapter[Evaluation]:
+    return TypeAdapter(Evaluation)
+
+
 class Scorer(Protocol):
     """Turns one item set into an evaluation of a model: generate, extract, score."""
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """Evaluates `model` on `items`."""
+        """Evaluates `model` on `items`, in as many rounds of questions as it takes."""
+        ...
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """The last step alone: scores stored responses, one an item, without any model."""
         ...
 
     def check(self, item: Item) -> str | None:
@@ -229,5 +270,30 @@ class Scorer(Protocol):
         ...
 
 
-scorer_registry: Registry[type[Any]] = Registry("scorer", {"multiple_choice": "utilities.scorers.multiple_choice"})
-"""Classes whose instances are `Scorer`s; a task file names one an item set, with the options of its constructor."""
+class Utility(Protocol):
+    """What a search optimises: `f(model) -> number` on a split. A `Task` is one."""
+
+    async def __call__(self, model: Model, split: Split) -> Evaluation:
+        """Evaluates `model`."""
+        ...
+
+
+scorer_registry: Registry[Callable[..., Scorer]] = Registry(
+    "scorer",
+    {
+        "abstain": "utilities.scorers.abstain",
+        "exact_match": "utilities.scorers.exact_match",
+        "gold_logprob": "utilities.scorers.gold_logprob",
+        "legacy_letter": "utilities.scorers.legacy",
+        "legacy_number": "utilities.scorers.legacy",
+        "multiple_choice": "utilities.scorers.multiple_choice",
+        "multiple_choice_generated": "utilities.scorers.multiple_choice_generated",
+        "numeric": "utilities.scorers.numeric",
+        "regex": "utilities.scorers.regex",
+        "reward": "utilities.rewards.reward",
+        "token_f1": "utilities.scorers.token_overlap",
+        "toxicity": "utilities.scorers.toxicity",
+        "yes_no": "utilities.scorers.verdict",
+    },
+)
+"""Makers of `Scorer`s; a task file names one an item set, with the options of its constructor."""

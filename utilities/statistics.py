@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from utilities.core import Evaluation, Score
 
-__all__ = ["Difference", "bootstrap_se", "clustered_se", "paired_difference"]
+__all__ = ["Difference", "bootstrap_se", "clustered_se", "difference_over_runs", "paired_difference"]
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Mapping[str, Floats]], Floats]
@@ -95,16 +95,26 @@ def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
 
 
 def _combined(data: _ClusterSums, side: int, index: NDArray[np.intp], combine: Combine) -> Floats:
-    """The combined value of one side on resampled clusters `index` [..., clusters]."""
-    parts = {}
-    for k, name in enumerate(data.names):
-        counts = data.counts[k][index].sum(-1)
-        parts[name] = data.sums[side, k][index].sum(-1) / np.where(counts > 0, counts, np.nan)
-    return combine(parts)
+    """The combined value of one side on resampled clusters `index` [..., clusters]; one part passes through."""
+    size = data.counts.shape[1]
+    rows = index.reshape(-1, size)
+    # How often each cluster was drawn, [resamples, clusters]: with it, any number of parts is one matrix product.
+    drawn = np.bincount((rows + size * np.arange(len(rows))[:, None]).ravel(), minlength=rows.size)
+    drawn = drawn.reshape(rows.shape).astype(np.float64)
+    counts = drawn @ data.counts.T
+    values = (drawn @ data.sums[side].T) / np.where(counts > 0, counts, np.nan)
+    parts = {name: values[:, k].reshape(index.shape[:-1]) for k, name in enumerate(data.names)}
+    return combine(parts) if len(parts) > 1 else next(iter(parts.values()))
 
 
-def _resampled(statistic: Callable[[NDArray[np.intp]], Floats], clusters: int, seed: int) -> Floats:
-    """The statistic on resamples of the clusters, without those that left an item set with no item at all."""
+def _enough(data: _ClusterSums) -> bool:
+    """Whether every part has two clusters: of a part with one alone nobody knows how far it would vary."""
+    return bool(((data.counts > 0).sum(-1) >= 2).all())
+
+
+def _resampled(statistic: Callable[[NDArray[np.intp]], Floats], clusters: int, seed: int) -> Floats | None:
+    """The statistic on resamples of the clusters, without those on which it has no value: an item set was left with no
+    item, or a harmonic mean's part fell below zero. None where that is most of them: the rest speak for other data."""
     from scipy import stats
 
     def vectorized(index: NDArray[np.intp], axis: int = -1) -> Floats:
@@ -121,36 +131,87 @@ def _resampled(statistic: Callable[[NDArray[np.intp]], Floats], clusters: int, s
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    return np.asarray(drawn[np.isfinite(drawn)])
+    usable = np.asarray(drawn[np.isfinite(drawn)])
+    return usable if usable.size > RESAMPLES // 2 else None
 
 
 def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> float | None:
-    """Standard error of a combined value (cluster bootstrap over items); None with fewer than two clusters."""
+    """Standard error of a combined value (cluster bootstrap over items); None where a part has too few clusters."""
     data = _cluster_sums([evaluation])
-    if data.counts.shape[1] < 2:
+    if not _enough(data):
         return None
-    return float(_resampled(lambda index: _combined(data, 0, index, combine), data.counts.shape[1], seed).std(ddof=1))
+    drawn = _resampled(lambda index: _combined(data, 0, index, combine), data.counts.shape[1], seed)
+    return None if drawn is None else float(drawn.std(ddof=1))
 
 
 def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int = 0) -> Difference | None:
     """`a - b` on the items that both scored, with the 95 % percentile interval of the paired cluster bootstrap.
 
     Returns:
-        The difference, or None where fewer than two clusters are scored by both.
+        The difference, or None where a part has too few clusters that are scored by both.
 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
     data = _cluster_sums([a, b])
     size = data.counts.shape[1]
-    if size < 2 or not (data.counts.sum(-1) > 0).all():
+    if not _enough(data):
         return None
 
     def difference(index: NDArray[np.intp]) -> Floats:
         return _combined(data, 0, index, combine) - _combined(data, 1, index, combine)
 
     value = float(difference(np.arange(size)))
+    if not np.isfinite(value):  # on the shared items a harmonic mean's part may be below zero
+        return None
     if (data.sums[0] == data.sums[1]).all():  # no resample can differ
         return Difference(value, value, value)
-    low, high = np.percentile(_resampled(difference, size, seed), [2.5, 97.5])
+    drawn = _resampled(difference, size, seed)
+    if drawn is None:
+        return None
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Difference(value, float(low), float(high))
+
+
+def difference_over_runs(
+    runs: Sequence[Evaluation], other: Evaluation, combine: Combine, seed: int = 0
+) -> Difference | None:
+    """Mean of several runs (seeds) minus `other`, with a 95 % interval over items and over runs.
+
+    Clusters of items and runs are resampled independently of each other, so the interval holds for other items and
+    other seeds; with one run it is `paired_difference`'s.
+
+    Returns:
+        The difference, or None where fewer than two clusters are scored by all.
+
+    Raises:
+        ValueError: The evaluations are of different item sets.
+    """
+    from scipy import stats
+
+    if len(runs) == 1:
+        return paired_difference(runs[0], other, combine, seed)
+    data = _cluster_sums([*runs, other])
+    size, last = data.counts.shape[1], len(runs)
+    if size < 2 or not (data.counts.sum(-1) > 0).all():
+        return None
+
+    def difference(index: NDArray[np.intp], chosen: NDArray[np.intp], axis: int = -1) -> Floats:
+        values = np.stack([_combined(data, side, index, combine) for side in range(last)], axis=-1)
+        mean = np.take_along_axis(values, chosen, axis=-1).mean(-1)
+        return np.asarray(mean - _combined(data, last, index, combine))
+
+    value = float(difference(np.arange(size), np.arange(last)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (np.arange(size), np.arange(last)),
+            difference,
+            n_resamples=RESAMPLES,
+            vectorized=True,
+            batch=200,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
     return Difference(value, float(low), float(high))

@@ -7,68 +7,52 @@ item set has a `dev` and a `test` split. dev chooses, test is read once.
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
-from utilities.core import Evaluation, Item, Model, Scorer, scorer_registry
+from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
 from utilities.errors import UserError, in_words
+from utilities.hub import Hub, read_hub
+from utilities.overlap import find_overlap
 from utilities.prompts import bundled
+from utilities.published import read_published
 from utilities.registry import unknown_name
+from utilities.user_file import absolute_spec, file_of, scorer_from_file
 
-__all__ = ["Hub", "ItemSet", "Task", "TaskFile", "list_tasks", "load_task"]
+__all__ = ["ItemSet", "Task", "TaskFile", "list_tasks", "load_task", "make_scorer", "read_task_file"]
 
-Split = Literal["dev", "test"]
+GroupBy = Literal["domain", "source"]
+"""Fields of an item by which the items of a set may be grouped."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Hub(_Strict):
-    """Where a public data set stands on the hub, and which of its columns are what."""
-
-    path: str
-    """Repository id, or a local folder that `datasets.load_dataset` reads."""
-    name: str | None = None
-    """Configuration of the data set."""
-    splits: dict[Split, str]
-    """Which of its splits serve as dev and test; the same name for both cuts it in two without overlap."""
-    sizes: dict[Split, PositiveInt] = {"dev": 200, "test": 1000}
-    """Items a split, chosen with a fixed seed; the paper's sizes by default."""
-    question: str
-    """Column of the question."""
-    options: str | tuple[str, ...]
-    """One column that holds a list or a letter-to-option mapping, or the columns of the single options."""
-    answer: str
-    """Column of the right option: its letter, or its index from 0."""
-
-    @field_validator("splits", "sizes")
-    @classmethod
-    def _both_splits(cls, given: dict[Split, Any]) -> dict[Split, Any]:
-        if len(given) < 2:
-            raise ValueError("both dev and test are needed")
-        return given
-
-
 class ItemSetFile(_Strict):
     """One item set of an edition."""
 
     scorer: str
-    """Name of a registered scorer."""
+    """Name of a registered scorer, or FILE.py:NAME, with the file seen from the task file's folder."""
     options: dict[str, Any] = {}
     """Arguments of the scorer."""
     file: str
     """File name in `--data`, or in the folder `data` beside the task file."""
     hub: Hub | None = None
     """Read from here where no `--data` is given and the folder beside the task file does not have the file."""
+    group_by: GroupBy | None = None
+    """Makes every group of items that share this field a part of its own, named "set:group": with `combine: minimum`
+    the worst group counts, with `mean` all groups count the same, however many items they have.
+
+    Small groups are noisy, and the minimum of noisy means is biased low; a single unscored item of fewer than ten makes
+    its group, and so the whole, not comparable. The groups are those of the split, so dev and test may have others.
+    """
 
 
 class Edition(_Strict):
@@ -78,6 +62,14 @@ class Edition(_Strict):
     """Run settings that this edition recommends; the user's own win."""
     item_sets: dict[str, ItemSetFile] = Field(min_length=1)
 
+    @field_validator("item_sets")
+    @classmethod
+    def _no_colon(cls, given: dict[str, ItemSetFile]) -> dict[str, ItemSetFile]:
+        for name in given:
+            if ":" in name:
+                raise ValueError(f"the name {name!r} holds a colon, which parts an item set's name from a group's")
+        return given
+
 
 class TaskFile(_Strict):
     """A task file, as written by hand."""
@@ -86,7 +78,21 @@ class TaskFile(_Strict):
     title: str
     combine: str = "harmonic_mean"
     """How the values of the item sets become one."""
+    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] | None = None
+    """What each item set weighs, by name, for `combine: weighted_mean`; only the ratios matter."""
     editions: dict[str, Edition] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _weights_are_used(self) -> TaskFile:
+        if self.weights is not None and self.combine != "weighted_mean":
+            raise ValueError(
+                f"weights: only combine: weighted_mean reads them, and this task combines by {self.combine}"
+            )
+        known = {name: None for edition in self.editions.values() for name in edition.item_sets}
+        for name in self.weights or {}:
+            if name not in known:
+                raise ValueError(f"weights: {unknown_name('item set', name, known)}")
+        return self
 
     def choose(self, edition: str | None, prefer: str) -> str:
         """The edition asked for; else the preferred one, where there is such a one; else the first.
@@ -112,11 +118,28 @@ class ItemSet:
     origin: str
     """File or hub repository that the items were read from."""
     overlap: tuple[str, ...] = ()
-    """Ids of the test items that stand in dev too, also with their options in another order."""
+    """Ids of the test items that stand in dev too; see `find_overlap`."""
+    group_by: GroupBy | None = None
 
     def split(self, name: Split) -> tuple[Item, ...]:
         """The items of a split."""
         return self.dev if name == "dev" else self.test
+
+    def parts(self, evaluation: Evaluation, split: Split) -> dict[str, Evaluation]:
+        """The scorer's evaluation of a split under the set's name; with `group_by`, its results by "set:group".
+
+        The groups are in the order of their first items; what the asking cost is not divided among them.
+        """
+        if self.group_by is None:
+            return {self.name: evaluation}
+        group = {item.id: getattr(item, self.group_by) for item in self.split(split)}
+        groups: dict[str, list[ItemResult]] = {}
+        for result in evaluation.results:
+            # The items of one source would be one cluster, of which nobody knows how far it would vary; as a group of
+            # its own the source is no accident of the sample, so there its items are what varies.
+            alone = replace(result, cluster=result.item_id) if self.group_by == "source" else result
+            groups.setdefault(f"{self.name}:{group[result.item_id]}", []).append(alone)
+        return {name: Evaluation.of(results) for name, results in groups.items()}
 
 
 @dataclass(frozen=True)
@@ -129,21 +152,29 @@ class Task:
     combination: str
     item_sets: Mapping[str, ItemSet]
     settings: Mapping[str, Any]
+    weights: Mapping[str, float] | None = None
+    """What each item set weighs, where `combination` is weighted_mean."""
 
     @property
     def combine(self) -> Callable[..., Any]:
-        """The function that makes one number of the item sets' values."""
-        from utilities.combine import combinations  # here and below: naming the tasks needs no numpy
+        """The function that makes one number of the values of several parts."""
+        from utilities.combine import combinations, weighted_mean  # here and below: naming the tasks needs no numpy
 
-        return combinations.get(self.combination) if len(self.item_sets) > 1 else _only
+        if self.combination == "weighted_mean":
+            return partial(weighted_mean, weights=self.weights)
+        return combinations.get(self.combination)
 
     async def __call__(self, model: Model, split: Split) -> Evaluation:
-        """Evaluates `model` on all item sets at the same time and combines their values."""
+        """Evaluates `model` on all item sets at the same time and combines their values, or those of their groups."""
         from utilities.combine import combine_evaluations
 
         sets = list(self.item_sets.values())
-        values = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in sets))
-        return combine_evaluations({s.name: value for s, value in zip(sets, values, strict=True)}, self.combine)
+        found = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in sets))
+        parts: dict[str, Evaluation] = {}
+        for s, evaluation in zip(sets, found, strict=True):
+            parts |= s.parts(evaluation, split)
+        usage = sum((evaluation.usage for evaluation in found), Usage())
+        return replace(combine_evaluations(parts, self.combine), usage=usage)
 
     def size(self, split: Split) -> int:
         """Items of a split, over all item sets."""
@@ -165,10 +196,6 @@ class Task:
                 )
             sets[name] = replace(s, test=test, overlap=())
         return replace(self, item_sets=sets)
-
-
-def _only(values: Mapping[str, Any]) -> Any:
-    return next(iter(values.values()))
 
 
 def list_tasks() -> dict[str, Path]:
@@ -204,7 +231,15 @@ def read_task_file(task: str) -> tuple[TaskFile, Path]:
 
 
 def load_task(
-    task: str, *, edition: str | None = None, prefer: str = "full", data: Path | None = None, limit: int | None = None
+    task: str,
+    *,
+    edition: str | None = None,
+    prefer: str = "full",
+    data: Path | None = None,
+    limit: int | None = None,
+    utility: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    combine: str | None = None,
 ) -> Task:
     """A task with its data, checked item by item.
 
@@ -214,6 +249,9 @@ def load_task(
         prefer: The edition taken where the task has several and none is asked for.
         data: Folder with the files of the published data; for every edition but `mini`.
         limit: At most so many items of each split of each item set, from the front.
+        utility: Scores the task's items in place of its own scorers: a registered scorer, or FILE.py:NAME.
+        options: Options of the scorers, over those of the task file.
+        combine: Makes one number of the item sets' values in place of the task file's own combination.
 
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
@@ -226,17 +264,58 @@ def load_task(
         raise UserError("--data is the folder of the published data, and edition 'mini' is bundled: add --edition full")
     if data is not None and not data.is_dir():
         raise UserError(f"--data {data}: there is no such folder")
-    combinations.get(described.combine)
+    combination = described.combine if combine is None else combine
+    combinations.get(combination)
     chosen = described.editions[edition]
-    sets = {name: _load_item_set(name, s, path.parent / "data", data, limit) for name, s in chosen.item_sets.items()}
-    return Task(described.name, described.title, edition, described.combine, sets, chosen.settings)
+    if combination == "weighted_mean":
+        _check_weights(described.weights or {}, chosen, path)
+    sets = {
+        name: _load_item_set(name, s, path.parent / "data", data, limit, utility, options or {})
+        for name, s in chosen.item_sets.items()
+    }
+    weights = described.weights if combination == "weighted_mean" else None
+    return Task(described.name, described.title, edition, combination, sets, chosen.settings, weights)
 
 
-def _load_item_set(name: str, described: ItemSetFile, beside: Path, data: Path | None, limit: int | None) -> ItemSet:
+def _check_weights(weights: Mapping[str, float], chosen: Edition, path: Path) -> None:
+    for name, item_set in chosen.item_sets.items():
+        if name not in weights:
+            raise UserError(f"{path}: weighted_mean needs a weight for item set {name!r}: add weights: {{{name}: 1}}")
+        if item_set.group_by is not None:
+            raise UserError(f"{path}: weighted_mean weighs whole item sets, and {name!r} is in groups: remove group_by")
+
+
+def make_scorer(name: str, options: Mapping[str, Any]) -> Scorer:
+    """The scorer `name`, a registered one or FILE.py:NAME, with its options.
+
+    Raises:
+        UserError: No such scorer, or options that it does not take.
+    """
+    if name.endswith(".py"):
+        raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
+    maker = scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
     try:
-        scorer: Scorer = scorer_registry.get(described.scorer)(**described.options)
+        return maker(**options)
     except TypeError as error:
-        raise UserError(f"item set {name!r}: scorer {described.scorer!r} does not take its options: {error}") from error
+        raise UserError(f"scorer {name!r} does not take its options: {error}") from error
+
+
+def _load_item_set(
+    name: str,
+    described: ItemSetFile,
+    beside: Path,
+    data: Path | None,
+    limit: int | None,
+    utility: str | None,
+    options: Mapping[str, Any],
+) -> ItemSet:
+    try:
+        if utility is None:
+            scorer = make_scorer(absolute_spec(described.scorer, beside.parent), {**described.options, **options})
+        else:
+            scorer = make_scorer(utility, options)
+    except UserError as error:
+        raise UserError(f"item set {name!r}: {error}") from error
     path = (data or beside) / described.file
     if path.is_file():
         splits, origin = read_published(path), str(path)
@@ -256,142 +335,10 @@ def _load_item_set(name: str, described: ItemSetFile, beside: Path, data: Path |
         for item in items:
             if problem := scorer.check(item):
                 raise UserError(f"{origin}, {split} item {item.id!r}: {problem}")
+            if described.group_by and not getattr(item, described.group_by):
+                raise UserError(
+                    f"{origin}, {split} item {item.id!r}: the item has no {described.group_by}, by which item set"
+                    f" {name!r} is grouped"
+                )
     dev, test = splits["dev"][:limit], splits["test"][:limit]
-    return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test))
-
-
-def find_overlap(dev: Sequence[Item], test: Sequence[Item]) -> tuple[str, ...]:
-    """Ids of the test items whose question and options, in any order and lettering, stand in dev too."""
-    seen = {_content(item) for item in dev}
-    return tuple(item.id for item in test if _content(item) in seen)
-
-
-def _content(item: Item) -> tuple[str, tuple[str, ...]]:
-    """What makes two items the same: question and options, whatever their order, lettering and white space."""
-    options = (item.choices or {}).values()
-    return " ".join(item.question.split()), tuple(sorted(" ".join(option.split()) for option in options))
-
-
-def read_published(path: Path) -> dict[Split, list[Item]]:
-    """The two splits of a file in the published format, `{"dev": [...], "test": [...]}`.
-
-    Raises:
-        UserError: Not UTF-8, not JSON, a split missing, a malformed item, an id twice; with file and line.
-    """
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8")
-        document = json.loads(text)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
-
-    def where(split: Split, k: int) -> str:
-        return f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
-
-    splits: dict[Split, list[Item]] = {}
-    for split in ("dev", "test"):
-        entries = document.get(split) if isinstance(document, dict) else None
-        if not isinstance(entries, list):
-            raise UserError(f'{path}: expected {{"dev": [items], "test": [items]}}, found no list {split!r}')
-        splits[split] = _items(entries, partial(where, split))
-    return splits
-
-
-def _items(entries: Sequence[Any], where: Callable[[int], str]) -> list[Item]:
-    """Validated items with unique ids; an entry without an id gets its position as one.
-
-    Published files repeat ids (every item of gsm8k's dev is "0"): another question under a known id gets its position
-    added, `0#1`. The same question under the same id is a mistake.
-    """
-    items, ids, contents = [], set(), set()
-    for k, entry in enumerate(entries):
-        try:
-            item = Item(**{"id": str(k), **entry})
-        except ValidationError as error:
-            raise UserError(f"{where(k)}: {in_words(error)}") from error
-        except TypeError as error:
-            raise UserError(f"{where(k)}: an item is an object with question, choices and answer") from error
-        known = (item.id, _content(item))
-        unique = f"{item.id}#{k}" if item.id in ids else item.id
-        if known in contents or unique in ids:
-            raise UserError(f"{where(k)}: the id {item.id!r} stands twice in this split")
-        ids.add(unique)
-        contents.add(known)
-        items.append(item if unique == item.id else item.model_copy(update={"id": unique}))
-    return items
-
-
-def _line_of(text: str, split: str, position: int) -> int:
-    """The line on which item `position` of a split begins; only needed for error messages, so it parses again."""
-    decoder = json.JSONDecoder()
-
-    def skip(at: int, what: str) -> int:
-        while at < len(text) and text[at] in what:
-            at += 1
-        return at
-
-    at, found = skip(0, " \t\r\n{"), 0
-    while text[at] != "}":
-        key, at = decoder.raw_decode(text, at)
-        at = skip(at, " \t\r\n:")
-        if key == split:  # of a repeated key the last value counts, as for `json.loads`
-            found = skip(at + 1, " \t\r\n")
-        _, at = decoder.raw_decode(text, at)
-        at = skip(at, " \t\r\n,")
-    for _ in range(position):
-        _, found = decoder.raw_decode(text, found)
-        found = skip(found, " \t\r\n,")
-    return text.count("\n", 0, found) + 1
-
-
-def read_hub(hub: Hub) -> dict[Split, list[Item]]:
-    """The two splits of a data set of the hub, sampled with a fixed seed.
-
-    Raises:
-        UserError: The data set cannot be had, or its columns are others than described.
-    """
-    import datasets
-
-    splits: dict[Split, list[Item]] = {}
-    loaded: dict[str, Any] = {}
-    for split, theirs in hub.splits.items():
-        try:
-            if theirs not in loaded:
-                loaded[theirs] = datasets.load_dataset(hub.path, hub.name, split=theirs)
-        except Exception as error:  # the library raises a dozen kinds: offline, renamed, gated, no such split
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(
-                f"the data set {hub.path!r} could not be loaded from the hub ({reason});"
-                " with the published files at hand, give their folder with --data DIR"
-            ) from error
-        table = loaded[theirs]
-        order = random.Random(0).sample(range(len(table)), len(table))
-        first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == theirs else 0
-        chosen = order[first : first + hub.sizes[split]]
-        entries = [_from_row(hub, str(k), table[k]) for k in chosen]
-        names = [f"{hub.path}, {split}, row {k}" for k in chosen]
-        splits[split] = _items(entries, names.__getitem__)
-    return splits
-
-
-def _from_row(hub: Hub, id: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = [hub.question, hub.answer, *([hub.options] if isinstance(hub.options, str) else hub.options)]
-    for column in wanted:
-        if column not in row:
-            raise UserError(f"the data set {hub.path!r} has no column {column!r}; it has {', '.join(row)}")
-    options = row[hub.options] if isinstance(hub.options, str) else [row[column] for column in hub.options]
-    if isinstance(options, Mapping):
-        choices = dict(options)
-    else:
-        choices = {chr(ord("A") + k): option for k, option in enumerate(options or ())}
-    answer = row[hub.answer]
-    if isinstance(answer, int) and 0 <= answer < len(choices):
-        answer = list(choices)[answer]
-    # A table has the same columns in every row: where a question has fewer options than another, the rest are null.
-    choices = {letter: option for letter, option in choices.items() if option is not None}
-    return {"id": id, "question": row[hub.question], "choices": choices, "answer": answer}
+    return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test), described.group_by)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import utilities
+import utilities.scorers
+from utilities.core import scorer_registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +52,7 @@ def loaded_by(statement):
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["utilities", "utilities.errors", "utilities.registry"])
+@pytest.mark.parametrize("module", ["utilities", "utilities.scorers", "utilities.errors", "utilities.registry"])
 def test_importing_the_light_modules_loads_nothing_heavy(module):
     loaded = loaded_by(f"import {module}")
     assert module in loaded
@@ -65,17 +67,31 @@ def test_the_library_is_used_without_torch_and_without_the_harness():
 
 @pytest.mark.parametrize("name", utilities.__all__)
 def test_every_public_name_resolves_to_a_public_name_of_its_module(name):
-    import_module("utilities.scorers")
     found, home = getattr(utilities, name), import_module(utilities._HOME[name])
     assert found is getattr(home, name)
     assert name in home.__all__
 
 
-def test_public_names_and_their_homes_are_the_same_list():
-    assert sorted(utilities.__all__) == sorted(utilities._HOME)
-    assert len(set(utilities.__all__)) == len(utilities.__all__)
+@pytest.mark.parametrize("name", utilities.scorers.__all__)
+def test_every_scorer_resolves_to_a_public_name_of_its_module(name):
+    found, home = getattr(utilities.scorers, name), import_module(utilities.scorers._HOME[name])
+    assert found is getattr(home, name)
+    assert name in home.__all__
 
 
-def test_an_unknown_attribute_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'utilities' has no attribute 'evaluate_everything'"):
-        utilities.evaluate_everything  # noqa: B018 - looking it up is the test
+@pytest.mark.parametrize("package", [utilities, utilities.scorers])
+def test_public_names_and_their_homes_are_the_same_list(package):
+    assert sorted(package.__all__) == sorted(package._HOME)
+    assert len(set(package.__all__)) == len(package.__all__)
+
+
+@pytest.mark.parametrize("package", [utilities, utilities.scorers])
+def test_an_unknown_attribute_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'evaluate_everything'"):
+        package.evaluate_everything  # noqa: B018 - looking it up is the test
+
+
+def test_every_scorer_class_that_a_task_may_name_is_exported():
+    built_in = {name: scorer_registry.get(name) for name in scorer_registry if name != "reward"}
+    exported = {getattr(utilities.scorers, name) for name in utilities.scorers.__all__}
+    assert [name for name, maker in built_in.items() if maker not in exported] == []

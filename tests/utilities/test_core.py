@@ -1,10 +1,13 @@
+import json
 import math
 from string import ascii_uppercase
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from utilities.core import Evaluation, Item, ItemResult, Reason, Score, Unscored, Usage
+from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored, Usage
 from utilities.errors import in_words
 
 
@@ -15,7 +18,7 @@ def options(n):
 
 def result(item_id, value=None, cluster=None):
     outcome = Unscored(Reason.TRUNCATED) if value is None else Score(value)
-    return ItemResult(item_id, cluster or item_id, "", "", outcome)
+    return ItemResult(item_id, cluster or item_id, "", Response(""), outcome)
 
 
 @pytest.mark.parametrize("n", [2, 3, 26])
@@ -122,3 +125,60 @@ def test_without_any_score_an_evaluation_has_no_value(n):
     evaluation = Evaluation.of([result(str(k)) for k in range(n)])
     assert (evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored) == (None, None, 0, n)
     assert evaluation.problem == "no item could be scored"
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+any_float = st.floats()  # with NaN and the infinities
+finite = st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(max_size=5)
+responses = st.builds(
+    Response,
+    texts,
+    st.integers(0, 10**6),
+    st.sampled_from(["stop", "length", "unanswered"]),
+    st.none() | st.lists(any_float, max_size=3).map(tuple),
+    st.lists(texts, max_size=2).map(tuple),
+)
+outcomes = st.builds(Score, finite, st.dictionaries(texts, any_float, max_size=2)) | st.builds(
+    Unscored, st.sampled_from(Reason), texts, st.integers(1, 5), texts
+)
+results = st.lists(st.builds(ItemResult, texts, texts, texts, responses, outcomes), max_size=3).map(tuple)
+
+
+def evaluations(parts):
+    return st.builds(
+        Evaluation,
+        st.none() | any_float,
+        st.none() | any_float,
+        st.integers(0, 10**6),
+        st.integers(0, 10**6),
+        st.builds(Usage, st.integers(0, 10**6), any_float),
+        st.none() | texts,
+        results,
+        parts,
+    )
+
+
+@settings(deadline=None)
+@given(evaluations(st.just({}) | st.dictionaries(texts, evaluations(st.just({})), max_size=2)))
+def test_an_evaluation_survives_json_with_nan_infinities_and_none_as_what_they_are(evaluation):
+    text = evaluation.to_json()
+    json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+    again = Evaluation.from_json(text)
+    assert repr(again) == repr(evaluation)  # equality does not tell 0.0 from -0.0 and finds no NaN equal to itself
+    assert type(again.leaves) is dict and all(isinstance(leaf, Evaluation) for leaf in again.leaves.values())
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, -0.0, 0.0, 0.1 + 0.2, 5e-324])
+def test_no_value_is_read_back_as_another(value):
+    again = Evaluation.from_json(Evaluation(value, value, 0, 0).to_json())
+    assert repr((again.value, again.se)) == repr((value, value))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "null", '{"value": 1}', '{"value": "much", "se": 1, "n": 1, "n_unscored": 0}']
+)
+def test_what_is_no_evaluation_is_refused(text):
+    with pytest.raises(ValueError, match=r"Evaluation|JSON"):
+        Evaluation.from_json(text)

@@ -3,7 +3,7 @@ import pytest
 
 from utilities.combine import combine_evaluations, harmonic_mean
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
-from utilities.statistics import Difference, bootstrap_se, clustered_se, paired_difference
+from utilities.statistics import Difference, bootstrap_se, clustered_se, difference_over_runs, paired_difference
 
 
 def mean(values):
@@ -137,3 +137,32 @@ def test_the_clustered_standard_error_without_clusters_is_the_ordinary_one():
     ordinary = values.std(ddof=1) / np.sqrt(37)
     assert clustered_se(values, [str(k) for k in range(37)]) == pytest.approx(ordinary, rel=1e-12)
     assert clustered_se(values, ["same"] * 37) is None
+
+
+def test_one_run_is_compared_as_a_pair_is():
+    rng = np.random.default_rng(11)
+    a, b = evaluation(rng.random(80)), evaluation(rng.random(80))
+    alone, pair = difference_over_runs([a], b, mean), paired_difference(a, b, mean)
+    assert alone.value == pytest.approx(pair.value)
+    assert (alone.low, alone.high) == pytest.approx((pair.low, pair.high), abs=0.02)
+
+
+def test_runs_that_differ_widen_the_interval_and_more_runs_narrow_it():
+    rng = np.random.default_rng(12)
+    other = rng.random(100)
+    same = [evaluation(other + 0.1 + rng.normal(0, 0.05, 100)) for _ in range(5)]
+    apart = [evaluation(other + 0.1 + shift + rng.normal(0, 0.05, 100)) for shift in (-0.2, -0.1, 0.0, 0.1, 0.2)]
+    close, wide = (difference_over_runs(runs, evaluation(other), mean) for runs in (same, apart))
+    more = difference_over_runs(apart * 4, evaluation(other), mean)
+    assert close.value == pytest.approx(0.1, abs=0.02) and wide.value == pytest.approx(0.1, abs=0.02)
+    assert close.high - close.low < 0.5 * (more.high - more.low) < 0.5 * (wide.high - wide.low)
+
+
+def test_the_interval_over_runs_covers_the_truth_about_19_times_in_20():
+    rng, truth, covered = np.random.default_rng(13), 0.1, 0
+    for k in range(60):
+        other = rng.normal(0, 1, 60)
+        runs = [evaluation(other + truth + rng.normal(0, 0.1) + rng.normal(0, 0.2, 60)) for _ in range(10)]
+        found = difference_over_runs(runs, evaluation(other), mean, seed=k)
+        covered += found.low <= truth <= found.high
+    assert covered >= 50

@@ -1,5 +1,62 @@
 """Dataset scorers: generate, extract, score."""
 
-from utilities.scorers.multiple_choice import MultipleChoice
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MultipleChoice"]
+if TYPE_CHECKING:
+    from utilities.scorers.abstain import Abstain
+    from utilities.scorers.exact_match import ExactMatch
+    from utilities.scorers.function import FunctionScorer, utility
+    from utilities.scorers.generation import GenerationScorer
+    from utilities.scorers.gold_logprob import GoldLogprob
+    from utilities.scorers.legacy import LegacyLetter, LegacyNumber
+    from utilities.scorers.multiple_choice import MultipleChoice
+    from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
+    from utilities.scorers.numeric import Numeric
+    from utilities.scorers.regex import Regex
+    from utilities.scorers.token_overlap import TokenF1
+    from utilities.scorers.toxicity import Toxicity
+    from utilities.scorers.verdict import YesNo
+
+_HOME = {
+    "Abstain": "utilities.scorers.abstain",
+    "ExactMatch": "utilities.scorers.exact_match",
+    "FunctionScorer": "utilities.scorers.function",
+    "GenerationScorer": "utilities.scorers.generation",
+    "GoldLogprob": "utilities.scorers.gold_logprob",
+    "LegacyLetter": "utilities.scorers.legacy",
+    "LegacyNumber": "utilities.scorers.legacy",
+    "MultipleChoice": "utilities.scorers.multiple_choice",
+    "MultipleChoiceGenerated": "utilities.scorers.multiple_choice_generated",
+    "Numeric": "utilities.scorers.numeric",
+    "Regex": "utilities.scorers.regex",
+    "TokenF1": "utilities.scorers.token_overlap",
+    "Toxicity": "utilities.scorers.toxicity",
+    "YesNo": "utilities.scorers.verdict",
+    "utility": "utilities.scorers.function",
+}
+
+__all__ = [
+    "Abstain",
+    "ExactMatch",
+    "FunctionScorer",
+    "GenerationScorer",
+    "GoldLogprob",
+    "LegacyLetter",
+    "LegacyNumber",
+    "MultipleChoice",
+    "MultipleChoiceGenerated",
+    "Numeric",
+    "Regex",
+    "TokenF1",
+    "Toxicity",
+    "YesNo",
+    "utility",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a scorer when it is first used: asking for one must not load what another needs."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'utilities.scorers' has no attribute {name!r}")

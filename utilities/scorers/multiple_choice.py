@@ -11,10 +11,10 @@ from utilities.core import (
     ChoiceLogprobs,
     Evaluation,
     Item,
-    ItemResult,
     Model,
     Outcome,
     Reason,
+    Response,
     Score,
     Unscored,
     Usage,
@@ -22,6 +22,7 @@ from utilities.core import (
 )
 from utilities.prompts import load_prompt, prompt_hash
 from utilities.registry import unknown_name
+from utilities.scorers.generation import item_results, prompt_variables
 
 __all__ = ["MultipleChoice"]
 
@@ -37,7 +38,7 @@ class MultipleChoice:
     """Accuracy of the most likely option.
 
     Args:
-        prompt: Name of the template in `prompts/`; it sees `question` and `choices`.
+        prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
         answer_by: `text` scores each option's own words after the prompt; `letter` scores its letter, for prompts
             that list the options.
         normalize: `none` compares summed log-probabilities; `length` divides by the option's length in characters,
@@ -58,7 +59,7 @@ class MultipleChoice:
             if value not in get_args(known):
                 raise unknown_name(option, str(value), get_args(known))
         self.prompt, self.answer_by, self.normalize = load_prompt(prompt), answer_by, normalize
-        self._prepared: OrderedDict[int, tuple[tuple[Item, ...], list[str], list[list[str]]]] = OrderedDict()
+        self._prepared: OrderedDict[int, tuple[tuple[Item, ...], list[str], list[str], list[list[str]]]] = OrderedDict()
 
     def check(self, item: Item) -> str | None:
         """An item without options cannot be scored here."""
@@ -66,50 +67,67 @@ class MultipleChoice:
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The share of items whose gold option is the most likely one; ties go to the first option."""
-        prompts, options = self._prepare(items)
+        prompts, hashes, options = self._prepare(items)
         answers = await model.choice_logprobs(prompts, options)
         start = time.perf_counter()
-        results = [
-            self._result(item, prompt, answer) for item, prompt, answer in zip(items, prompts, answers, strict=True)
+        responses = [
+            answer if isinstance(answer, Unscored) else self.choose(item, answer)
+            for item, answer in zip(items, answers, strict=True)
         ]
+        results = await item_results(self, items, hashes, responses)
         return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))
 
-    def _prepare(self, items: Sequence[Item]) -> tuple[list[str], list[list[str]]]:
-        """Prompts and options of an item set, made once and given to every particle as the same objects."""
+    def choose(self, item: Item, answer: ChoiceLogprobs) -> Response | Unscored:
+        """The letter of the most likely option, with what was found of each."""
+        values = self._values(item, answer.logprobs)
+        if isinstance(values, Unscored):
+            return values
+        chosen = list(item.choices or {})[max(range(len(values)), key=values.__getitem__)]
+        return Response(chosen, choice_logprobs=tuple(answer.logprobs))
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """1 where the most likely option is the gold one, else 0."""
+        return [self.score_one(item, response) for item, response in zip(items, responses, strict=True)]
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """The score of one item, from the stored log-probabilities of its options."""
+        values = self._values(item, response.choice_logprobs)
+        if isinstance(values, Unscored):
+            return values
+        best = max(range(len(values)), key=values.__getitem__)
+        return Score(1.0 if list(item.choices or {})[best] == item.answer else 0.0)
+
+    def _values(self, item: Item, logprobs: Sequence[float] | None) -> Sequence[float] | Unscored:
+        """What is compared: the log-probabilities, normalised where asked."""
+        choices = item.choices or {}
+        wanted = len(choices) or 1  # a free answer is compared with nothing, see `GoldLogprob`
+        if logprobs is None:
+            return Unscored(Reason.NOT_APPLICABLE, "the response has no log-probabilities of options")
+        if len(logprobs) != wanted:
+            return Unscored(Reason.MALFORMED, f"{len(logprobs)} log-probabilities of {wanted} options")
+        if not all(value == value and value != float("inf") for value in logprobs):
+            return Unscored(Reason.MALFORMED, f"log-probabilities are not numbers: {tuple(logprobs)}")
+        if self.normalize == "none" or not choices:
+            return logprobs
+        lengths = [1] * len(choices) if self.answer_by == "letter" else [len(text) for text in choices.values()]
+        return [value / length for value, length in zip(logprobs, lengths, strict=True)]
+
+    def _prepare(self, items: Sequence[Item]) -> tuple[list[str], list[str], list[list[str]]]:
+        """Prompts, their hashes and options of an item set, made once and the same objects for every particle."""
         known, now = self._prepared.get(id(items)), tuple(items)
         if known is not None and known[0] == now:  # a list may have been changed since
             self._prepared.move_to_end(id(items))
-            return known[1], known[2]
-        prompts = [self.prompt.render(question=item.question, choices=item.choices) for item in items]
-        options = [
-            [f" {text}" for text in (item.choices or {})]
-            if self.answer_by == "letter"
-            else [f" {text}" for text in (item.choices or {}).values()]
-            for item in items
-        ]
-        self._prepared[id(items)] = (now, prompts, options)
+            return known[1:]
+        prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
+        options = [self.options(item) for item in items]
+        hashes = [prompt_hash(prompt) for prompt in prompts]
+        self._prepared[id(items)] = (now, prompts, hashes, options)
         self._prepared.move_to_end(id(items))
         while len(self._prepared) > PREPARED_KEPT:
             self._prepared.popitem(last=False)
-        return prompts, options
+        return prompts, hashes, options
 
-    def _result(self, item: Item, prompt: str, answer: ChoiceLogprobs | Unscored) -> ItemResult:
-        cluster, hashed = item.source or item.id, prompt_hash(prompt)
-        if isinstance(answer, Unscored):
-            return ItemResult(item.id, cluster, hashed, answer.raw, answer)
-        chosen, outcome = self.choose(item, answer)
-        return ItemResult(item.id, cluster, hashed, chosen, outcome, answer.logprobs)
-
-    def choose(self, item: Item, answer: ChoiceLogprobs) -> tuple[str, Outcome]:
-        """The letter chosen, and its score: 1 for the gold letter, else 0."""
+    def options(self, item: Item) -> list[str]:
+        """What is compared after the prompt."""
         choices = item.choices or {}
-        values: Sequence[float] = answer.logprobs
-        if len(values) != len(choices):
-            return "", Unscored(Reason.MALFORMED, f"{len(values)} log-probabilities of {len(choices)} options")
-        if not all(value == value and value != float("inf") for value in values):
-            return "", Unscored(Reason.MALFORMED, f"log-probabilities are not numbers: {values}")
-        if self.normalize == "length":
-            lengths = [1] * len(choices) if self.answer_by == "letter" else [len(text) for text in choices.values()]
-            values = [value / length for value, length in zip(values, lengths, strict=True)]
-        chosen = list(choices)[max(range(len(values)), key=values.__getitem__)]
-        return chosen, Score(1.0 if chosen == item.answer else 0.0)
+        return [f" {text}" for text in (choices if self.answer_by == "letter" else choices.values())]

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from utilities.core import ChoiceLogprobs, Item, Reason, Score, Unscored
+from utilities.core import ChoiceLogprobs, Item, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.prompts import prompt_hash
 from utilities.scorers import MultipleChoice
@@ -39,11 +39,11 @@ def test_the_most_likely_option_is_the_answer():
     items = (item("A", "1"), item("B", "2"), item("C", "3"), item("A", "4"))
     answers = (says(-1, -2, -3), says(-3, -1, -2), says(-1, -2, -3), says(-2, -math.inf, -1.9))
     evaluation, _ = evaluate(MultipleChoice(), items, *answers)
-    assert [r.response for r in evaluation.results] == ["A", "B", "A", "C"]
+    assert [r.response.text for r in evaluation.results] == ["A", "B", "A", "C"]
     assert [r.outcome for r in evaluation.results] == [Score(1.0), Score(1.0), Score(0.0), Score(0.0)]
     assert [r.item_id for r in evaluation.results] == ["1", "2", "3", "4"]
     assert (evaluation.value, evaluation.n, evaluation.usage.requests) == (0.5, 4, 4)
-    assert evaluation.results[0].choice_logprobs == (-1, -2, -3)
+    assert evaluation.results[0].response.choice_logprobs == (-1, -2, -3)
 
 
 @pytest.mark.parametrize(("gold", "score"), [("A", 1.0), ("B", 0.0), ("C", 0.0)])
@@ -57,13 +57,13 @@ def test_length_normalisation_divides_by_the_characters_of_the_option():
     answer = says(-3, -4.5, -6)
     plain, _ = evaluate(MultipleChoice("plain", "text", "none"), (item("B"),), answer)
     by_length, _ = evaluate(MultipleChoice("plain", "text", "length"), (item("B"),), answer)
-    assert (plain.results[0].response, by_length.results[0].response) == ("A", "B")
+    assert (plain.results[0].response.text, by_length.results[0].response.text) == ("A", "B")
     assert by_length.value == 1.0
 
 
 def test_letters_are_all_of_one_length():
     evaluation, _ = evaluate(MultipleChoice("lettered", "letter", "length"), (item("A"),), says(-3, -4.5, -6))
-    assert evaluation.results[0].response == "A"
+    assert evaluation.results[0].response.text == "A"
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,29 @@ def test_what_the_model_could_not_answer_passes_through():
     items = tuple(item("A", str(k)) for k in range(10))
     evaluation, _ = evaluate(MultipleChoice(), items, failed, *[says(-1, -2, -3)] * 9)
     assert evaluation.results[0].outcome == failed
-    assert evaluation.results[0].response == "some text"
+    assert evaluation.results[0].response == Response("some text", finish_reason="unanswered")
     assert (evaluation.value, evaluation.n, evaluation.n_unscored) == (1.0, 9, 1)
+
+
+@pytest.mark.parametrize("normalize", ["none", "length"])
+def test_stored_log_probabilities_are_scored_again_without_the_model(normalize):
+    scorer = MultipleChoice("plain", "text", normalize)
+    items = (item("B", "1"), item("C", "2"), item("A", "3"))
+    evaluation, _ = evaluate(scorer, items, says(-3, -4.5, -6), says(-1, -2, -math.inf), says(-1, -1, -1))
+    stored = [result.response for result in evaluation.results]
+    assert asyncio.run(scorer.score(items, stored)) == [result.outcome for result in evaluation.results]
+
+
+def test_the_same_log_probabilities_are_scored_by_another_rule():
+    evaluation, _ = evaluate(MultipleChoice("plain", "text", "none"), (item("B"),), says(-3, -4.5, -6))
+    assert evaluation.value == 0.0
+    again = MultipleChoice("plain", "text", "length").score((item("B"),), [r.response for r in evaluation.results])
+    assert asyncio.run(again) == [Score(1.0)]
+
+
+def test_a_generated_response_has_nothing_to_compare():
+    (outcome,) = asyncio.run(MultipleChoice().score((item("A"),), [Response("A", 1)]))
+    assert outcome.reason is Reason.NOT_APPLICABLE
 
 
 def test_a_missing_answer_is_an_error_and_not_a_shorter_evaluation():

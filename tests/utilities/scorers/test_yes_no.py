@@ -1,0 +1,132 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utilities.scorers.yes_no import extract_yes_no
+
+TRUE_FALSE = ("True", "False")
+EVIDENCE = ("supported", "not supported")
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Yes.", "yes"),
+        ("no", "no"),
+        ("NO!", "no"),
+        ("**Neutral**", "neutral"),
+        ("'Yes'", "yes"),
+        ("\uff39\uff45\uff53", "yes"),
+        (" no\n\nExplanation: yes would be right elsewhere.", "no"),
+        ("No, because yes is wrong", "no"),
+        ("No it is not", "no"),
+        ("Yes - the host expects it", "yes"),
+        ("Yes, there is no doubt", "yes"),
+        ("Yes. There is no evidence against it.", "yes"),
+        ("Yes! Yes!", "yes"),
+        ("No evidence speaks against it, so yes", "yes"),
+        ("not yes, no", "no"),
+        ("neither yes nor no, but neutral", "neutral"),
+        ("The action is neutral.", "neutral"),
+        ("Answer: no", "no"),
+        ("The answer is no, since a yes would need an invitation.", "no"),
+        ("It depends: yes and no have their reasons. Final answer: Yes", "yes"),
+        ("I would say no.", "no"),
+        (r"$\boxed{\text{no}}$", "no"),
+    ],
+)
+def test_what_states_a_verdict(text, verdict):
+    assert extract_yes_no(text) == verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not sure",
+        "I know nothing",
+        "Yesterday",
+        "neutrality matters",
+        "No one knows",
+        "no-one",
+        "There is no evidence",
+        "No evidence was found",
+        "Yes and no",
+        "Yes or no?",
+        "yes/no",
+        "Yes, no",
+        "Yes. No.",
+        "yes, but also no",
+        "neither yes nor no",
+        "It is not neutral",
+        "yes is wrong",
+        "So the answer is yes. Answer: no",
+        "The answer is yes or no",
+        "true",
+    ],
+)
+def test_what_states_none_or_contradicts_itself(text):
+    assert extract_yes_no(text) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "text", "verdict"),
+    [
+        (TRUE_FALSE, "true", "True"),
+        (TRUE_FALSE, "It is false that he left.", "False"),
+        (TRUE_FALSE, "That is not true.", None),
+        (TRUE_FALSE, "It isn't true", None),
+        (TRUE_FALSE, "It is neither true nor false", None),
+        (TRUE_FALSE, "True or false", None),
+        (TRUE_FALSE, "yes", None),
+        (EVIDENCE, "The claim is supported", "supported"),
+        (EVIDENCE, "The claim is not supported", "not supported"),
+        (EVIDENCE, "Not supported.", "not supported"),
+        (("yes", "YES"), "Yes", "yes"),
+        (("a+b", "(c"), "The answer is (c", "(c"),
+        ((), "yes", None),
+        (("", "  "), "yes", None),
+        (["yes", "no"], "no", "no"),
+    ],
+)
+def test_other_words_may_be_asked_for(answers, text, verdict):
+    assert extract_yes_no(text, answers) == verdict
+
+
+pieces = st.sampled_from(
+    ("yes", "No", "neutral", "not ", " ", "\n", ", ", ". ", " and ", "answer", " is ", "\x00", "\u0130")
+)
+any_text = st.text() | st.text(st.characters()) | st.lists(pieces, max_size=20).map("".join)
+
+
+@settings(deadline=None)
+@given(any_text, st.lists(any_text, max_size=5))
+def test_any_text_yields_one_of_the_answers_or_none(text, answers):
+    assert extract_yes_no(text, answers) in {*answers, None}
+    assert extract_yes_no(text) in {"yes", "no", "neutral", None}
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("bcdfghjklmpqrstvwxz", min_size=2), min_size=2, unique=True), st.data())
+def test_a_stated_word_is_the_verdict(answers, data):
+    word = data.draw(st.sampled_from(answers))
+    for template in ("{}", "{}.", "The answer is {}.", "Answer: {}", "**{}**, because"):
+        assert extract_yes_no(template.format(word.upper()), answers) == word
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(("nothing", "yesterday", "is", "not", "neutrality", "The", "noon", "--", "5", "answer")))
+)
+def test_prose_without_the_words_states_none(prose):
+    assert extract_yes_no(" ".join(prose)) is None
+
+
+@pytest.mark.parametrize(
+    "piece", ["yes ", "no ", "yes or ", "not yes or ", "not ", "answer is ", " . ", "yes - ", "\x00"]
+)
+def test_long_replies_are_read_too(piece):
+    """100 kB of what the patterns repeat on: a pattern of quadratic time runs into the test's time limit."""
+    text = piece * (100_000 // len(piece))
+    assert extract_yes_no(text) in {"yes", "no", None}
+    assert extract_yes_no(f"neutral\n{text}") in {"neutral", None}

@@ -1,0 +1,206 @@
+"""Public data sets of the hub as item sets: which column is what, and which rows are taken."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
+
+from utilities.core import MAX_OPTIONS, Item, Split
+from utilities.errors import UserError
+from utilities.published import checked_items
+
+__all__ = ["Hub", "read_hub"]
+
+
+class Hub(BaseModel):
+    """Where a public data set stands on the hub, and which of its columns are what.
+
+    A column inside another is named with a dot, such as `prompt.text`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Repository id, or a local folder that `datasets.load_dataset` reads."""
+    name: str | None = None
+    """Configuration of the data set."""
+    splits: dict[Split, str]
+    """Which of its splits serve as dev and test; the same name for both cuts it in two without overlap."""
+    sizes: dict[Split, PositiveInt] = {"dev": 200, "test": 1000}
+    """Items a split, chosen with a fixed seed; the paper's sizes by default.
+
+    A data set with fewer rows is a mistake and not a smaller sample: nobody would notice a dev of 70 items.
+    """
+    question: str
+    """Column of the question."""
+    options: str | tuple[str, ...] | None = None
+    """One column that holds a list or a letter-to-option mapping, or the columns of the single options.
+
+    Nulls in it are no options. Without it, questions are answered freely.
+    """
+    answer: str | None = None
+    """Column of the right option: its letter, its index from 0 as a number or as digits, or a list of 0s and one 1, an
+    option each; never the option's own text, which may be another's letter or index. Without options, the column of the
+    right answer, a text or a number; without any, questions are prompts and have no right answer."""
+    answer_after: str | None = None
+    """The answer is what stands after the last such mark in its column ("####" in gsm8k)."""
+    shuffle: bool = False
+    """Shuffles each row's options with a fixed seed, where the data set has the right one always first."""
+
+    @field_validator("splits", "sizes")
+    @classmethod
+    def _both_splits(cls, given: dict[Split, Any]) -> dict[Split, Any]:
+        if len(given) < 2:
+            raise ValueError("both dev and test are needed")
+        return given
+
+    @model_validator(mode="after")
+    def _answered(self) -> Hub:
+        for needs in ("options", "answer_after"):
+            if getattr(self, needs) is not None and self.answer is None:
+                raise ValueError(f"{needs} without answer: which column says what is right?")
+        if isinstance(self.options, tuple) and not 2 <= len(self.options) <= MAX_OPTIONS:
+            raise ValueError(f"options: {len(self.options)} columns; 2 to {MAX_OPTIONS} are accepted")
+        return self
+
+
+def read_hub(hub: Hub) -> dict[Split, list[Item]]:
+    """The two splits of a data set of the hub, sampled with a fixed seed.
+
+    Raises:
+        UserError: The data set cannot be had, has too few rows, or its columns are others than described.
+    """
+    splits: dict[Split, list[Item]] = {}
+    tables: dict[str, Any] = {}
+    for split, theirs in hub.splits.items():
+        if theirs not in tables:
+            tables[theirs] = _load(hub, theirs)
+        table = tables[theirs]
+        order = random.Random(0).sample(range(len(table)), len(table))
+        first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == theirs else 0
+        rows = [_Row(f"{hub.path}, split {theirs!r}", k, table[k]) for k in order[first : first + hub.sizes[split]]]
+        places = [row.where for row in rows]
+        splits[split] = checked_items([_entry(hub, row) for row in rows], places.__getitem__)
+    return splits
+
+
+def _load(hub: Hub, theirs: str) -> Any:
+    """One of the data set's own splits, with at least as many rows as are taken from it."""
+    import datasets
+
+    try:
+        table = datasets.load_dataset(hub.path, hub.name, split=theirs)
+    except Exception as error:  # the library raises a dozen kinds: offline, renamed, gated, no such split
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"the data set {hub.path!r} could not be loaded from the hub ({reason});"
+            " with the published files at hand, give their folder with --data DIR"
+        ) from error
+    taken = {split: hub.sizes[split] for split, name in hub.splits.items() if name == theirs}
+    if len(table) < sum(taken.values()):
+        told = " and ".join(f"{size} for {split}" for split, size in taken.items())
+        raise UserError(
+            f"{hub.path}, split {theirs!r}: it has {len(table)} rows, and {told} are asked for;"
+            " write smaller `sizes` in the task file"
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row that says where it stands when something is wrong with it."""
+
+    table: str
+    number: int
+    values: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        return f"{self.table}, row {self.number}"
+
+    def wrong(self, column: str | tuple[str, ...], told: str) -> UserError:
+        return UserError(f"{self.where}, column {column!r}: {told}")
+
+    def __getitem__(self, column: str) -> Any:
+        if column in self.values:
+            return self.values[column]
+        found: Any = self.values
+        for part in column.split("."):
+            if not isinstance(found, Mapping):
+                raise self.wrong(column, f"nothing is inside of {found!r:.60}")
+            if part not in found:
+                raise self.wrong(column, f"there is no {part!r}; there are {', '.join(found)}")
+            found = found[part]
+        return found
+
+
+def _entry(hub: Hub, row: _Row) -> dict[str, Any]:
+    """A row as an item of the published format."""
+    question = row[hub.question]
+    if not isinstance(question, str) or not question.strip():
+        raise row.wrong(hub.question, f"expected a question, found {question!r:.60}")
+    entry = {"id": str(row.number), "question": question}
+    if hub.answer is None:
+        return entry
+    answer = row[hub.answer]
+    if hub.answer_after is not None:
+        if not isinstance(answer, str) or hub.answer_after not in answer:
+            raise row.wrong(hub.answer, f"nothing stands after {hub.answer_after!r} in {answer!r:.60}")
+        answer = answer.rpartition(hub.answer_after)[2].strip()
+    if hub.options is None:
+        return {**entry, "answer": _free_answer(hub.answer, answer, row)}
+    options = _options(hub.options, row)
+    right = _letter(hub.answer, answer, options, row)
+    # A table has the same columns in every row: where a question has fewer options than another, the rest are null.
+    left = [(letter, text) for letter, text in options.items() if text is not None]
+    for letter, text in left:
+        if not isinstance(text, str) or not text.strip():
+            raise row.wrong(hub.options, f"expected a text as option {letter}, found {text!r:.60}")
+    choices = dict(left)
+    if hub.shuffle:
+        random.Random(row.number).shuffle(left)
+        right = next((place for place, (letter, _) in zip(choices, left, strict=True) if letter == right), right)
+        choices = {place: text for place, (_, text) in zip(choices, left, strict=True)}
+    return {**entry, "choices": choices, "answer": right}
+
+
+def _free_answer(column: str, answer: Any, row: _Row) -> str:
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        return str(answer)
+    if not isinstance(answer, str) or not answer.strip():
+        raise row.wrong(column, f"expected a text or a number, found {answer!r:.60}")
+    return answer
+
+
+def _options(columns: str | tuple[str, ...], row: _Row) -> dict[str, Any]:
+    """The options by their letters, nulls included, since an index counts them."""
+    found = row[columns] if isinstance(columns, str) else [row[column] for column in columns]
+    if not isinstance(found, list | Mapping):
+        raise row.wrong(columns, f"expected a list or a mapping of options, found {found!r:.60}")
+    if not 2 <= len(found) <= MAX_OPTIONS:
+        raise row.wrong(columns, f"{len(found)} options; 2 to {MAX_OPTIONS} are accepted")
+    return dict(found) if isinstance(found, Mapping) else dict(zip(ascii_uppercase, found, strict=False))
+
+
+def _letter(column: str, answer: Any, options: Mapping[str, Any], row: _Row) -> str:
+    """The letter of the right option, however the data set names it."""
+    letters = list(options)
+    if isinstance(answer, list):
+        if len(answer) != len(letters) or answer.count(1) != 1 or answer.count(0) != len(letters) - 1:
+            raise row.wrong(column, f"expected one 1 and else 0s, a label for each of {len(letters)} options: {answer}")
+        return letters[answer.index(1)]
+    if isinstance(answer, str) and answer in options:
+        return answer
+    digits = {str(k): k for k in range(len(letters))}
+    index = digits.get(answer) if isinstance(answer, str) else answer
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(letters):
+        told = f"{answer!r:.60} is none of the letters {', '.join(letters)} and no index below {len(letters)}"
+        raise row.wrong(column, f"{told}; an option's own text is not accepted")
+    if isinstance(answer, str) and answer in options.values() and options[letters[index]] != answer:
+        raise row.wrong(column, f"{answer!r} is the index of one option and the text of another; make it a number")
+    return letters[index]

@@ -1,0 +1,134 @@
+"""Reward models as a utility: answers are generated, rewarded, normalised and mixed (the paper's third objective)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
+from utilities.errors import UserError
+from utilities.registry import unknown_name
+from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes
+from utilities.rewards.normalization import Normalization, normalizations
+from utilities.rewards.reward_model import RewardModel, reward_model
+from utilities.scorers.generation import GenerationScorer
+
+__all__ = ["Reward"]
+
+Normalize = Literal["zscore", "range", "none"]
+
+REFERENCE = Path(__file__).parent / "reference.json"
+"""Prompts with good and bad answers, whose raw rewards are the scale of a reward model that nobody gave one for."""
+
+
+@scorer_registry.register("reward")
+class Reward(GenerationScorer):
+    """Mean reward of generated answers; raw reward, length and every part of a mix are kept beside each score.
+
+    Args:
+        model: Reward model: `embedded`, a folder or a hub id.
+        mix: general, verbose, concise, reverse; or conflict, `weight` of the reward against `against`.
+        against: What a conflict pulls towards: `brevity`, `length`, or another reward model.
+        weight: Share of the reward in a conflict, 0 to 1.
+        normalize: Scale of the rewards: `zscore`, `range` (the paper's, 0 to 1) or `none`.
+        reference: JSON file with a list of raw reference rewards, to which the scale is fitted; by default the rewards
+            of the bundled reference answers, under the same model.
+        words: Length from which an answer's length score is 1.
+        prompt: As in `GenerationScorer`.
+        max_tokens: As in `GenerationScorer`; the paper's 200.
+        stop: As in `GenerationScorer`.
+        trust_remote_code: As in `RewardModel.load`.
+        own_scoring: As in `RewardModel.load`.
+
+    Raises:
+        UserError: No model given, or a choice that there is not.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        mix: str = "general",
+        against: str = "brevity",
+        weight: float = 0.5,
+        normalize: Normalize = "zscore",
+        reference: str | None = None,
+        words: int = WORD_LIMIT,
+        prompt: str = "bare",
+        max_tokens: int = 200,
+        stop: Sequence[str] = (),
+        trust_remote_code: bool = False,
+        own_scoring: bool = False,
+    ) -> None:
+        super().__init__(prompt, max_tokens, stop)
+        if not model:
+            raise UserError("no reward model given; name a folder or a hub id with --option model=NAME")
+        if normalize not in get_args(Normalize):
+            raise unknown_name("normalize", str(normalize), get_args(Normalize))
+        if mix not in {*mixes, "conflict"}:
+            raise unknown_name("mix", str(mix), [*mixes, "conflict"])
+        self.model, self.normalize, self.reference, self.words = model, normalize, reference, words
+        self.trusted, self.own_scoring = trust_remote_code, own_scoring
+        self.second = against if mix == "conflict" and against not in {"brevity", "length"} else None
+        rival = "second" if self.second else against
+        self.mix: Mix = conflict("reward", rival, weight) if mix == "conflict" else mixes.get(mix)
+        self.objectives: tuple[str, ...] = tuple(self.mix.weights) if mix == "conflict" else ()
+
+    def check(self, item: Item) -> str | None:
+        """Any prompt can be answered and rewarded."""
+        return None
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """The mixed value of each response, with its parts as measures."""
+        pairs = [(item.question, response.text) for item, response in zip(items, responses, strict=True)]
+        columns = [await self._rewards(self.model, self._scale, pairs)]
+        if self.second:
+            columns.append(await self._rewards(self.second, self._second_scale, pairs))
+        rewards = zip(*columns, strict=True)
+        return [self._mixed(response, found) for response, found in zip(responses, rewards, strict=True)]
+
+    def _mixed(self, response: Response, rewards: tuple[tuple[float, float] | Unscored, ...]) -> Outcome:
+        length = length_score(response.text, self.words)
+        parts = {"length": length, "brevity": 1.0 - length}
+        for name, found in zip(("reward", "second"), rewards, strict=False):
+            if isinstance(found, Unscored):
+                return found
+            parts[f"raw_{name}"], parts[name] = found
+        wanted = {*self.mix.weights, "raw_reward"} | ({"raw_second"} if self.second else set())
+        return Score(self.mix(parts), {name: value for name, value in parts.items() if name in wanted})
+
+    async def _rewards(
+        self, name: str, scale: Normalization, pairs: Sequence[tuple[str, str]]
+    ) -> list[tuple[float, float] | Unscored]:
+        """Raw and normalised reward of each pair."""
+        raws = await self._load(name).score_async(pairs)
+        return [raw if isinstance(raw, Unscored) else (raw, scale(raw)) for raw in raws]
+
+    def _load(self, name: str) -> RewardModel:
+        return reward_model(name, trust_remote_code=self.trusted, own_scoring=self.own_scoring)
+
+    @cached_property
+    def _scale(self) -> Normalization:
+        return self._fitted(self.model)
+
+    @cached_property
+    def _second_scale(self) -> Normalization:
+        return self._fitted(self.second or "")
+
+    def _fitted(self, name: str) -> Normalization:
+        """The normalisation, fitted to reference rewards that no particle can change."""
+        maker = normalizations.get(self.normalize)
+        if self.normalize == "none":
+            fitted: Normalization = maker()
+            return fitted
+        if self.reference is None:
+            answers = json.loads(REFERENCE.read_text(encoding="utf-8"))
+            raws = self._load(name).score([(prompt, answer) for prompt, answer in answers])
+            return maker.fit([raw for raw in raws if isinstance(raw, float)])  # type: ignore[no-any-return]
+        try:
+            kept = [float(raw) for raw in json.loads(Path(self.reference).read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"reference={self.reference}: expected a JSON list of raw rewards ({error})") from error
+        return maker.fit(kept)  # type: ignore[no-any-return]

@@ -1,0 +1,328 @@
+"""A reward model: a sequence classifier with one output, which says how good an answer to a prompt is.
+
+The score of an answer is what the stored model gives to that answer alone. Batching is only a way to be faster: it
+must not change a score, and the traps on that way (padding, the padding token, truncation) are this file's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from utilities.core import Reason, Unscored
+from utilities.errors import UserError
+from utilities.registry import unknown_name
+
+__all__ = ["RewardModel", "reward_model"]
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+EMBEDDED = Path(__file__).parent / "embedded"
+"""The small reward model that ships with the project; its name is `embedded`."""
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Tokens of a batch where nothing is asked for: fixed, because other batches round differently in the last bit."""
+
+
+class RewardModel:
+    """A loaded reward model, made by `RewardModel.load`; several threads may use it at the same time."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, batch_tokens: int, own_scoring: bool = False) -> None:
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.batch_tokens, self.own_scoring = batch_tokens, own_scoring
+        config = model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None) or 0
+        # A tokenizer that knows no limit says 10^30; a model that has none says nothing, or -1.
+        self.context = int(min(positions if positions > 0 else 1e30, tokenizer.model_max_length))
+        # Where the stored config names no padding token (or -1, as old ones do), one text alone is read at its end.
+        pad = getattr(config, "pad_token_id", None)
+        self._pad = pad if pad is not None and pad >= 0 else None
+        marks = {*tokenizer.all_special_tokens}
+        marks |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        longest_first = sorted((mark for mark in marks if len(mark) > 1), key=len, reverse=True)
+        self._marks = re.compile("|".join(re.escape(mark) for mark in longest_first) or "(?!)")
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        device: Device = "auto",
+        dtype: Dtype = "auto",
+        batch_tokens: int | None = None,
+        trust_remote_code: bool = False,
+        own_scoring: bool = False,
+    ) -> RewardModel:
+        """Reads a reward model from a folder or the hub; weights from safetensors only.
+
+        Args:
+            name: Folder or hub id (owner/name) of a sequence classifier with one output, or `embedded`.
+            device: Where the model lives; auto takes a GPU where there is one.
+            dtype: Precision of the weights; auto is float32, on a GPU too: in bfloat16, which needs half the memory,
+                the other answers of a batch change a score (by 0.016 where scores lay between -3 and 2).
+            batch_tokens: Tokens of one batch, padding included; lowered when memory runs out.
+            trust_remote_code: Allow the model's repository to bring its own Python code, which then runs here.
+            own_scoring: Score by the model's own method `get_score(tokenizer, messages)`, one answer at a time, for
+                repositories that bring one; needs `trust_remote_code`. Whether an answer fits into the context is then
+                judged by this project's format of it.
+
+        Raises:
+            UserError: There is no such model, or it is not one that gives a single score.
+        """
+        if own_scoring and not trust_remote_code:
+            raise UserError(f"{name}: own_scoring runs code that the model brings; it needs trust_remote_code")
+        source = _source(name)
+        device, dtype = _placement(device, dtype)
+        model, tokenizer = _read(name, source, dtype, trust_remote_code=trust_remote_code, own_scoring=own_scoring)
+        try:
+            model.to(device).eval().requires_grad_(False)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            smaller = "; dtype bfloat16 needs half of it" if dtype == "float32" else ""
+            raise UserError(f"{name}: the model does not fit into the memory of {device}{smaller}") from error
+        model.config.use_cache = False  # nothing is generated: keys and values of earlier tokens are only memory
+        limit = batch_tokens or BATCH_TOKENS[device]
+        loaded = cls(name, model, tokenizer, batch_tokens=limit, own_scoring=own_scoring)
+        try:
+            loaded._token_ids([("a question", "an answer")])
+        except Exception as error:  # a chat template is a program, and says what it likes
+            raise UserError(f"{name}: its tokenizer cannot format an answer: {_first_line(error)}") from error
+        return loaded
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
+        """Raw scores of (prompt, answer) pairs, in their order; higher is better.
+
+        Where the tokenizer has a chat template, the model reads a user's prompt and an assistant's answer; otherwise
+        the prompt, a line break and the answer. Nothing is cut: a pair that is longer than the model's context is
+        unscored, and so is one whose score is not a finite number.
+
+        Raises:
+            UserError: A single answer does not fit into memory.
+        """
+        import torch
+
+        with self._lock, torch.inference_mode():
+            ids = self._token_ids(pairs)
+            found: list[float | Unscored | None] = [self._problem(one) for one in ids]
+            waiting = sorted((k for k, problem in enumerate(found) if problem is None), key=lambda k: len(ids[k]))
+            while waiting:
+                longest = len(ids[waiting[-1]])
+                size = 1 if self.own_scoring else max(1, self.batch_tokens // longest)
+                batch, waiting = waiting[-size:], waiting[:-size]
+                try:
+                    raws = (
+                        [self._own_score(*pairs[k]) for k in batch]
+                        if self.own_scoring
+                        else self._forward([ids[k] for k in batch])
+                    )
+                except RuntimeError as error:
+                    self._smaller_batches(error, len(batch), longest)
+                    waiting += batch
+                    continue
+                for k, raw in zip(batch, raws, strict=True):
+                    finite = isinstance(raw, Unscored) or math.isfinite(raw)
+                    found[k] = raw if finite else Unscored(Reason.OUT_OF_RANGE, f"the raw score is {raw}")
+        return [one for one in found if one is not None]
+
+    async def score_async(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
+        """`score` in a thread of its own, so that other particles go on meanwhile."""
+        return await asyncio.to_thread(self.score, pairs)
+
+    # -- from texts to tokens ----------------------------------------------------------------------------------------
+
+    def _messages(self, prompt: str, answer: str) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": self._as_data(prompt)},
+            {"role": "assistant", "content": self._as_data(answer)},
+        ]
+
+    def _as_data(self, text: str) -> str:
+        """The text with the model's special tokens taken apart: an answer must not end its turn and begin the next.
+
+        What cannot be written in UTF-8 (half a surrogate pair) becomes a question mark; tokenizers refuse it.
+        """
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return self._marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
+
+    def _token_ids(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        if not pairs:
+            return []
+        # Both must be said: a tokenizer's own file may ask to cut or to pad.
+        plain = {"truncation": False, "padding": False}
+        found: list[list[int]]
+        if self.tokenizer.chat_template:
+            # Not through a string: the template writes the special tokens that a tokenizer would add a second time.
+            chats = [self._messages(*pair) for pair in pairs]
+            found = self.tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True, **plain)["input_ids"]
+        else:
+            texts = [f"{self._as_data(prompt)}\n{self._as_data(answer)}" for prompt, answer in pairs]
+            found = self.tokenizer(texts, **plain)["input_ids"]
+        return found
+
+    def _problem(self, ids: Sequence[int]) -> Unscored | None:
+        if len(ids) > self.context:
+            return Unscored(Reason.TRUNCATED, f"{len(ids)} tokens, the reward model's context has {self.context}")
+        return None if ids else Unscored(Reason.NOT_APPLICABLE, "a prompt and an answer without tokens")
+
+    # -- from tokens to scores ---------------------------------------------------------------------------------------
+
+    def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        import torch
+
+        width = max(len(row) for row in rows)
+        pad = self._padding(rows)
+        # Decoders look for the last token that is not this one and read the score there.
+        self.model.config.pad_token_id = self.model.config.get_text_config().pad_token_id = pad
+        device = self.model.device
+        tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        scores: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
+        return scores
+
+    def _padding(self, rows: Sequence[Sequence[int]]) -> int:
+        """The token that fills rows up: the stored config's, or else any that no row ends with.
+
+        Not the tokenizer's, which often is its end token: a chat ends with that, and would be read one token too early.
+        """
+        if self._pad is not None:
+            return int(self._pad)
+        ends = {row[-1] for row in rows}
+        return next(token for token in range(len(ends) + 1) if token not in ends)
+
+    def _own_score(self, prompt: str, answer: str) -> float | Unscored:
+        try:
+            return float(self.model.get_score(self.tokenizer, self._messages(prompt, answer)))
+        except Exception as error:  # the code is the model's own
+            if _out_of_memory(error):
+                raise
+            return Unscored(Reason.MALFORMED, f"get_score raised {type(error).__name__}: {_first_line(error)}")
+
+    def _smaller_batches(self, error: RuntimeError, rows: int, longest: int) -> None:
+        """After an error: smaller batches where memory ran out and that can help."""
+        import torch
+
+        if not _out_of_memory(error):
+            raise error
+        if rows == 1:
+            raise UserError(
+                f"{self.name}: out of memory on {self.model.device}, even with a single answer of {longest} tokens"
+            ) from error
+        self.batch_tokens = max(1, rows * longest // 2)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _source(name: str) -> str:
+    """What transformers is asked for: a folder or a hub id."""
+    if name == "embedded":
+        if not (EMBEDDED / "config.json").is_file():
+            raise UserError(
+                "the embedded reward model is not in this installation;"
+                " a folder or hub id (owner/name) of a sequence classifier with one output is accepted as well"
+            )
+        return str(EMBEDDED)
+    path = Path(name).expanduser()
+    if name.strip() and path.is_dir():
+        return str(path.resolve())
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        raise UserError(
+            f"{name or 'an empty name'}: no such folder, and it is neither a hub id (owner/name) nor 'embedded'"
+        )
+    return name
+
+
+def _placement(device: Device, dtype: Dtype) -> tuple[Device, Dtype]:
+    """Device and precision with `auto` decided."""
+    import torch
+
+    for option, value, known in (("device", device, Device), ("dtype", dtype, Dtype)):
+        if value not in get_args(known):
+            raise unknown_name(option, str(value), get_args(known))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: this machine has no GPU that torch can use; cpu works everywhere")
+    return device, "float32" if dtype == "auto" else dtype
+
+
+def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_scoring: bool) -> tuple[Any, Any]:
+    """Model and tokenizer, refused where the scores would mean nothing."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of reading weights from disk; downloads show their own
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        if not own_scoring and config.num_labels != 1:
+            labels = ", ".join(str(label) for label in config.id2label.values())
+            raise UserError(f"{name}: the model has {config.num_labels} outputs ({labels}); a reward model has one")
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        model, info = (AutoModel if own_scoring else AutoModelForSequenceClassification).from_pretrained(
+            source,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the library raises many kinds, and code that a model brings any
+        first = _first_line(error)
+        if not trust_remote_code and "custom code" in first:
+            first = "it brings Python code of its own; with trust_remote_code that code is run here"
+        tried = "the reward model cannot be loaded" if Path(source).is_dir() else "no such folder, and not from the hub"
+        raise UserError(f"{name}: {tried}: {first}") from error
+    if own_scoring and not callable(getattr(model, "get_score", None)):
+        raise UserError(f"{name}: the model has no scoring method of its own (get_score); load it without own_scoring")
+    if info["missing_keys"]:
+        # A language model loads as a classifier without an error: with a head of random numbers.
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise UserError(f"{name}: its weights lack {missing}; a reward model comes with a trained score head")
+    return model, tokenizer
+
+
+_loaded: dict[tuple[str, Device, Dtype, bool, bool], RewardModel] = {}
+_loading = threading.Lock()
+
+
+def reward_model(
+    name: str,
+    *,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: bool = False,
+    own_scoring: bool = False,
+) -> RewardModel:
+    """`RewardModel.load`, once in a process: whoever asks for the same model again gets the same object.
+
+    It stays in memory until the process ends; `RewardModel.load` makes one that its caller owns.
+
+    Raises:
+        UserError: As `RewardModel.load`.
+    """
+    with _loading:
+        key = (_source(name), *_placement(device, dtype), trust_remote_code, own_scoring)
+        if key not in _loaded:
+            _loaded[key] = RewardModel.load(
+                name, device=device, dtype=dtype, trust_remote_code=trust_remote_code, own_scoring=own_scoring
+            )
+        return _loaded[key]

@@ -1,0 +1,118 @@
+"""Abstaining: a model should answer what it knows and say so where it does not (AbstainQA; the paper, section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored, Usage, scorer_registry
+from utilities.prompts import load_prompt
+from utilities.scorers.generation import item_results, prompt_variables
+from utilities.scorers.letters import extract_letter
+from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
+from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
+from utilities.scorers.yes_no import extract_yes_no
+
+__all__ = ["Abstain"]
+
+VERDICTS = ("true", "false")
+
+
+@scorer_registry.register("abstain")
+class Abstain:
+    """Effective reliability: (answered right - answered wrong) / all questions.
+
+    Two rounds: the question, then whether the proposed answer is true or false; "false" withdraws it. A right answer
+    that is kept is 1, a wrong one -1, a withdrawn one 0, and so is a reply that proposes nothing.
+
+    Args:
+        prompt: Template of the first round.
+        check_prompt: Template of the second; it sees `proposal` too, the words of the proposed option.
+        generated: True asks both rounds for generated words, as the paper does; False compares log-likelihoods.
+        answer_by: As in `MultipleChoice`, where log-likelihoods are compared.
+        normalize: As in `MultipleChoice`.
+        max_tokens: Tokens of a generated reply.
+
+    Raises:
+        UserError: There is no such prompt, or no such value of an option.
+    """
+
+    def __init__(
+        self,
+        prompt: str = "lettered",
+        check_prompt: str = "true_or_false",
+        generated: bool = True,
+        answer_by: AnswerBy = "letter",
+        normalize: Normalize = "none",
+        max_tokens: int = 10,
+    ) -> None:
+        self.generated, self.max_tokens = generated, max_tokens
+        self.first: MultipleChoice | MultipleChoiceGenerated = (
+            MultipleChoiceGenerated(prompt, max_tokens) if generated else MultipleChoice(prompt, answer_by, normalize)
+        )
+        self.check_prompt = load_prompt(check_prompt)
+
+    def check(self, item: Item) -> str | None:
+        """An item without options cannot be scored here."""
+        return self.first.check(item)
+
+    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
+        """Asks both rounds and scores them together."""
+        proposed = await self.first(model, items)
+        answers: list[Response | Unscored] = [
+            r.outcome if isinstance(r.outcome, Unscored) else r.response for r in proposed.results
+        ]
+        letters = [self._letter(item, one) for item, one in zip(items, answers, strict=True)]
+        again = [k for k, letter in enumerate(letters) if letter is not None]
+        prompts = [self._check_prompt(items[k], letters[k]) for k in again]
+        for k, verdict in zip(again, await self._verdicts(model, prompts), strict=True):
+            first = proposed.results[k].response
+            answers[k] = verdict if isinstance(verdict, Unscored) else replace(first, more=(verdict,))
+        results = await item_results(self, items, [r.prompt_hash for r in proposed.results], answers)
+        # What was proposed is kept where the second round failed: without it, scoring again would see an empty reply.
+        results = [
+            replace(result, response=first.response) if isinstance(result.outcome, Unscored) else result
+            for result, first in zip(results, proposed.results, strict=True)
+        ]
+        return Evaluation.of(results, proposed.usage + Usage(requests=len(again)))
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """1, -1 or 0 from the two stored replies."""
+        return [self.score_one(item, response) for item, response in zip(items, responses, strict=True)]
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """The effective reliability of one item."""
+        letter = self._letter(item, response)
+        if letter is None:
+            return Score(0.0)
+        if not response.more:
+            return Unscored(Reason.NOT_APPLICABLE, "the response has no second round")
+        if extract_yes_no(response.more[0], VERDICTS) == "false":
+            return Score(0.0)
+        return Score(1.0 if letter == item.answer else -1.0)
+
+    def _letter(self, item: Item, response: Response | Unscored) -> str | None:
+        """The option that the first round proposes."""
+        if isinstance(response, Unscored):
+            return None
+        if not self.generated:
+            return response.text if response.text in (item.choices or {}) else None
+        return extract_letter(response.text, item.choices or {})
+
+    def _check_prompt(self, item: Item, letter: str | None) -> str:
+        return self.check_prompt.render(**prompt_variables(item), proposal=(item.choices or {}).get(letter or "", ""))
+
+    async def _verdicts(self, model: Model, prompts: Sequence[str]) -> list[str | Unscored]:
+        if self.generated:
+            told = await model.generate(prompts, max_tokens=self.max_tokens)
+            return [one if isinstance(one, Unscored) else one.text for one in told]
+        found = await model.choice_logprobs(prompts, [[f" {verdict}" for verdict in VERDICTS]] * len(prompts))
+        return [one if isinstance(one, Unscored) else _likelier(one.logprobs) for one in found]
+
+
+def _likelier(logprobs: Sequence[float]) -> str | Unscored:
+    """The likelier verdict; a tie keeps the answer."""
+    if len(logprobs) != len(VERDICTS) or any(math.isnan(value) for value in logprobs):
+        return Unscored(Reason.MALFORMED, f"log-probabilities of true and false: {tuple(logprobs)}")
+    return VERDICTS[0] if logprobs[0] >= logprobs[1] else VERDICTS[1]

@@ -1,0 +1,155 @@
+"""A user's own plain function as a utility: `score(item, response) -> float`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from utilities.core import Item, Outcome, Reason, Response, Score, Unscored
+from utilities.errors import UserError
+from utilities.scorers.generation import GenerationScorer
+
+__all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_function", "utility"]
+
+ScoringFunction = Callable[[Item, Response], float]
+GIVE_UP_AFTER = 3
+"""Items that may pass the time limit; after them a function is not called again in the same evaluation."""
+
+
+class FunctionScorer(GenerationScorer):
+    """Scores generated responses with a plain function; higher is better.
+
+    Whatever the function does, the run goes on: an exception, NaN, a value that is no number or a call past the time
+    limit makes the item unscored, with the reason. Past the share that `Evaluation` allows, it is not comparable.
+    One thing no limit can cut short: C code that never lets Python go on, as a regular expression that backtracks.
+
+    Args:
+        function: `score(item, response) -> float`; booleans count as 0 and 1.
+        prompt: As in `GenerationScorer`.
+        max_tokens: As in `GenerationScorer`.
+        stop: As in `GenerationScorer`.
+        time_limit_s: Seconds that one call may take.
+
+    Raises:
+        UserError: There is no such prompt, or a limit that nothing can keep.
+    """
+
+    def __init__(
+        self,
+        function: ScoringFunction,
+        prompt: str = "bare",
+        max_tokens: int = 64,
+        stop: Sequence[str] = (),
+        time_limit_s: float = 5.0,
+    ) -> None:
+        super().__init__(prompt, max_tokens, stop)
+        if not time_limit_s > 0:
+            raise UserError(f"time_limit_s is {time_limit_s}; a call needs more than 0 seconds")
+        self.function, self.time_limit_s = function, time_limit_s
+
+    def check(self, item: Item) -> str | None:
+        """Only the function knows what it needs."""
+        return None
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """Scores responses one after another, in a thread that is left behind where it does not come back."""
+        outcomes: list[Outcome] = []
+        late = 0
+        for item, response in zip(items, responses, strict=True):
+            if late >= GIVE_UP_AFTER:
+                outcomes.append(Unscored(Reason.TIME, f"not called: {late} calls took over {self.time_limit_s:g} s"))
+                continue
+            outcomes.append(self.score_one(item, response))
+            late += isinstance(outcomes[-1], Unscored) and outcomes[-1].reason is Reason.TIME
+        return outcomes
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """Scores one response within the time limit."""
+        found: list[Outcome] = []
+        worker = threading.Thread(target=lambda: found.append(self._called(item, response)), daemon=True)
+        worker.start()
+        worker.join(self.time_limit_s)
+        return found[0] if found else Unscored(Reason.TIME, f"no score within {self.time_limit_s:g} s")
+
+    def _called(self, item: Item, response: Response) -> Outcome:
+        try:
+            value: Any = self.function(item, response)
+            if not hasattr(value, "__float__"):  # what numpy, torch, decimal and fractions call a number has it
+                return Unscored(Reason.MALFORMED, f"the utility returned {value!r:.80}, which is no number")
+            number = float(value)
+        except BaseException as error:  # a user's code may raise anything; even sys.exit() ends only this call
+            return Unscored(Reason.MALFORMED, f"the utility raised {type(error).__name__}: {error}"[:300])
+        if not math.isfinite(number):
+            return Unscored(Reason.OUT_OF_RANGE, f"the utility returned {number}")
+        return Score(number)
+
+
+@dataclass(frozen=True)
+class DecoratedFunction:
+    """A function with the arguments of its scorer; it can still be called as the function it is."""
+
+    function: ScoringFunction
+    defaults: Mapping[str, Any]
+
+    def __call__(self, item: Item, response: Response) -> float:
+        """The plain function."""
+        return self.function(item, response)
+
+    def scorer(self, **options: Any) -> FunctionScorer:
+        """The scorer, `await scorer(model, items)`; options win over the decorator's.
+
+        Raises:
+            UserError: `FunctionScorer` has no such option, or there is no such prompt.
+        """
+        chosen = {**self.defaults, **options}
+        try:
+            return FunctionScorer(self.function, **chosen)
+        except TypeError as error:
+            raise UserError(f"a utility made of a function does not take its options {chosen}: {error}") from error
+
+
+def utility(**options: Any) -> Callable[[ScoringFunction], DecoratedFunction]:
+    """Turns `score(item, response) -> float` into a utility; a plain function in a file is one too, with the defaults.
+
+    Args:
+        options: Arguments of `FunctionScorer`, such as `max_tokens`.
+
+    Raises:
+        UserError: Not a function of two arguments, or an option that `FunctionScorer` does not have.
+
+    Example:
+        >>> @utility(max_tokens=20)
+        ... def short(item, response):
+        ...     return 1.0 - min(1.0, len(response.text) / 100)
+    """
+
+    def decorate(function: ScoringFunction) -> DecoratedFunction:
+        check_function(function)
+        decorated = DecoratedFunction(function, options)
+        decorated.scorer()  # a wrong option is named where it was written
+        return decorated
+
+    return decorate
+
+
+def check_function(function: Any) -> None:
+    """Checks that a function can be called with an item and a response.
+
+    Raises:
+        UserError: It cannot.
+    """
+    told = getattr(function, "__name__", repr(function))
+    if not callable(function):
+        raise UserError(f"{told} is no function: a utility is a function score(item, response) -> float")
+    if any(inspect.iscoroutinefunction(part) for part in (function, function.__call__)):
+        raise UserError(f"{told} is async; a utility made of a function is a plain one, score(item, response) -> float")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise UserError(f"{told} must take two arguments, score(item, response): {error}") from error
+    except ValueError:
+        return  # a builtin without a signature: the first call will tell

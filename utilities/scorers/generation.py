@@ -1,0 +1,81 @@
+"""What all scorers of generated answers share: ask, keep what was answered, score it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from utilities.core import Evaluation, Item, ItemResult, Model, Outcome, Response, Scorer, Unscored, Usage
+from utilities.errors import UserError
+from utilities.prompts import load_prompt, prompt_hash
+
+__all__ = ["GenerationScorer", "item_results", "prompt_variables"]
+
+
+class GenerationScorer:
+    """A scorer that generates, extracts, and scores; a subclass says how one response is scored.
+
+    A reply from which nothing can be read is a wrong reply, not an unscored one: it is the model that failed, not the
+    measurement. Unscored is what the measurement could not reach (a prompt too long, a judge that did not answer).
+
+    Args:
+        prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
+        max_tokens: Tokens a response has at most; the paper generates 10, and 200 for gsm8k.
+        stop: Texts that end a response; a single one may stand alone.
+
+    Raises:
+        UserError: There is no such prompt, or no room for a response.
+    """
+
+    def __init__(self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()) -> None:
+        if not isinstance(max_tokens, int) or max_tokens < 1:
+            raise UserError(f"max_tokens is {max_tokens!r}; a whole number from 1 is accepted")
+        self.prompt, self.max_tokens = load_prompt(prompt), max_tokens
+        self.stop = (stop,) if isinstance(stop, str) else tuple(stop)
+
+    def check(self, item: Item) -> str | None:
+        """An item without an answer cannot be scored here."""
+        return None if (item.answer or "").strip() else "the item has no answer"
+
+    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
+        """The mean score of the model's responses."""
+        prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
+        answers = await model.generate(prompts, max_tokens=self.max_tokens, stop=self.stop)
+        start = time.perf_counter()
+        results = await item_results(self, items, [prompt_hash(prompt) for prompt in prompts], answers)
+        return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))
+
+    async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
+        """Scores responses, one an item."""
+        return [self.score_one(item, response) for item, response in zip(items, responses, strict=True)]
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """Scores one response; what a subclass defines."""
+        raise NotImplementedError
+
+
+def prompt_variables(item: Item) -> Mapping[str, Any]:
+    """What a template sees of an item: never its answer."""
+    return {"question": item.question, "choices": item.choices or {}, "preamble": item.preamble or ""}
+
+
+async def item_results(
+    scorer: Scorer, items: Sequence[Item], hashes: Sequence[str], answers: Sequence[Response | Unscored]
+) -> list[ItemResult]:
+    """Scores what a model answered, one result an item; an answer that never came keeps its reason.
+
+    Args:
+        scorer: Its last step is taken.
+        items: What was asked.
+        hashes: Hash of each prompt.
+        answers: What came back.
+    """
+    answered = [(item, answer) for item, answer in zip(items, answers, strict=True) if isinstance(answer, Response)]
+    scored = iter(await scorer.score([item for item, _ in answered], [response for _, response in answered]))
+    results = []
+    for item, hashed, answer in zip(items, hashes, answers, strict=True):
+        response = Response(answer.raw, finish_reason="unanswered") if isinstance(answer, Unscored) else answer
+        outcome = answer if isinstance(answer, Unscored) else next(scored)
+        results.append(ItemResult(item.id, item.source or item.id, hashed, response, outcome))
+    return results

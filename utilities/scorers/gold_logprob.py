@@ -1,0 +1,57 @@
+"""The smooth companion of an accuracy: how likely the gold answer is to the model."""
+
+from __future__ import annotations
+
+import math
+
+from utilities.core import (
+    ChoiceLogprobs,
+    Item,
+    Outcome,
+    Reason,
+    Response,
+    Score,
+    Unscored,
+    scorer_registry,
+)
+from utilities.scorers.multiple_choice import MultipleChoice
+
+__all__ = ["GoldLogprob"]
+
+
+@scorer_registry.register("gold_logprob")
+class GoldLogprob(MultipleChoice):
+    """Mean log-probability of the gold answer: among the options where there are some, else a token of its text.
+
+    An accuracy moves in steps of one item and rewards luck; this moves with every item, so dev and test stay closer
+    together. Values are at most 0 and natural logarithms; the best is 0, and guessing among four options is ln(1/4).
+    The arguments are those of `MultipleChoice`.
+    """
+
+    def check(self, item: Item) -> str | None:
+        """An item without an answer cannot be scored here."""
+        return None if item.answer else "the item has no answer"
+
+    def options(self, item: Item) -> list[str]:
+        """The options, or the gold text alone."""
+        return super().options(item) if item.choices else [f" {item.answer}"]
+
+    def choose(self, item: Item, answer: ChoiceLogprobs) -> Response | Unscored:
+        """The most likely option; of a free answer the log-probability a token."""
+        if item.choices:
+            return super().choose(item, answer)
+        values = (value / max(1, tokens) for value, tokens in zip(answer.logprobs, answer.tokens, strict=True))
+        return Response(item.answer or "", choice_logprobs=tuple(values))
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """Log-probability of the gold option after a softmax over the options, or of the gold text a token."""
+        values = self._values(item, response.choice_logprobs)
+        if isinstance(values, Unscored):
+            return values
+        gold = values[list(item.choices).index(item.answer or "") if item.choices else 0]
+        if not math.isfinite(gold):
+            return Unscored(Reason.OUT_OF_RANGE, f"log-probability {gold} of the gold answer")
+        if not item.choices:
+            return Score(gold)
+        top = max(values)
+        return Score(gold - top - math.log(sum(math.exp(value - top) for value in values)))

@@ -1,0 +1,31 @@
+"""Multiple choice as the paper asks it: the model writes its answer, and the letter is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.scorers.generation import GenerationScorer
+from utilities.scorers.letters import extract_letter
+
+__all__ = ["MultipleChoiceGenerated"]
+
+
+@scorer_registry.register("multiple_choice_generated")
+class MultipleChoiceGenerated(GenerationScorer):
+    """Accuracy of the option that the response names.
+
+    The arguments are those of `GenerationScorer`; unless told otherwise the prompt lists the options, without which a
+    letter means nothing.
+    """
+
+    def __init__(self, prompt: str = "lettered", max_tokens: int = 10, stop: Sequence[str] = ()) -> None:
+        super().__init__(prompt, max_tokens, stop)
+
+    def check(self, item: Item) -> str | None:
+        """An item without options cannot be scored here."""
+        return None if item.choices else "the item has no choices"
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """1 where the response names the gold option and no other, else 0."""
+        return Score(float(extract_letter(response.text, item.choices or {}) == item.answer))

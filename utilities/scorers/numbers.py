@@ -1,0 +1,171 @@
+r"""Numbers in answers: which one is meant, and how much it is, exactly.
+
+Two questions that are kept apart: `extract_number` finds the final number of a reply, `parse_number` reads a gold
+answer that is a number as a whole. Both give a `Fraction`, so that 0.5, 1/2 and 50e-2 are one number.
+
+How a number is written, and what it is read as:
+
+| written | read as | why |
+|---|---|---|
+| `1,234.50`, `1{,}234.50` | 1234.5 | commas that group thousands |
+| `1.234,5`, `1.234.567` | 1234.5, 1234567 | can only be the continental way; `1.234` alone is a decimal |
+| `1,2`, `0,125` | 1.2, 0.125 | a single comma that groups no thousands is a decimal comma |
+| `-7`, `-$5`, `+3` | -7, -5, 3 | a sign touches its number and follows no digit or letter; `10-3` ends in 3 |
+| `3/4`, `\frac{3}{4}`, `½`, `3/4ths` | 3/4 | `3/0` is no number |
+| `3 1/2`, `3½`, `3\frac{1}{2}` | 7/2 | mixed numbers |
+| `1e3`, `1 \times 10^3` | 1000 | |
+| `50%` | 50 | never 0.5: to take both readings would be to take wrong answers |
+| `5kg`, `5 kg`, `5.`, `x=5`, `005` | 5 | what follows is a unit; words of size are not read: `5 million` is 5 |
+| `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ranks and exponents; sums and powers are not worked out |
+| `10:30`, `12/05/2024`, `1.2.3`, `1,2,3` | none | times, dates, versions, lists without spaces |
+| `two` | none | |
+
+Digits may be those of any script, and the minus sign any dash that is used as one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+__all__ = ["extract_number", "parse_number", "same_number"]
+
+MAX_LENGTH = 400
+"""Characters of a number, and powers of ten of its exponent, past which it is not read.
+
+Wider than a double's range; 1e999999999 as an exact number would not fit into memory.
+"""
+
+_NAME = r"\dA-Za-zÀ-ÖØ-öø-ɏ_"  # Latin script alone: Chinese, Japanese and Thai set no space before a number
+
+_RUN = r"""(?:
+      (?!0)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)   # 1,234,567.5
+    | \d{1,3}(?:\.\d{3})+,\d+                   # 1.234,5
+    | \d{1,3}(?:\.\d{3}){2,}(?!\d)              # 1.234.567
+    | \d+(?:[.,]\d+)?                           # 12  12.5  12,5
+    | (?<!\.)\.\d+                              # .5
+)"""
+
+_NUMBER = rf"""
+    (?=[-+.\d])                                 # changes nothing, but passes over the letters quickly
+    (?:(?<![{_NAME})\]])(?P<sign>[-+])[$€£¥₹]?)?
+    (?<![{_NAME}^])(?<![\^_]\{{)(?<!\d[.,:/])   # not inside a name, an exponent, an index, a date or a time
+    (?:(?P<whole>\d+)[ \u00a0](?=\d+/\d))?
+    (?P<top>{_RUN})
+    (?:
+        [ ]?/[ ]?(?P<bottom>{_RUN})
+      | (?:[eE]|[ ]?(?:\u00d7|\\times|[x*])[ ]?10[ ]?\^\{{?)(?P<exponent>[-+]?\d+)\}}?
+      | (?!(?i:st|nd|rd|th)\b)
+    )
+    (?![.,:/]?\d|[⁰¹²³⁴-⁹]|[ ]?\^)
+"""
+
+# The repetitions are bounded and their alternatives exclude each other, so that no text takes more than linear time.
+_COMMAND = r"\\[A-Za-z]+\b|\\[^A-Za-z]"  # LaTeX's
+_STATED = rf"""
+    # of "3 + 4 = 7" the right-hand side, within a sentence and with names of one letter
+    (?:(?:{_COMMAND}|[^\w\n=\\.,;]|[.,;](?!\s)|\d|\b(?<!\\)[A-Za-z]\b){{0,60}}=){{0,3}}
+    (?:{_COMMAND}|[^\w.+\\-]|\b(?:about|approximately|around|exactly|roughly)\b){{0,40}}
+    {_NUMBER}
+"""
+_STATEMENT = re.compile(
+    r"""(?<!\#)\#{4}(?!\#|\s{0,3}\d+[.)][ ]+\S)  # the end of a GSM8K solution, but not the heading "#### 1. First"
+      | \\boxed\s?\{
+      | (?i:answer)\W{0,4}?(?::|=|\b(?i:is|equals)\b)""",
+    re.VERBOSE,
+)
+_STATED_NUMBER = re.compile(_STATED, re.VERBOSE)
+_ANY_NUMBER = re.compile(_NUMBER, re.VERBOSE)
+_WHOLE_NUMBER = re.compile(rf"[$€£¥₹]?[ ]?(?:{_NUMBER})[ ]?[$€£¥₹%]?\.?", re.VERBOSE)
+_THOUSANDS = re.compile(r"(?!0)\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_FRACTION = re.compile(r"(?:(\w) ?)?(?:\\[cdt]?frac\{\s*([-+]?[\d.,]+)\s*\}\{\s*([\d.,]+)\s*\}|([¼-¾⅐-⅞↉]))")
+_SIGNS = str.maketrans({"\u2212": "-", "\uff0d": "-", "\ufe63": "-", "\u2013": "-", "\u2044": "/", "\u2215": "/"})
+
+
+def extract_number(text: str) -> Fraction | None:
+    r"""The final number of a reply.
+
+    A number that is stated as the answer (`The answer is 42`, `Answer: 42`, `#### 42`, `\boxed{42}`) wins over any that
+    is not; of several stated ones the last counts, because a model that corrects itself does so at the end. Nothing but
+    symbols, `about` and the like, or the left-hand side of an equation may stand between statement and number: of "the
+    answer is the sum of 3 and 4, 7" the last number counts. Where nothing is stated it is the last number that counts,
+    as in lm-evaluation-harness's `flexible-extract` for GSM8K: "12 apples and 3" gives 3.
+
+    Returns:
+        The number, or None where there is none, or where the one that counts cannot be read (3/0, 1e999999999).
+    """
+    text = _in_plain_signs(text)
+    for statement in reversed(list(_STATEMENT.finditer(text))):
+        if stated := _STATED_NUMBER.match(text, statement.end()):
+            return _value(stated)
+    numbers = list(_ANY_NUMBER.finditer(text))
+    return _value(numbers[-1]) if numbers else None
+
+
+def parse_number(text: str) -> Fraction | None:
+    """The number that `text` is as a whole, as gold answers are; a currency sign, `%` or a full stop may stand with it.
+
+    Returns:
+        The number, or None where the text is anything else: `Yes`, `5 kg`, `3 and 4`.
+    """
+    found = _WHOLE_NUMBER.fullmatch(_in_plain_signs(text).strip())
+    return None if found is None else _value(found)
+
+
+def same_number(a: Fraction | None, b: Fraction | None) -> bool:
+    """Whether two numbers are equal, exactly: 0.33 is not 1/3. No number is the same as nothing, not even as None.
+
+    There is no tolerance, because any would have to fit the question: 0.001 is nothing among dollars and all among
+    probabilities. A task whose gold answers are rounded says so in its prompt.
+    """
+    return a is not None and a == b
+
+
+def _in_plain_signs(text: str) -> str:
+    """The text with one minus sign, one fraction bar, and neither LaTeX's spacing nor its fractions.
+
+    Compatibility normalisation of the whole text would do harm: it makes 31/2 of 3½ and 102 of 10².
+    """
+    latex = "\\" in text or "{,}" in text
+    if not latex and text.isascii():
+        return text
+    text = text.translate(_SIGNS)
+    if latex:
+        text = text.replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("\\$", "$").replace("\\%", "%")
+    return _FRACTION.sub(_in_one_line, text)
+
+
+def _in_one_line(fraction: re.Match[str]) -> str:
+    before, top, bottom, sign = fraction.groups()
+    written = unicodedata.normalize("NFKC", sign).replace("\u2044", "/") if sign else f"{top}/{bottom}"
+    return f"{before} {written}" if before else written
+
+
+def _value(number: re.Match[str]) -> Fraction | None:
+    sign, whole, top, bottom, exponent = number.group("sign", "whole", "top", "bottom", "exponent")
+    if sum(len(part) for part in (whole, top, bottom, exponent) if part) > MAX_LENGTH:
+        return None
+    value = _read(top)
+    if bottom:
+        divisor = _read(bottom)
+        if not divisor:
+            return None
+        value /= divisor
+    if whole:
+        value += int(whole)
+    if exponent:
+        power = int(exponent)
+        if abs(power) > MAX_LENGTH:
+            return None
+        value *= Fraction(10) ** power
+    return -value if sign == "-" else value
+
+
+def _read(run: str) -> Fraction:
+    """Digits with their separators as a number; which separator is which is told by the table above."""
+    if _THOUSANDS.fullmatch(run):
+        run = run.replace(",", "")
+    elif "," in run or run.count(".") > 1:
+        run = run.replace(".", "").replace(",", ".")
+    return Fraction(run) if "." in run else Fraction(int(run))

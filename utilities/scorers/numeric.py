@@ -1,0 +1,25 @@
+"""Numeric answers: the final number of a response against the gold number."""
+
+from __future__ import annotations
+
+from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.scorers.generation import GenerationScorer
+from utilities.scorers.numbers import extract_number, parse_number, same_number
+
+__all__ = ["Numeric"]
+
+
+@scorer_registry.register("numeric")
+class Numeric(GenerationScorer):
+    """Accuracy of the final number of a response. The arguments are those of `GenerationScorer`."""
+
+    def check(self, item: Item) -> str | None:
+        """An item whose answer is no number cannot be scored here."""
+        if item.answer is None:
+            return "the item has no answer"
+        return None if parse_number(item.answer) is not None else f"its answer {item.answer!r} is no number"
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """1 where the numbers are equal, else 0; also where the response has none."""
+        given, gold = extract_number(response.text), parse_number(item.answer or "")
+        return Score(float(given is not None and gold is not None and same_number(given, gold)))

@@ -1,0 +1,32 @@
+"""Token F1: how far the words of an answer are those of the gold answer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from utilities.scorers.normalize import normalize_answer
+
+__all__ = ["token_f1"]
+
+# Kana, Chinese characters, and their compatibility forms: scripts that set no spaces and have a character a syllable.
+_SINGLE = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+
+
+def token_f1(prediction: str, gold: str) -> float:
+    """The harmonic mean of precision and recall of the prediction's words, 0 to 1 (Rajpurkar et al. 2016, section 6.1).
+
+    Words are compared after `normalize_answer`, as often as they occur, in any order. Chinese and Japanese characters
+    are words of their own, as MLQA has it for Chinese (Lewis et al. 2020); in Thai and the like a phrase is one word.
+    Two empty answers agree (1.0); an empty one and another do not (0.0), as in SQuAD 2.0.
+    """
+    said, wanted = _words(prediction), _words(gold)
+    if not said or not wanted:
+        return float(said == wanted)
+    shared = (Counter(said) & Counter(wanted)).total()
+    return 2 * shared / (len(said) + len(wanted))
+
+
+def _words(text: str) -> list[str]:
+    normal = normalize_answer(text)
+    return (normal if normal.isascii() else _SINGLE.sub(r" \1 ", normal)).split()
