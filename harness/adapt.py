@@ -24,12 +24,11 @@ from harness.swarm.search import search
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows
 from utilities.combine import combine_evaluations
-from utilities.core import Evaluation, Unscored
+from utilities.core import Evaluation, Split, Unscored
 from utilities.errors import UserError
 from utilities.statistics import paired_difference
-from utilities.tasks import Split
 
-__all__ = ["Adaptation", "adapt"]
+__all__ = ["Adaptation", "adapt", "overlap_note", "problem"]
 
 Row = NDArray[np.float64]
 
@@ -146,7 +145,7 @@ class Adaptation:
             if evaluation.value is not None:  # else it is missing, not low: asked again when the row comes again
                 self.evaluated[keys[k]] = Brief.of(evaluation)
         if iteration == 0 and not self.evaluated:
-            problems = sorted({_problem(evaluation) for evaluation in found})
+            problems = sorted({problem(evaluation) for evaluation in found})
             raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
         self.evaluations += len(new)
         for k, key in enumerate(keys):
@@ -216,10 +215,8 @@ class Adaptation:
         record = f"{split}_{name}"
         task = self.prepared.task
         kept = self.store.records(record)
-        if kept is not None:
-            parts = {
-                part: Evaluation.of(kept[(name, part if len(task.item_sets) > 1 else "")]) for part in task.item_sets
-            }
+        if kept is not None:  # the records name their own parts: item sets, or groups of them
+            parts = {part: Evaluation.of(results) for (_, part), results in kept.items()}
             return combine_evaluations(parts, task.combine)
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
         self._tested += evaluation.n + evaluation.n_unscored
@@ -316,9 +313,7 @@ class Adaptation:
             return schema.Difference(value=None, low=None, high=None, problem=a.problem or b.problem)
         found = paired_difference(a, b, self.prepared.task.combine)
         if found is None:
-            return schema.Difference(
-                value=None, low=None, high=None, problem="fewer than two items were scored by both"
-            )
+            return schema.Difference(value=None, low=None, high=None, problem="too few items were scored by both")
         return schema.Difference(value=found.value, low=found.low, high=found.high)
 
 
@@ -330,7 +325,7 @@ def overlap_note(item_set: str, overlapping: int, test: int) -> str:
     )
 
 
-def _problem(evaluation: Evaluation) -> str:
+def problem(evaluation: Evaluation) -> str:
     """Why an evaluation has no value, with the reason that most of its unscored items give."""
     outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
     told = Counter(f"{o.reason.value}: {o.detail}" for o in outcomes if isinstance(o, Unscored)).most_common(1)

@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-VERBS = ("search", "resume", "evaluate", "validate", "list", "doctor")
+VERBS = ("search", "resume", "evaluate", "score", "validate", "list", "doctor")
 SHORT = {"task": "-t", "limit": "-n"}
 PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine"}
 Display = Literal["auto", "plain", "none"]
@@ -170,6 +170,23 @@ def validate(
     from harness.verbs import run_validate
 
     run_validate(settings, json)
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="The run folder, or the folder of `evaluate --out`.")],
+    utility: Annotated[
+        str | None, typer.Option(help="A scorer's name, or FILE.py:NAME; by default the task's own.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Option of the scorer, as NAME=VALUE.")] = None,
+    combine: Annotated[str | None, typer.Option(help="Another way to make one number of the item sets.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Scores the stored responses of a run again, with another utility and without generating."""
+    from harness.verbs import run_score
+
+    given = {"utility": utility, "option": tuple(option or ()), "combine": combine}
+    run_score(folder, {name: value for name, value in given.items() if value}, json)
 
 
 @app.command(name="list")

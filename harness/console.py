@@ -14,8 +14,20 @@ from rich.text import Text
 from harness.events import AnyEvent, Evaluated, Finished, IterationDone, Note, Started, Testing
 from harness.result import Difference, Result
 from harness.result import Row as ResultRow
+from utilities.core import Evaluation, Score
+from utilities.rewards.mixes import pareto_front
 
-__all__ = ["LiveScreen", "PlainLines", "Screen", "make_screen", "mixture", "result_table"]
+__all__ = [
+    "LiveScreen",
+    "PlainLines",
+    "Screen",
+    "evaluation_table",
+    "make_screen",
+    "measure_means",
+    "mixture",
+    "number",
+    "result_table",
+]
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 12
@@ -306,6 +318,45 @@ def result_table(rows: Sequence[ResultRow], title: str, *, best_initial: str | N
         style = "bold green" if row.kind == "winner" else "bold" if row.name == best_initial else ""
         table.add_row(name, *cells, str(row.n), str(row.unscored), style=style)
     return table
+
+
+def evaluation_table(evaluations: Mapping[str, Evaluation], title: str, objectives: Sequence[str] = ()) -> Table:
+    """A line a model: its value, its parts where there are several, and the means of what its scores were made of.
+
+    Args:
+        evaluations: By the model's name.
+        title: What was evaluated.
+        objectives: Measures that pull apart; the models that no other one beats in all of them are marked.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("model", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    first = next(iter(evaluations.values()))
+    means = {name: measure_means(evaluation) for name, evaluation in evaluations.items()}
+    measured = sorted({measure for found in means.values() for measure in found})
+    for column in (*first.parts, *measured):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("unscored", justify="right")
+    points = [{o: means[name].get(o, float("-inf")) for o in objectives} for name in evaluations]
+    front = {list(evaluations)[k] for k in pareto_front(points)} if objectives else set()
+    for name, e in evaluations.items():
+        cells = [number(part.value, part.se) for part in e.parts.values()] if e.parts else [""] * len(first.parts)
+        cells += [number(means[name].get(measure), None) for measure in measured]
+        label = f"{name} (Pareto)" if name in front else name
+        table.add_row(label, number(e.value, e.se), *cells, str(e.n), str(e.n_unscored))
+    return table
+
+
+def measure_means(evaluation: Evaluation) -> dict[str, float]:
+    """The means of the measures that the scores of an evaluation were made of."""
+    found: dict[str, list[float]] = {}
+    for leaf in evaluation.leaves.values():
+        for result in leaf.results:
+            if isinstance(result.outcome, Score):
+                for name, value in result.outcome.measures.items():
+                    found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def difference_line(label: str, difference: Difference) -> str:

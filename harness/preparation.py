@@ -19,6 +19,7 @@ from harness.experts import Pool, open_pool, resolve, weight_files
 from harness.settings import RunSettings
 from utilities.registry import unknown_name
 from utilities.tasks import Task, load_task, read_task_file
+from utilities.user_file import absolute_spec, file_of
 
 __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "provenance"]
 
@@ -62,6 +63,9 @@ def load_task_of(settings: RunSettings) -> Task:
         prefer=settings.preferred_edition,
         data=settings.data,
         limit=settings.limit,
+        utility=settings.utility,
+        options=settings.scorer_options,
+        combine=settings.combine,
     )
     return task.without_overlap() if settings.drop_overlap else task
 
@@ -100,7 +104,7 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
 
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What a resumed run would find different: names of data sets, experts and base whose content changed."""
-    changed = [] if then.get("task") == now["task"] else ["the task file"]
+    changed = [] if then.get("task") == now["task"] else ["the task file or the utility"]
     for kind, group in (("item set", "data"), ("expert", "experts")):
         before, after = then.get(group, {}), now[group]
         changed += [f"{kind} {k!r}" for k in {**before, **after} if before.get(k) != after.get(k)]
@@ -125,11 +129,20 @@ def _commit() -> str | None:
 
 
 def _task_hash(prepared: Prepared) -> str:
-    """Hash of what the task file says of scorers and combination; titles and recommended settings may change."""
-    described, _ = read_task_file(prepared.settings.task)
+    """Hash of what the task file says of scorers, of the combination, and of the user's own files that score.
+
+    Titles and recommended settings may change.
+    """
+    described, path = read_task_file(prepared.settings.task)
     edition = described.editions[prepared.task.edition]
-    parts = [described.combine, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
-    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+    parts = [prepared.task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
+    parts += [f"{name} weighs {weight}" for name, weight in sorted((prepared.task.weights or {}).items())]
+    digest = sha256("\n".join(parts).encode())
+    utility = prepared.settings.utility
+    for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
+        if (own := file_of(spec)) is not None:
+            digest.update(own.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _data_hash(items: tuple[Any, ...]) -> str:

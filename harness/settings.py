@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.embedded import BASE, EXPERTS
 from harness.engines.settings import EngineSettings
 from harness.swarm.settings import VARIANTS, SwarmSettings
 from utilities.errors import UserError, in_words
 from utilities.registry import unknown_name
+from utilities.user_file import absolute_spec
 
 __all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings"]
 
@@ -39,6 +40,12 @@ class RunSettings(BaseModel):
     """At most so many items of each split of each item set."""
     drop_overlap: bool = False
     """Take items that stand in dev too out of test."""
+    utility: str | None = None
+    """Scores the task's items in place of its own scorers: a scorer's name, or FILE.py:NAME."""
+    option: tuple[str, ...] = ()
+    """Option of the task's scorers, as NAME=VALUE; may be repeated."""
+    combine: str | None = None
+    """Makes one number of the item sets, or of their groups, in place of the task's own way: a combination's name."""
     base_model: str = EMBEDDED
     """Base model: 'embedded', a folder, or a hub id."""
     experts: tuple[str, ...] = ()
@@ -53,6 +60,24 @@ class RunSettings(BaseModel):
     """paper: the published algorithm; reference: the choices of its authors' code."""
     swarm: SwarmSettings = SwarmSettings()
     engine_settings: EngineSettings = EngineSettings()
+
+    @field_validator("option")
+    @classmethod
+    def _named(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            name, separator, value = one.partition("=")
+            if not separator or not name.strip().isidentifier():
+                raise ValueError(f"{one!r} is not of the form NAME=VALUE")
+            try:
+                yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValueError(f"the value of {one!r} is not readable as YAML; quote it: {name}='...'") from error
+        return given
+
+    @property
+    def scorer_options(self) -> dict[str, Any]:
+        """The options of `option`; values are read as YAML, so that 3 is a number and true a yes."""
+        return {one.partition("=")[0].strip(): yaml.safe_load(one.partition("=")[2]) for one in self.option}
 
     @model_validator(mode="after")
     def _experts_belong(self) -> RunSettings:
@@ -70,6 +95,7 @@ class RunSettings(BaseModel):
         return self.model_copy(
             update={
                 "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
+                "utility": self.utility and absolute_spec(self.utility, Path()),
                 "data": self.data and self.data.expanduser().resolve(),
                 "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
                 "experts": tuple(absolute(spec) for spec in self.experts),

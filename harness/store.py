@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from harness.events import AnyEvent, parse_event
-from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
+from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 
 __all__ = ["Store", "write_atomically"]
@@ -182,11 +182,15 @@ class Store:
                 "item": result.item_id,
                 "cluster": result.cluster,
                 "prompt_hash": result.prompt_hash,
-                "response": result.response,
+                "response": result.response.text,
+                "tokens": result.response.tokens,
+                "finish_reason": result.response.finish_reason,
+                "more": list(result.response.more),
                 "score": result.outcome.value if isinstance(result.outcome, Score) else None,
+                "measures": list(result.outcome.measures.items()) if isinstance(result.outcome, Score) else [],
                 "unscored": result.outcome.reason.value if isinstance(result.outcome, Unscored) else None,
                 "detail": result.outcome.detail if isinstance(result.outcome, Unscored) else None,
-                "choice_logprobs": result.choice_logprobs,
+                "choice_logprobs": result.response.choice_logprobs,
             }
             for label, evaluation in evaluations
             for part, leaf in evaluation.leaves.items()
@@ -217,11 +221,12 @@ class Store:
             outcome = (
                 Unscored(Reason(row["unscored"]), row["detail"] or "")
                 if row["unscored"] is not None
-                else Score(row["score"])
+                else Score(row["score"], dict(row["measures"]))
             )
             logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
+            response = Response(row["response"], row["tokens"], row["finish_reason"], logprobs, tuple(row["more"]))
             found.setdefault((row["label"], row["item_set"]), []).append(
-                ItemResult(row["item"], row["cluster"], row["prompt_hash"], row["response"], outcome, logprobs)
+                ItemResult(row["item"], row["cluster"], row["prompt_hash"], response, outcome)
             )
         return found
 
@@ -255,9 +260,10 @@ def _nothing_of_worth(folder: Path) -> bool:
 def _record_schema() -> Any:
     import pyarrow as pa
 
-    text = pa.string()
-    columns = ["label", "item_set", "item", "cluster", "prompt_hash", "response"]
-    return pa.schema(
-        [(name, text) for name in columns]
-        + [("score", pa.float64()), ("unscored", text), ("detail", text), ("choice_logprobs", pa.list_(pa.float64()))]
-    )
+    text, numbers = pa.string(), pa.list_(pa.float64())
+    columns: dict[str, Any] = {
+        **dict.fromkeys(("label", "item_set", "item", "cluster", "prompt_hash", "response"), text),
+        **{"tokens": pa.int64(), "finish_reason": text, "more": pa.list_(text), "choice_logprobs": numbers},
+        **{"score": pa.float64(), "measures": pa.map_(text, pa.float64()), "unscored": text, "detail": text},
+    }
+    return pa.schema(list(columns.items()))

@@ -10,16 +10,17 @@ from typing import Any, Literal
 from rich.console import Console
 
 from harness import result as schema
-from harness.adapt import adapt, overlap_note
-from harness.console import make_screen, print_result, result_table
+from harness.adapt import adapt, overlap_note, problem
+from harness.console import evaluation_table, make_screen, measure_means, number, print_result
 from harness.events import Bus, Note
 from harness.preparation import BASE, Prepared, changed_inputs, prepare, provenance
+from harness.rescore import rescore
 from harness.settings import RunSettings
 from harness.store import Store
-from utilities.core import Evaluation
+from utilities.core import Evaluation, Item
 from utilities.errors import UserError
 
-__all__ = ["run_evaluate", "run_resume", "run_search", "run_validate"]
+__all__ = ["run_evaluate", "run_resume", "run_score", "run_search", "run_validate"]
 
 Display = Literal["auto", "plain", "none"]
 
@@ -109,6 +110,7 @@ def _show(result: schema.Result, console: Console, display: Display, json: bool)
 
 def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path | None, json: bool) -> None:
     """The base model and every expert on one split."""
+    settings = settings.anywhere()
     prepared = prepare(settings)
     store = None
     if out is not None:
@@ -121,16 +123,56 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
     finally:
         if store is not None:
             store.close()
-    rows = []
-    for name, e in evaluations.items():
-        values: dict[str, Any] = {split: e.value, f"{split}_se": e.se}
-        both: dict[str, Any] = {"dev": None, "dev_se": None, "test": None, "test_se": None, **values}
-        kind: Literal["base", "expert"] = "base" if name == BASE else "expert"
-        rows.append(schema.Row(name=name, kind=kind, n=e.n, unscored=e.n_unscored, problem=e.problem, **both))
     console = _console(json)
     if json:
-        print(jsonlib.dumps([row.model_dump() for row in rows], indent=2))
-    console.print(result_table(rows, f"{prepared.task.name} ({prepared.task.edition}), {split}"))
+        print(jsonlib.dumps([_as_json(name, split, e) for name, e in evaluations.items()], indent=2))
+    task = prepared.task
+    objectives = next((o for s in task.item_sets.values() if (o := getattr(s.scorer, "objectives", ()))), ())
+    console.print(evaluation_table(evaluations, f"{task.name} ({task.edition}), {split}", objectives))
+    for name, e in evaluations.items():
+        if e.problem:
+            console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
+
+
+def _as_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:
+    parts = {part: {"value": one.value, "se": one.se, "n": one.n} for part, one in e.parts.items()}
+    return {
+        "name": name,
+        "split": split,
+        "value": e.value,
+        "se": e.se,
+        "n": e.n,
+        "unscored": e.n_unscored,
+        "problem": e.problem,
+        "parts": parts,
+        "measures": measure_means(e),
+    }
+
+
+def run_score(folder: Path, settings: dict[str, Any], json: bool) -> None:
+    """Scores the stored responses of a run with another utility."""
+    from rich.table import Table
+
+    found = rescore(folder, settings)
+    console = _console(json)
+    if json:
+        told = [
+            {**_as_json(one.label, one.split, one.now), "stored": one.stored.value, "stored_se": one.stored.se}
+            for one in found
+        ]
+        print(jsonlib.dumps(told, indent=2))
+    table = Table(title=f"{folder}, scored again", title_justify="left", title_style="bold")
+    table.add_column("model", overflow="fold")
+    for column in ("split", "stored", "now", "n", "unscored"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in found:
+        counts = (str(one.now.n), str(one.now.n_unscored))
+        values = (number(one.stored.value, one.stored.se), number(one.now.value, one.now.se))
+        table.add_row(one.label, one.split, *values, *counts)
+    console.print(table)
+    problems = sorted({problem(one.now) for one in found if one.now.problem})
+    for text in problems:
+        console.print(f"not comparable: {text}", style="yellow", markup=False)
 
 
 async def _evaluate_all(prepared: Prepared, split: Literal["dev", "test"]) -> dict[str, Evaluation]:
@@ -157,12 +199,13 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     sets: dict[str, Any] = {}
     for name, s in task.item_sets.items():
         both = [*s.dev, *s.test]
+        options = sorted(Counter(len(item.choices or {}) for item in both).items())
         sets[name] = {
             "origin": s.origin,
             "dev": len(s.dev),
             "test": len(s.test),
-            "options": dict(sorted(Counter(len(item.choices or {}) for item in both).items())),
-            "answers": dict(sorted(Counter(item.answer or "" for item in both).items())) if both[0].choices else {},
+            "options": {count or "free": n for count, n in options},
+            "answers": dict(sorted(Counter(_answer_told(item) for item in both).items())),
             "overlap": len(s.overlap),
         }
     experts = {"kind": pool.kind, "names": pool.names, "parameters": pool.parameters}
@@ -194,3 +237,14 @@ def run_validate(settings: RunSettings, json: bool) -> None:
         highlight=False,
     )
     console.print("Everything fits; no model was run.", style="green")
+
+
+def _answer_told(item: Item) -> str:
+    """What `validate` counts of an answer: the letter of the right option, or of a free answer its kind."""
+    from utilities.scorers.numbers import parse_number
+
+    if item.choices or item.answer is None:
+        return item.answer or "none"
+    if item.answer.casefold() in {"yes", "no"}:
+        return item.answer.casefold()
+    return "words" if parse_number(item.answer) is None else "number"

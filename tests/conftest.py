@@ -9,6 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +103,25 @@ def new_adapter(base: Path, tmp_path: Path) -> Callable[..., Path]:
         return make_adapter(base, tmp_path / name, seed, **config)
 
     return make
+
+
+@pytest.fixture
+def here(capfd, monkeypatch):
+    """Runs the command line in this process: the same code, without importing torch again for every case."""
+
+    def call(*arguments):
+        from harness.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+                raise SystemExit(0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, out, err)
+
+    return call

@@ -43,7 +43,8 @@ def test_snippets_run_in_order(tmp_path, base, adapters, monkeypatch):
                 words = shlex.split(line)
                 assert words[:2] == ["python", "run.py"]
                 verb = words[2] if not words[2].startswith("-") else "search"
-                small = ["--limit", "4"] + (["--iterations", "1", "--particles", "4"] if verb == "search" else [])
+                small = [] if verb == "score" else ["--limit", "4"]
+                small += ["--iterations", "1", "--particles", "4"] if verb == "search" else []
                 command = [sys.executable, str(ROOT / "run.py"), *words[2:], *small]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=200)
                 assert done.returncode == 0, line + done.stderr

@@ -30,7 +30,7 @@ from harness.engines.base import Times, engines
 from harness.engines.packing import Batch, pack
 from harness.engines.settings import EngineSettings
 from harness.experts import LoraPool, Pool
-from utilities.core import ChoiceLogprobs, Generation, Model, Reason, Unscored
+from utilities.core import ChoiceLogprobs, Model, Reason, Response, Unscored
 from utilities.errors import UserError
 
 __all__ = ["LocalEngine"]
@@ -346,10 +346,10 @@ class LocalEngine:
 
     # -- generation --------------------------------------------------------------------------------------------------
 
-    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Generation | Unscored]:
+    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Response | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
         ids = self._token_ids(prompts)
-        answers: list[Generation | Unscored | None] = [None] * len(prompts)
+        answers: list[Response | Unscored | None] = [None] * len(prompts)
         fitting = []
         for k, prompt in enumerate(ids):
             if len(prompt) + max_tokens > self._context or not prompt:
@@ -376,7 +376,7 @@ class LocalEngine:
                 fitting += batch
         return [answer for answer in answers if answer is not None]
 
-    def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Generation]:
+    def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Response]:
         width = max(len(one) for one in ids)
         pad, ends = self.tokenizer.pad_token_id, self._end_tokens()
         tokens = torch.tensor([[pad] * (width - len(one)) + one for one in ids], device=self._device)
@@ -402,7 +402,7 @@ class LocalEngine:
             text = self.tokenizer.decode(new, skip_special_tokens=True)
             cuts = [at for mark in stop if (at := text.find(mark)) >= 0]
             finish = "stop" if ended or cuts or len(new) < max_tokens else "length"
-            answers.append(Generation(text[: min(cuts)] if cuts else text, len(new), finish))
+            answers.append(Response(text[: min(cuts)] if cuts else text, len(new), finish))
         return answers
 
     def _end_tokens(self) -> list[int]:
@@ -447,7 +447,7 @@ class _Particle:
 
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[Generation | Unscored]:
+    ) -> list[Response | Unscored]:
         """Greedy continuations, one a prompt."""
         work = self._engine
         return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop))

@@ -433,7 +433,7 @@ def replace(path, old, new):
 
 CHANGES = {
     "item set 'sums'": lambda mine: replace(mine / "data" / "sums.json", "What is 1?", "What is one?"),
-    "the task file": lambda mine: replace(mine / "task.yaml", "answer_by: text", "answer_by: letter"),
+    "the task file or the utility": lambda mine: replace(mine / "task.yaml", "answer_by: text", "answer_by: letter"),
     "expert 'bee'": lambda mine: replace(
         mine / "experts" / "bee" / "adapter_config.json", '"lora_alpha": 8', '"lora_alpha": 9'
     ),

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,29 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cli import main
-
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def here(capfd, monkeypatch):
-    """Runs the command line in this process: the same code, without importing torch again for every case."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-                raise SystemExit(0)
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, ended.value.code, out, err)
-
-    return call
 
 
 def run(*arguments, cwd=ROOT, **environment):
@@ -48,8 +25,13 @@ def run(*arguments, cwd=ROOT, **environment):
 
 
 @pytest.fixture(scope="module")
-def family(base, adapters):
-    return ["--base-model", base, *(part for folder in adapters for part in ("--experts", folder)), "--edition", "mini"]
+def models(base, adapters):
+    return ["--base-model", base, *(part for folder in adapters for part in ("--experts", folder))]
+
+
+@pytest.fixture(scope="module")
+def family(models):
+    return [*models, "--edition", "mini"]
 
 
 SMALL = ["--task", "medical", "--limit", 8, "--iterations", 2, "--particles", 4]
@@ -169,7 +151,7 @@ def test_evaluate_prints_a_row_a_model_and_writes_records(family, tmp_path, here
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["name"] for row in rows] == ["base model", "ant", "bee", "cat"]
-    assert all(row["n"] == 10 and row["test"] is None for row in rows)
+    assert all((row["n"], row["split"]) == (10, "dev") for row in rows)
     assert (tmp_path / "e" / "records" / "evaluate_dev.parquet").exists()
 
 
@@ -179,6 +161,45 @@ def test_validate_describes_without_running_a_model(family, here):
     told = json.loads(done.stdout)
     assert told["item_sets"]["questions"]["dev"] == 200
     assert told["experts"]["names"] == ["ant", "bee", "cat"]
+
+
+# Of scorers that need a model of the user's own, one that needs none takes the place.
+FREE = ["--utility", "regex", "--option", "pattern=."]
+REWARDS = [f"reward_{mix}" for mix in ("concise", "conflict", "general", "reverse", "verbose")]
+DOMAINS = ["culture", "legal", "medical", "science"]
+LETTERED = ["abstain_mmlu", "hellaswag", "knowledge_crosswords", "mmlu", "mmlu_pro"]
+
+
+@pytest.mark.parametrize(
+    ("task", "kinds"),
+    [
+        *((task, None) for task in (*DOMAINS, *LETTERED)),
+        ("gsm8k", {"number"}),
+        ("nlgraph", {"yes", "no", "number"}),
+        *((task, {"none"}) for task in ("realtoxicityprompts", *REWARDS)),
+    ],
+)
+def test_validate_describes_every_published_task(task, kinds, published, models, here):
+    more = FREE if kinds == {"none"} else []
+    done = here("validate", "--task", task, "--edition", "full", "--data", published, *more, *models, "--json")
+    assert done.returncode == 0, done.stderr
+    for about in json.loads(done.stdout)["item_sets"].values():
+        assert about["dev"] + about["test"] == sum(about["options"].values()) == sum(about["answers"].values())
+        assert (set(about["options"]) == {"free"}) == (kinds is not None)
+        assert set(about["answers"]) == kinds if kinds else set(about["answers"]) <= set("ABCDEFGHIJ")
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("nlgraph", ["200", "1000", "free (1200)", "no 24%, number 50%, yes 26%"]),
+        ("knowledge_crosswords", ["4 (1200)", "A 25%", "149 of 1000 test items stand in dev too", "--drop-overlap"]),
+    ],
+)
+def test_validate_prints_sizes_options_answers_and_overlap(task, words, published, models, here):
+    done = here("validate", "--task", task, "--edition", "full", "--data", published, *models)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in words), done.stdout
 
 
 def test_config_file_and_precedence(family, tmp_path, here):
@@ -240,6 +261,29 @@ def test_data_that_is_wrong_is_named_with_file_and_line(tmp_path, here):
     # The second item of dev begins at the second line that opens an object inside the list.
     line = [k for k, text in enumerate(lines, 1) if text == "{"][2]
     refused(done, "medmcqa.json", f"line {line}", "'C'")
+
+
+NO_CHOICE = {"id": 2, "question": "q", "choices": {"A": "a"}, "answer": "A"}
+
+
+@pytest.mark.parametrize("verb", ["search", "validate"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text.replace('"q"', "7", 1), ["dev item 0", "question: Input should be a valid string"]),
+        (lambda text: text.replace('"id": 1', '"id": 0', 1), ["dev item 1", "the id '0' stands twice"]),
+        (lambda text: text.replace("}]}", "}, " + json.dumps(NO_CHOICE) + "]}"), ["test item 2", "1 options"]),
+        (lambda text: text.replace('"dev"', '"dev', 1), ["line 1, column", "not JSON"]),
+        (lambda text: text.replace("q", "\xe9"), ["line 1", "not UTF-8"]),
+    ],
+)
+def test_a_run_on_damaged_data_does_not_start(verb, damage, words, tmp_path, models, here):
+    items = [{"id": k, "question": "q", "choices": {"A": "a", "B": "b"}, "answer": "A"} for k in range(2)]
+    (tmp_path / "mmlu.json").write_text(damage(json.dumps({"dev": items, "test": items})), encoding="latin-1")
+    out = ["--out", tmp_path / "out"] if verb == "search" else []
+    done = here(verb, "--task", "mmlu", "--edition", "full", "--data", tmp_path, *models, *out)
+    refused(done, tmp_path / "mmlu.json", "line 1", *words)
+    assert not (tmp_path / "out").exists()
 
 
 OWN_CODE = """

@@ -141,3 +141,47 @@ def test_a_config_file_that_is_not_there_or_a_folder(tmp_path):
 def test_a_config_file_is_read(tmp_path):
     (tmp_path / "c.yaml").write_text("particles: 3\ntask: medical\nexperts: [a, b]\n")
     assert read_config(tmp_path / "c.yaml") == {"particles": 3, "task": "medical", "experts": ["a", "b"]}
+
+
+def test_options_of_a_scorer_are_read_as_yaml():
+    given = ["max_tokens=3", "generated=no", " prompt =a=b", "stop=['x', \"\\n\"]", "model=", "pattern='[A-D]'"]
+    options = run_settings({"task": "t", "option": given}).scorer_options
+    assert options == {
+        "max_tokens": 3,
+        "generated": False,
+        "prompt": "a=b",
+        "stop": ["x", "\n"],
+        "model": None,
+        "pattern": "[A-D]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("max_tokens", r"option: 'max_tokens' is not of the form NAME=VALUE"),
+        ("=3", "'=3' is not of the form NAME=VALUE"),
+        ("", "'' is not of the form NAME=VALUE"),
+        ("a-b=3", "'a-b=3' is not of the form NAME=VALUE"),
+        ("a=[1", r"the value of 'a=\[1' is not readable as YAML; quote it: a='...'"),
+        ("a=1: 2: 3", "not readable as YAML"),
+        ("a=2020-99-99", "option: .*month"),
+    ],
+)
+def test_an_option_that_is_none_is_named(option, words):
+    with pytest.raises(UserError, match=words) as told:
+        run_settings({"task": "t", "option": ["b=1", option]})
+    assert "\n" not in str(told.value)
+
+
+def test_anywhere_makes_the_file_of_a_utility_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def utility(text):
+        return run_settings({"task": "t", "utility": text}).anywhere().utility
+
+    assert utility("my_file.py:my_score") == f"{tmp_path}/my_file.py:my_score"
+    assert utility("~/my_file.py:my_score") == f"{tmp_path}/home/my_file.py:my_score"
+    assert utility("numeric") == "numeric"
+    assert utility(None) is None

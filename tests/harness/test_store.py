@@ -13,7 +13,7 @@ import pytest
 from harness import events
 from harness.events import Finished, Note
 from harness.store import Store, write_atomically
-from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
+from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 
 
@@ -80,11 +80,13 @@ def test_damaged_settings_are_a_users_error(store, content):
 
 def evaluation():
     results = [
-        ItemResult("1", "fact/é", "aa", "A", Score(1.0), (-0.1, -2.5)),
-        ItemResult("2", "fact/é", "ab", "日本語 \u2028 \n\t\x00 🐜", Score(1 / 3), None),
-        ItemResult("3", "3", "ac", "", Unscored(Reason.TRUNCATED, "600 tokens, the context has 512")),
-        ItemResult("4", "4", "ad", "", Unscored(Reason.MALFORMED)),
-        ItemResult("5", "5", "ae", "B", Score(0.1 + 0.2), (float("-inf"), -1e-300)),
+        ItemResult("1", "fact/é", "aa", Response("A", choice_logprobs=(-0.1, -2.5)), Score(1.0)),
+        ItemResult("2", "fact/é", "ab", Response("日本語 \u2028 \n\t\x00 🐜", 7, "length"), Score(1 / 3, {"é": 0.5})),
+        ItemResult("3", "3", "ac", Response(""), Unscored(Reason.TRUNCATED, "600 tokens, the context has 512")),
+        ItemResult("4", "4", "ad", Response("", finish_reason="unanswered"), Unscored(Reason.MALFORMED)),
+        ItemResult("5", "5", "ae", Response("B", choice_logprobs=(float("-inf"), -1e-300)), Score(0.1 + 0.2)),
+        ItemResult("6", "6", "af", Response("B", more=("true", "", "é\n")), Score(-1.0)),
+        ItemResult("7", "7", "ag", Response("", choice_logprobs=()), Unscored(Reason.TIME, "")),
     ]
     return Evaluation.of(results)
 

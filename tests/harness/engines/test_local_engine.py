@@ -25,7 +25,7 @@ from harness.engines.local import LocalEngine
 from harness.engines.packing import Batch
 from harness.engines.settings import EngineSettings
 from harness.experts import open_pool
-from utilities.core import Generation, Reason, Unscored
+from utilities.core import Reason, Response, Unscored
 from utilities.errors import UserError
 
 ROWS = [[0.6, 0.5, -0.1], [1.0, 0.0, 0.0], [-0.4, 0.2, 0.9]]
@@ -449,10 +449,10 @@ def test_every_end_token_of_the_model_ends_an_answer(make, tokenizer):
     engine.model.generation_config.eos_token_id = [end, b]
     forced(engine, [[a, a, a, a, a], [a, end, pad, pad, pad], [a, a, b, pad, pad], [a, a, pad, pad, pad]])
     assert generated(engine, None, ["q1", "q2", "q3", "q4"], max_tokens=5) == [
-        Generation("a" * 5, 5, "length"),
-        Generation("a", 1, "stop"),
-        Generation("aa", 2, "stop"),
-        Generation("aa", 2, "stop"),  # as after a stop string
+        Response("a" * 5, 5, "length"),
+        Response("a", 1, "stop"),
+        Response("aa", 2, "stop"),
+        Response("aa", 2, "stop"),  # as after a stop string
     ]
 
 
@@ -548,7 +548,7 @@ def test_bfloat16_answers_like_a_bfloat16_model_with_the_mixture_merged(make, ba
         torch.testing.assert_close(weight, weights[name])
     assert_close(found, plain_choices(merged, tokenizer), atol=0.5)
     assert choices(engine, None) == before
-    assert all(isinstance(answer, Generation) for answer in generated(engine, ROWS[0]))
+    assert all(isinstance(answer, Response) for answer in generated(engine, ROWS[0]))
 
 
 # -- from beginning to end ---------------------------------------------------------------------------------------------
