@@ -84,7 +84,8 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
             if key.value in seen:
                 raise UserError(f"{key.value!r} stands twice (line {key.start_mark.line + 1})")
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def read_corpus(folder: Path = CORPUS) -> list[Relation]:
