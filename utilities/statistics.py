@@ -112,18 +112,21 @@ def _enough(data: _ClusterSums) -> bool:
     return bool(((data.counts > 0).sum(-1) >= 2).all())
 
 
-def _resampled(statistic: Callable[[NDArray[np.intp]], Floats], clusters: int, seed: int) -> Floats | None:
-    """The statistic on resamples of the clusters, without those on which it has no value: an item set was left with no
-    item, or a harmonic mean's part fell below zero. None where that is most of them: the rest speak for other data."""
+def _resampled(statistic: Callable[..., Floats], sizes: Sequence[int], seed: int) -> Floats | None:
+    """The statistic on resamples of samples of these sizes (clusters, runs), without those on which it has no value.
+
+    It has none where an item set was left with no item, or a harmonic mean's part fell below zero. None where that is
+    most of the resamples: the rest speak for other data.
+    """
     from scipy import stats
 
-    def vectorized(index: NDArray[np.intp], axis: int = -1) -> Floats:
-        return statistic(index)
+    def vectorized(*index: NDArray[np.intp], axis: int = -1) -> Floats:
+        return statistic(*index)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # scipy's own interval of a resample without items
         drawn = stats.bootstrap(
-            (np.arange(clusters),),
+            tuple(np.arange(size) for size in sizes),
             vectorized,
             n_resamples=RESAMPLES,
             vectorized=True,
@@ -140,7 +143,7 @@ def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> flo
     data = _cluster_sums([evaluation])
     if not _enough(data):
         return None
-    drawn = _resampled(lambda index: _combined(data, 0, index, combine), data.counts.shape[1], seed)
+    drawn = _resampled(lambda index: _combined(data, 0, index, combine), (data.counts.shape[1],), seed)
     return None if drawn is None else float(drawn.std(ddof=1))
 
 
@@ -166,7 +169,7 @@ def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int 
         return None
     if (data.sums[0] == data.sums[1]).all():  # no resample can differ
         return Difference(value, value, value)
-    drawn = _resampled(difference, size, seed)
+    drawn = _resampled(difference, (size,), seed)
     if drawn is None:
         return None
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -182,36 +185,26 @@ def difference_over_runs(
     other seeds; with one run it is `paired_difference`'s.
 
     Returns:
-        The difference, or None where fewer than two clusters are scored by all.
+        The difference, or None where a part has too few clusters that all scored.
 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
-    from scipy import stats
-
     if len(runs) == 1:
         return paired_difference(runs[0], other, combine, seed)
     data = _cluster_sums([*runs, other])
     size, last = data.counts.shape[1], len(runs)
-    if size < 2 or not (data.counts.sum(-1) > 0).all():
+    if not _enough(data):
         return None
 
-    def difference(index: NDArray[np.intp], chosen: NDArray[np.intp], axis: int = -1) -> Floats:
+    def difference(index: NDArray[np.intp], chosen: NDArray[np.intp]) -> Floats:
         values = np.stack([_combined(data, side, index, combine) for side in range(last)], axis=-1)
         mean = np.take_along_axis(values, chosen, axis=-1).mean(-1)
         return np.asarray(mean - _combined(data, last, index, combine))
 
     value = float(difference(np.arange(size), np.arange(last)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        drawn = stats.bootstrap(
-            (np.arange(size), np.arange(last)),
-            difference,
-            n_resamples=RESAMPLES,
-            vectorized=True,
-            batch=200,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).bootstrap_distribution
-    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
+    drawn = _resampled(difference, (size, last), seed)
+    if drawn is None:
+        return None
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return Difference(value, float(low), float(high))
