@@ -68,6 +68,8 @@ class Score:
     value: float
     measures: Mapping[str, float] = field(default_factory=dict, hash=False)
     """What the value was made of, by name (the raw reward, the length), kept for tables and for scoring anew."""
+    notes: str = field(default="", hash=False)
+    """JSON text of what led to the value where numbers do not tell it: a judge's words, claims and their evidence."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -158,9 +160,12 @@ class Model(Protocol):
     """Anything that answers: a particle of a swarm, a local model, a server."""
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt, in the order of the prompts."""
+        """Greedy continuations, one a prompt, in the order of the prompts.
+
+        With `chat` every prompt is a user's message, put into the model's own chat template.
+        """
         ...
 
     async def choice_logprobs(
@@ -215,6 +220,10 @@ class Evaluation:
     def leaves(self) -> dict[str, Evaluation]:
         """The single item sets: `parts`, or this evaluation itself under the name ''."""
         return dict(self.parts) if self.parts else {"": self}
+
+    def leaf(self, name: str) -> Evaluation:
+        """The evaluation of one item set: that part, or this evaluation itself where it has no parts."""
+        return self.parts.get(name, self)
 
     def to_json(self) -> str:
         """The whole evaluation as JSON; NaN and infinities are written by name and come back as what they are."""
@@ -283,15 +292,18 @@ scorer_registry: Registry[Callable[..., Scorer]] = Registry(
     {
         "abstain": "utilities.scorers.abstain",
         "exact_match": "utilities.scorers.exact_match",
+        "factuality": "utilities.judges.factuality",
         "gold_logprob": "utilities.scorers.gold_logprob",
         "legacy_letter": "utilities.scorers.legacy",
         "legacy_number": "utilities.scorers.legacy",
         "multiple_choice": "utilities.scorers.multiple_choice",
         "multiple_choice_generated": "utilities.scorers.multiple_choice_generated",
         "numeric": "utilities.scorers.numeric",
+        "pairwise": "utilities.judges.pairwise",
         "regex": "utilities.scorers.regex",
         "reward": "utilities.rewards.reward",
         "token_f1": "utilities.scorers.token_overlap",
+        "topic_interest": "utilities.judges.topic_interest",
         "toxicity": "utilities.scorers.toxicity",
         "yes_no": "utilities.scorers.verdict",
     },

@@ -7,11 +7,12 @@ item set has a `dev` and a `test` split. dev chooses, test is read once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
@@ -21,11 +22,24 @@ from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
 from utilities.overlap import find_overlap
 from utilities.prompts import bundled
-from utilities.published import read_published
+from utilities.published import checked_items, read_published
 from utilities.registry import unknown_name
 from utilities.user_file import absolute_spec, file_of, scorer_from_file
 
-__all__ = ["ItemSet", "Task", "TaskFile", "list_tasks", "load_task", "make_scorer", "read_task_file"]
+if TYPE_CHECKING:
+    from utilities.judges.panel import Panel
+
+__all__ = [
+    "Beside",
+    "ItemSet",
+    "Task",
+    "TaskFile",
+    "asks_judge",
+    "list_tasks",
+    "load_task",
+    "make_scorer",
+    "read_task_file",
+]
 
 GroupBy = Literal["domain", "source"]
 """Fields of an item by which the items of a set may be grouped."""
@@ -42,8 +56,10 @@ class ItemSetFile(_Strict):
     """Name of a registered scorer, or FILE.py:NAME, with the file seen from the task file's folder."""
     options: dict[str, Any] = {}
     """Arguments of the scorer."""
-    file: str
+    file: str | None = None
     """File name in `--data`, or in the folder `data` beside the task file."""
+    items: dict[Split, list[Any]] | None = None
+    """The items themselves, in place of a file: `dev` and `test`, each a list of instructions or of items."""
     hub: Hub | None = None
     """Read from here where no `--data` is given and the folder beside the task file does not have the file."""
     group_by: GroupBy | None = None
@@ -54,6 +70,24 @@ class ItemSetFile(_Strict):
     its group, and so the whole, not comparable. The groups are those of the split, so dev and test may have others.
     """
 
+    @model_validator(mode="after")
+    def _has_items(self) -> ItemSetFile:
+        if (self.file is None) == (self.items is None):
+            raise ValueError("an item set has either a file or items")
+        if self.items is not None and set(self.items) != {"dev", "test"}:
+            raise ValueError(f"items: expected the lists dev and test, found {', '.join(self.items) or 'nothing'}")
+        return self
+
+
+class BesideFile(_Strict):
+    """A scorer that is no part of the value: it scores the same responses, and is reported beside it."""
+
+    scorer: str
+    """As in an item set."""
+    options: dict[str, Any] = {}
+    of: str | None = None
+    """Whose responses it scores; the edition's only item set by default."""
+
 
 class Edition(_Strict):
     """One size and source of a task's data."""
@@ -61,6 +95,20 @@ class Edition(_Strict):
     settings: dict[str, Any] = {}
     """Run settings that this edition recommends; the user's own win."""
     item_sets: dict[str, ItemSetFile] = Field(min_length=1)
+    beside: dict[str, BesideFile] = {}
+    """What is measured beside the value on test (for the base model, the best initial expert and the winner), by name.
+
+    It costs no generation, decides nothing, and shows what the objective may have been bought with.
+    """
+
+    @model_validator(mode="after")
+    def _beside_something(self) -> Edition:
+        for name, one in self.beside.items():
+            if one.of is None and len(self.item_sets) > 1:
+                raise ValueError(f"beside {name!r}: `of` must name one of {', '.join(self.item_sets)}")
+            if one.of is not None and one.of not in self.item_sets:
+                raise ValueError(f"beside {name!r}: {unknown_name('item set', one.of, self.item_sets)}")
+        return self
 
     @field_validator("item_sets")
     @classmethod
@@ -143,6 +191,24 @@ class ItemSet:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A scorer that reads the responses of an item set, for the report alone."""
+
+    scorer: Scorer
+    of: str
+
+    async def __call__(self, items: Sequence[Item], evaluation: Evaluation) -> Evaluation:
+        """Scores the responses of an evaluation of `items` once more; what was not answered keeps its reason."""
+        by_id = {item.id: item for item in items}
+        answered = [result for result in evaluation.results if result.response.finish_reason != "unanswered"]
+        outcomes = await self.scorer.score(
+            [by_id[result.item_id] for result in answered], [result.response for result in answered]
+        )
+        scored = dict(zip((result.item_id for result in answered), outcomes, strict=True))
+        return Evaluation.of([replace(r, outcome=scored.get(r.item_id, r.outcome)) for r in evaluation.results])
+
+
+@dataclass(frozen=True)
 class Task:
     """A task with its data: awaited with a model and a split, it is the utility `f(model) -> Evaluation`."""
 
@@ -154,6 +220,13 @@ class Task:
     settings: Mapping[str, Any]
     weights: Mapping[str, float] | None = None
     """What each item set weighs, where `combination` is weighted_mean."""
+    beside: Mapping[str, Beside] = field(default_factory=dict)
+    """What is measured beside the value, by name."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge decides the value of an item set: then the search watches whether the judge is gamed."""
+        return any(getattr(s.scorer, "judged", False) for s in self.item_sets.values())
 
     @property
     def combine(self) -> Callable[..., Any]:
@@ -240,6 +313,8 @@ def load_task(
     utility: str | None = None,
     options: Mapping[str, Any] | None = None,
     combine: str | None = None,
+    judge: Panel | None = None,
+    beside: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Task:
     """A task with its data, checked item by item.
 
@@ -252,6 +327,8 @@ def load_task(
         utility: Scores the task's items in place of its own scorers: a registered scorer, or FILE.py:NAME.
         options: Options of the scorers, over those of the task file.
         combine: Makes one number of the item sets' values in place of the task file's own combination.
+        judge: The judges of the scorers that need some.
+        beside: Options over those of what is measured beside the value, by name; None leaves it out.
 
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
@@ -270,11 +347,28 @@ def load_task(
     if combination == "weighted_mean":
         _check_weights(described.weights or {}, chosen, path)
     sets = {
-        name: _load_item_set(name, s, path.parent / "data", data, limit, utility, options or {})
+        name: _load_item_set(name, s, path.parent / "data", data, limit, utility, options or {}, judge)
         for name, s in chosen.item_sets.items()
     }
     weights = described.weights if combination == "weighted_mean" else None
-    return Task(described.name, described.title, edition, combination, sets, chosen.settings, weights)
+    measured = _load_beside(chosen, path.parent, beside or {}, judge)
+    return Task(described.name, described.title, edition, combination, sets, chosen.settings, weights, measured)
+
+
+def _load_beside(
+    chosen: Edition, folder: Path, over: Mapping[str, Mapping[str, Any] | None], judge: Panel | None
+) -> dict[str, Beside]:
+    measured = {}
+    for name, one in chosen.beside.items():
+        own = over.get(name, {})
+        if own is None:
+            continue
+        try:
+            scorer = make_scorer(absolute_spec(one.scorer, folder), {**one.options, **own}, judge)
+        except UserError as error:
+            raise UserError(f"beside {name!r}: {error}") from error
+        measured[name] = Beside(scorer, one.of or next(iter(chosen.item_sets)))
+    return measured
 
 
 def _check_weights(weights: Mapping[str, float], chosen: Edition, path: Path) -> None:
@@ -285,19 +379,39 @@ def _check_weights(weights: Mapping[str, float], chosen: Edition, path: Path) ->
             raise UserError(f"{path}: weighted_mean weighs whole item sets, and {name!r} is in groups: remove group_by")
 
 
-def make_scorer(name: str, options: Mapping[str, Any]) -> Scorer:
+def make_scorer(name: str, options: Mapping[str, Any], judge: Panel | None = None) -> Scorer:
     """The scorer `name`, a registered one or FILE.py:NAME, with its options.
 
+    Args:
+        name: Which one.
+        options: Arguments of its constructor.
+        judge: Given to a scorer that takes a `judge`.
+
     Raises:
-        UserError: No such scorer, or options that it does not take.
+        UserError: No such scorer, options that it does not take, or no judge for one that needs it.
     """
     if name.endswith(".py"):
         raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
     maker = scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
     try:
-        return maker(**options)
+        return maker(**options, **({"judge": judge} if _takes_judge(maker) else {}))
     except TypeError as error:
         raise UserError(f"scorer {name!r} does not take its options: {error}") from error
+
+
+def asks_judge(edition: Edition, utility: str | None = None) -> bool:
+    """Whether a scorer of an edition (or the utility in their place) takes a judge.
+
+    Raises:
+        UserError: No such scorer.
+    """
+    scored = [utility] if utility else [s.scorer for s in edition.item_sets.values()]
+    names = [*scored, *(one.scorer for one in edition.beside.values())]
+    return any(_takes_judge(scorer_registry.get(name)) for name in names if file_of(name) is None)
+
+
+def _takes_judge(maker: Callable[..., Scorer]) -> bool:
+    return "judge" in inspect.signature(maker).parameters
 
 
 def _load_item_set(
@@ -308,16 +422,21 @@ def _load_item_set(
     limit: int | None,
     utility: str | None,
     options: Mapping[str, Any],
+    judge: Panel | None,
 ) -> ItemSet:
     try:
         if utility is None:
-            scorer = make_scorer(absolute_spec(described.scorer, beside.parent), {**described.options, **options})
+            spec = absolute_spec(described.scorer, beside.parent)
+            scorer = make_scorer(spec, {**described.options, **options}, judge)
         else:
-            scorer = make_scorer(utility, options)
+            scorer = make_scorer(utility, options, judge)
     except UserError as error:
         raise UserError(f"item set {name!r}: {error}") from error
-    path = (data or beside) / described.file
-    if path.is_file():
+    path = (data or beside) / (described.file or "")
+    if described.items is not None:
+        origin = f"{beside.parent}, item set {name!r}"
+        splits = {split: _inline(entries, f"{origin}, {split}") for split, entries in described.items.items()}
+    elif path.is_file():
         splits, origin = read_published(path), str(path)
     elif data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
         hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
@@ -342,3 +461,9 @@ def _load_item_set(
                 )
     dev, test = splits["dev"][:limit], splits["test"][:limit]
     return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test), described.group_by)
+
+
+def _inline(entries: Sequence[Any], where: str) -> list[Item]:
+    """Items that stand in the task file itself; a text alone is an instruction."""
+    told = [{"question": entry} if isinstance(entry, str) else entry for entry in entries]
+    return checked_items(told, lambda k: f"{where} item {k}")

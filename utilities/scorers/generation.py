@@ -23,16 +23,20 @@ class GenerationScorer:
         prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
         max_tokens: Tokens a response has at most; the paper generates 10, and 200 for gsm8k.
         stop: Texts that end a response; a single one may stand alone.
+        chat: Whether the prompt is a user's message, to be put into the model's chat template.
 
     Raises:
         UserError: There is no such prompt, or no room for a response.
     """
 
-    def __init__(self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = (), chat: bool = False
+    ) -> None:
         if not isinstance(max_tokens, int) or max_tokens < 1:
             raise UserError(f"max_tokens is {max_tokens!r}; a whole number from 1 is accepted")
         self.prompt, self.max_tokens = load_prompt(prompt), max_tokens
         self.stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        self.chat = chat
 
     def check(self, item: Item) -> str | None:
         """An item without an answer cannot be scored here."""
@@ -41,7 +45,9 @@ class GenerationScorer:
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The mean score of the model's responses."""
         prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
-        answers = await model.generate(prompts, max_tokens=self.max_tokens, stop=self.stop)
+        # A model of one's own need not know chat templates as long as nobody asks for one.
+        chat = {"chat": True} if self.chat else {}
+        answers = await model.generate(prompts, max_tokens=self.max_tokens, stop=self.stop, **chat)
         start = time.perf_counter()
         results = await item_results(self, items, [prompt_hash(prompt) for prompt in prompts], answers)
         return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))

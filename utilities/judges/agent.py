@@ -1,0 +1,139 @@
+"""A judge that searches for evidence itself: langchain's agent with one tool, and limits that it cannot pass.
+
+What it asks goes through its `JudgeClient` like any other question: cached, counted, within the budget, repeated where
+that helps. Importing this file brings langchain; only who lets agents judge needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelCallLimitMiddleware, ToolCallLimitMiddleware
+from langchain.agents.middleware.model_call_limit import ModelCallLimitExceededError
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from utilities.core import Reason, Unscored
+from utilities.judges.client import JudgeClient
+from utilities.judges.evidence import Passage
+from utilities.judges.reply import Reply
+from utilities.judges.verdicts import JudgedClaim, Vote, as_verdict
+from utilities.prompts import fenced, load_prompt
+
+__all__ = ["FactAgent", "Search"]
+
+Search = Callable[[str], Sequence[Passage]]
+"""Finds passages for a query: `Evidence.search` with a number of passages, or any other search."""
+
+PROMPT = "factuality_agent"
+TOKENS = 1024
+"""Tokens of one message: a model that thinks before it calls a tool needs more than one that only judges."""
+
+
+class FactAgent:
+    """Comes to a verdict on a claim by searching, as often as it is allowed.
+
+    The limits are middleware of the agent: searches beyond their number are answered with an error that says so, and
+    after two messages more than there are searches (one to be told so, one for the verdict) the agent is ended without
+    a verdict. A verdict that cannot be read is asked for once more, without the tool.
+
+    Args:
+        judge: Who judges; its server must know tools.
+        search: The tool.
+        searches: Searches for one claim at most.
+        replicate: Number of the repetition, as in `JudgeClient.ask`.
+    """
+
+    def __init__(self, judge: JudgeClient, search: Search, searches: int, replicate: int = 0) -> None:
+        self.judge, self.searches, self.replicate = judge, searches, replicate
+        self._prompt = load_prompt(PROMPT)
+        limits: list[Any] = [  # each with a state of its own, which the list's type would not allow
+            ToolCallLimitMiddleware(run_limit=searches, exit_behavior="continue"),
+            ModelCallLimitMiddleware(run_limit=searches + 2, exit_behavior="error"),
+        ]
+        self._agent = create_agent(_Turns(judge=judge, replicate=replicate), [_tool(search)], middleware=limits)
+
+    async def vote(self, claim: str) -> Vote:
+        """The verdict on a claim, with all passages that were found.
+
+        Raises:
+            JudgeStopped: No question to the judge can succeed.
+        """
+        asked = HumanMessage(self._prompt.render(claim=claim, searches=self.searches))
+        try:
+            state = await self._agent.ainvoke({"messages": [asked]}, {"recursion_limit": 10 * (self.searches + 3)})
+        except ModelCallLimitExceededError:
+            limit = f"no verdict within {self.searches + 2} messages"
+            return Vote(self.judge.name, Unscored(Reason.MALFORMED, limit, self.searches + 2))
+        except _Silent as silent:
+            return Vote(self.judge.name, silent.why)
+        messages: list[BaseMessage] = state["messages"]
+        found = _verdict(messages[-1])
+        if isinstance(found, Unscored) and found.reason in {Reason.MALFORMED, Reason.TRUNCATED}:
+            found = await self._once_more(messages, found)
+        read = [
+            passage for message in messages if isinstance(message, ToolMessage) for passage in message.artifact or ()
+        ]
+        return Vote(self.judge.name, found, tuple(dict.fromkeys(read)))
+
+    async def _once_more(self, messages: Sequence[BaseMessage], problem: Unscored) -> JudgedClaim | Unscored:
+        correction = load_prompt("judge_again").render(problem=problem.detail, schema=None)
+        turn = await self.judge.turn(
+            [*messages, HumanMessage(correction)], (), max_tokens=2 * TOKENS, replicate=self.replicate
+        )
+        return turn if isinstance(turn, Unscored) else _verdict(turn)
+
+
+def _verdict(message: BaseMessage) -> JudgedClaim | Unscored:
+    return as_verdict(Reply(message.text, finish_reason=message.response_metadata.get("finish_reason", "stop")))
+
+
+def _tool(search: Search) -> Any:
+    @tool("search", response_format="content_and_artifact")
+    async def found(query: str) -> tuple[str, Sequence[Passage]]:
+        """Finds passages of documents that have words in common with the query."""
+        passages = search(query)
+        numbered = "\n".join(f"{number}. {passage.text}" for number, passage in enumerate(passages, 1))
+        return fenced(numbered, "found") if passages else "Nothing was found.", passages
+
+    return found
+
+
+class _Silent(Exception):  # noqa: N818 - no mistake of anybody's: the way out of an agent
+    """The judge gave no reply."""
+
+    def __init__(self, why: Unscored) -> None:
+        super().__init__(why.detail)
+        self.why = why
+
+
+class _Turns(BaseChatModel):
+    """A judge as the chat model that an agent expects."""
+
+    judge: Any
+    replicate: int
+
+    @property
+    def _llm_type(self) -> str:
+        return "judge"
+
+    def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[Any, AIMessage]:
+        """The model with tools that it may call."""
+        return self.bind(tools=[convert_to_openai_tool(one) for one in tools])
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        raise NotImplementedError("judges are asked asynchronously")
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, tools: Any = (), **_: Any
+    ) -> ChatResult:
+        turn = await self.judge.turn(messages, tools, max_tokens=TOKENS, replicate=self.replicate)
+        if isinstance(turn, Unscored):
+            raise _Silent(turn)
+        return ChatResult(generations=[ChatGeneration(message=turn)])

@@ -1,0 +1,205 @@
+"""Evidence: passages of documents, found by BM25 for the claim that they may support or contradict."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from utilities.errors import UserError
+from utilities.judges.sentences import sentences
+from utilities.prompts import WORD, bundled
+
+if TYPE_CHECKING:
+    from bm25s import BM25  # type: ignore[import-untyped]
+
+__all__ = ["Evidence", "Passage", "bundled_evidence", "read_evidence", "terms"]
+
+WORDS = 120
+"""Words of a passage at most: a few fit into a judge's prompt, and one is seldom about more than one thing."""
+ACCEPTED = "UTF-8 text as .txt, .md or .jsonl (one object a line with a field 'text' and, if wanted, 'source')"
+
+# Scripts that set no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+_TERM = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])\w)+")
+_HEADING = re.compile(r"^#{1,6}\s+(.*?)[\s#]*$")
+
+
+class Passage(NamedTuple):
+    """A piece of a document."""
+
+    source: str
+    """Where it comes from, as a reader would look for it: a file, or what a row of JSON lines says."""
+    text: str
+
+
+class Evidence:
+    """Passages that can be searched; equal ones are kept once.
+
+    The ranking is BM25 (Robertson and Zaragoza 2009) in its Lucene form with k1 = 1.5 and b = 0.75, by `bm25s` (Lù
+    2024), which computes every term's scores once, when the first question comes; a question is then a few additions.
+    """
+
+    def __init__(self, passages: Iterable[Passage]) -> None:
+        kept: dict[str, Passage] = {}
+        for source, text in passages:
+            if line := " ".join(text.split()):
+                kept.setdefault(line.casefold(), Passage(source, line))
+        self.passages = tuple(kept.values())
+
+    @cached_property
+    def _index(self) -> BM25:
+        from bm25s import BM25  # not at import: it brings numpy and scipy
+
+        index = BM25()
+        # A passage without any term (only signs) has the empty one, which no question has.
+        index.index([terms(passage.text) or [""] for passage in self.passages], show_progress=False)
+        return index
+
+    def search(self, query: str, k: int) -> list[Passage]:
+        """The `k` passages nearest to `query`, best first, earlier ones first among equals.
+
+        Fewer where fewer share a term with the query; none where none does.
+        """
+        asked = self._index.get_tokens_ids(list(dict.fromkeys(terms(query)))) if self.passages else []
+        if not asked or k < 1:
+            return []
+        scores = self._index.get_scores_from_ids(asked)
+        k = min(k, len(scores))
+        ordered = scores.copy()
+        ordered.partition(len(scores) - k)
+        (near,) = ((scores >= ordered[len(scores) - k]) & (scores > 0)).nonzero()
+        # All that tie at the end are among `near`, so that which of them is taken depends on no sorting algorithm.
+        return [self.passages[place] for place in sorted(near.tolist(), key=lambda place: (-scores[place], place))[:k]]
+
+
+def terms(text: str) -> list[str]:
+    """The words that count in a search: case-folded, without accents and vowel signs.
+
+    Accents, Arabic vowel signs and the hamza on an alef are often left out in writing; what is dropped on both sides
+    can only merge words. Scripts without spaces between words give every character and every pair of neighbours, which
+    in Chinese searches as well as words do (Nie et al. 2000).
+    """
+    if not text.isascii():
+        apart = unicodedata.normalize("NFKD", text)
+        bare = "".join(char for char in apart if unicodedata.category(char) not in {"Mn", "Mc", "Cf"} and char != "ـ")
+        text = unicodedata.normalize("NFC", bare)
+    found: list[str] = []
+    for term in _TERM.findall(text.casefold()):
+        found += _characters(term) if re.match(rf"[{_UNSPACED}]", term) else [term]
+    return found
+
+
+def _characters(run: str) -> list[str]:
+    return [*run, *(run[k : k + 2] for k in range(len(run) - 1))]
+
+
+@cache
+def bundled_evidence() -> Evidence:
+    """The sentences of the bundled corpus of facts."""
+    return Evidence(_rows(bundled("tasks") / "data" / "evidence.jsonl", ""))
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """The passages of all documents in `folder` and the folders in it; hidden files are left alone.
+
+    Text and markdown are parted at blank lines and headings, a heading being said again before each of its passages;
+    what is longer than `WORDS` is parted at sentences.
+
+    Raises:
+        UserError: No such folder, a file that is no UTF-8 text of an accepted kind, or nothing in any of them. A file
+            that is silently left out would turn true claims into unsupported ones, so none is.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise UserError(f"evidence {folder} {what}; accepted is a folder with {ACCEPTED}")
+    passages: list[Passage] = []
+    for path in sorted(folder.rglob("*")):
+        within = path.relative_to(folder)
+        if not any(part.startswith(".") for part in within.parts) and path.is_file():
+            passages += _passages(path, within.as_posix())
+    evidence = Evidence(passages)
+    if not evidence.passages:
+        raise UserError(f"evidence {folder} holds no passage; accepted is a folder with {ACCEPTED}")
+    return evidence
+
+
+def _passages(path: Path, source: str) -> list[Passage]:
+    if path.suffix.lower() == ".jsonl":
+        return _rows(path, source)
+    if path.suffix.lower() not in {".txt", ".md"}:
+        raise UserError(f"evidence {path}: no file of this kind is read; accepted is {ACCEPTED}")
+    found, heading = [], ""
+    for block in _blocks(_read(path)):
+        if path.suffix.lower() == ".md" and (said := _HEADING.match(block)):
+            heading = said.group(1)
+        else:
+            found += [Passage(source, f"{heading}: {piece}" if heading else piece) for piece in _pieces(block)]
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"evidence {path} is not UTF-8 text (byte {error.start}); accepted is {ACCEPTED}") from error
+    except OSError as error:
+        raise UserError(f"evidence {path} cannot be read ({error.strerror}); accepted is {ACCEPTED}") from error
+    if "\0" in text:
+        raise UserError(f"evidence {path} is a binary file; accepted is {ACCEPTED}")
+    return text
+
+
+def _rows(path: Path, source: str) -> list[Passage]:
+    found = []
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        told = row.get("source", f"{source}:{number}") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(told, str):
+            raise UserError(
+                f"evidence {path}, line {number}: expected a JSON object with a text in 'text' and, if wanted, one in"
+                f" 'source', and found {line[:60]!r}"
+            )
+        found += [Passage(told, piece) for piece in _pieces(row["text"])]
+    return found
+
+
+def _blocks(text: str) -> list[str]:
+    """What stands between blank lines; a line that begins like a heading is a block of its own."""
+    blocks: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if not line.strip() or _HEADING.match(line):
+            blocks += [[line], []]
+        else:
+            blocks[-1].append(line)
+    return ["\n".join(block) for block in blocks if "".join(block).strip()]
+
+
+def _pieces(block: str) -> list[str]:
+    """The block itself where it is short enough, else runs of its sentences of at most `WORDS` words."""
+    if _length(block) <= WORDS:
+        return [block]
+    runs: list[str] = []
+    room = 0
+    for sentence in sentences(" ".join(block.split()), WORDS):
+        length = _length(sentence)
+        if length > room:
+            runs.append(sentence)
+            room = WORDS
+        else:
+            runs[-1] += f" {sentence}"
+        room -= length
+    return runs
+
+
+def _length(text: str) -> int:
+    return sum(1 for _ in WORD.finditer(text))

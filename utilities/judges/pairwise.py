@@ -1,0 +1,116 @@
+"""Pairwise: is a response better than the reference answer? Asked in both orders, for judges have a favourite place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from utilities.core import Item, Unscored, scorer_registry
+from utilities.errors import UserError
+from utilities.judges.judged import JudgedScorer, Judgement
+from utilities.judges.reply import Message, Reply, as_object
+from utilities.prompts import cut, load_prompt
+
+if TYPE_CHECKING:
+    from utilities.judges.client import JudgeClient
+    from utilities.judges.panel import Panel
+
+__all__ = ["Comparison", "Pairwise"]
+
+
+class Comparison(BaseModel):
+    """A judge's reply: which of two answers is better, and first why."""
+
+    model_config = ConfigDict(
+        frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reason", "better"]}
+    )
+
+    reason: str = ""
+    better: Literal["first", "second", "tie"]
+
+
+def read_comparison(reply: Reply) -> Comparison | Unscored:
+    """The comparison that a reply holds."""
+    return as_object(reply, Comparison)
+
+
+@scorer_registry.register("pairwise")
+class Pairwise(JudgedScorer):
+    """Share of responses that are better than their reference answers; a tie is a half.
+
+    A judge is asked twice, with the places swapped (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.4): 1 where
+    it prefers the response both times, 0 where it prefers the reference both times, else 0.5. The measure
+    `position_flip` is 1 where it preferred the same place both times: then it saw the order and not the answers.
+
+    Args:
+        topic: What the person who asks is interested in; empty where that does not matter.
+        prompt: As in `GenerationScorer`.
+        max_tokens: As in `GenerationScorer`.
+        stop: As in `GenerationScorer`.
+        chat: As in `GenerationScorer`.
+        words: As in `JudgedScorer`; for the reference too.
+        judge: Who judges; the embedded judge cannot compare.
+
+    Raises:
+        UserError: The judge is the embedded one.
+    """
+
+    name = "pairwise"
+
+    def __init__(
+        self,
+        topic: str = "",
+        prompt: str = "bare",
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        chat: bool = False,
+        words: int = 2000,
+        judge: Panel | None = None,
+    ) -> None:
+        if judge is not None and judge.embedded:
+            raise UserError("pairwise: the embedded judge cannot compare two answers; name another with --judge")
+        super().__init__(load_prompt("pairwise"), words, judge, prompt, max_tokens, stop, chat)
+        self.topic = topic
+
+    def check(self, item: Item) -> str | None:
+        """There must be an answer to compare with."""
+        return None if _reference(item).strip() else "the item has no answer"
+
+    async def judgement(self, judge: JudgeClient, replicate: int, item: Item, answer: str) -> Judgement | Unscored:
+        """Both orders; without one of them there is no judgement, for the other alone may be the place's."""
+        reference = cut(_reference(item), self.words)
+        ahead, behind = await asyncio.gather(
+            self._compare(judge, replicate, item, answer, reference),
+            self._compare(judge, replicate, item, reference, answer),
+        )
+        if isinstance(ahead, Unscored):
+            return ahead
+        if isinstance(behind, Unscored):
+            return behind
+        verdicts = (ahead.better, behind.better)
+        value = {("first", "second"): 1.0, ("second", "first"): 0.0}.get(verdicts, 0.5)
+        flip = float(verdicts in {("first", "first"), ("second", "second")})
+        said = {"raw": list(verdicts), "reasons": [ahead.reason, behind.reason]}
+        return Judgement(value, {"position_flip": flip}, said)
+
+    async def _compare(
+        self, judge: JudgeClient, replicate: int, item: Item, first: str, second: str
+    ) -> Comparison | Unscored:
+        asked = self.template.render(topic=self.topic, instruction=item.question, first=first, second=second)
+        found = await judge.ask_for(
+            [Message("user", asked)],
+            read_comparison,
+            max_tokens=512,
+            schema=Comparison.model_json_schema(),
+            replicate=replicate,
+        )
+        return found if isinstance(found, Unscored) else found.value
+
+
+def _reference(item: Item) -> str:
+    """The right answer of an item, in words; '' where it has none."""
+    answer = item.answer or ""
+    return (item.choices or {}).get(answer, answer)

@@ -1,0 +1,147 @@
+"""The jury: one judge or several, one budget and one cache for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from utilities.errors import UserError
+from utilities.judges.budget import Budget, Price, Spent
+from utilities.judges.cache import JudgementCache
+from utilities.judges.settings import EMBEDDED, JudgeSettings, is_loopback
+
+if TYPE_CHECKING:
+    from utilities.judges.client import JudgeClient
+
+__all__ = ["Panel", "open_panel"]
+
+FREE = Price(0.0, 0.0)
+
+# fmt: off
+PROVIDERS = frozenset({
+    "anthropic", "azure_ai", "azure_openai", "bedrock", "bedrock_converse", "cohere", "deepseek", "fireworks",
+    "google_genai", "google_vertexai", "groq", "huggingface", "ibm", "litellm", "mistralai", "nvidia", "ollama",
+    "openai", "openrouter", "perplexity", "together", "upstage", "xai",
+})
+# fmt: on
+"""Prefixes that mean a provider of langchain also where a server is given: there, `gemma:2b` is a model's name."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The judges of a run, and what they share."""
+
+    judges: tuple[JudgeClient, ...]
+    budget: Budget
+    repeats: int = 1
+    """Times each judge is asked the same."""
+    embedded: bool = False
+    """The bundled judge is one of them: everybody is asked in its short form."""
+    cache: JudgementCache | None = None
+    """Closed with the panel."""
+
+    @property
+    def spent(self) -> Spent:
+        """What the judges have cost so far."""
+        return self.budget.spent
+
+    async def close(self) -> None:
+        """Closes the judges' connections, and the cache."""
+        try:
+            for judge in self.judges:
+                await judge.close()
+        finally:
+            if self.cache is not None:
+                self.cache.close()
+
+
+def open_panel(
+    settings: JudgeSettings,
+    *,
+    embedded_url: str | None = None,
+    embedded_version: str = "",
+    spent: Spent | None = None,
+) -> Panel:
+    """The panel that the settings describe; no request is made.
+
+    The embedded judge and servers on this machine cost nothing. For all others a price must be known, or
+    `allow_unknown_price` says that it need not be: an unknown price is never 0.
+
+    Args:
+        settings: Who judges, and the limits.
+        embedded_url: Base URL of the embedded judge's server, where it is one of the judges.
+        embedded_version: Names its weights: other weights do not get the judgements of these from the cache.
+        spent: What the run has spent before, to go on counting.
+
+    Raises:
+        UserError: No judge, no key, no price where one is needed, or a cache that cannot be used.
+    """
+    if not settings.judge:
+        raise UserError("no judge is named; add --judge embedded, --judge MODEL with --judge-url, or provider:model")
+    if EMBEDDED in settings.judge and embedded_url is None:
+        raise UserError("the embedded judge has no server; start one with serve-judge, or name another judge")
+    budget = Budget(settings.budget_tokens, settings.budget_usd, spent)
+    cache = JudgementCache(settings.cache_path)
+    try:
+        judges = tuple(_judge(name, settings, embedded_url, embedded_version, cache, budget) for name in settings.judge)
+        if len({judge.name for judge in judges}) < len(judges):
+            raise UserError(
+                f"two of the judges {', '.join(settings.judge)} are the same model; results are by its name"
+            )
+    except BaseException:
+        cache.close()
+        raise
+    return Panel(judges, budget, settings.judge_repeats, EMBEDDED in settings.judge, cache)
+
+
+def _judge(
+    name: str,
+    settings: JudgeSettings,
+    embedded_url: str | None,
+    embedded_version: str,
+    cache: JudgementCache,
+    budget: Budget,
+) -> JudgeClient:
+    """The judge of one name."""
+    from utilities.judges.client import OPENAI, ClientOptions, named_judge, openai_judge  # not at import: langchain
+
+    def options(price: Price | None) -> ClientOptions:
+        return {
+            "price": price,
+            "cache": cache,
+            "budget": budget,
+            "max_in_flight": settings.judge_in_flight,
+            "timeout": settings.judge_timeout,
+            "temperature": settings.judge_temperature,
+        }
+
+    if name == EMBEDDED:
+        known_as = f"{EMBEDDED}:{embedded_version}"  # its port is another one every time
+        return openai_judge(name, base_url=embedded_url, cached_as=known_as, **options(FREE))
+    provider, colon, _ = name.partition(":")
+    if colon and (settings.judge_url is None or provider in PROVIDERS):
+        # A key that was named for one judge is not shown to the provider of another.
+        own_key = settings.names_key and not set(settings.judge) - {EMBEDDED, name}
+        return named_judge(name, api_key=settings.key() if own_key else None, **options(_price(name, settings)))
+    url, key = settings.judge_url or OPENAI, settings.key()
+    if is_loopback(url):
+        return openai_judge(name, base_url=url, api_key=key, **options(FREE))
+    if key is None:
+        raise UserError(
+            f"judge {name!r} at {url} needs an API key: set the environment variable {settings.judge_key_env}, or name "
+            "a file that holds the key with --judge-key-file"
+        )
+    return openai_judge(name, base_url=url, api_key=key, **options(_price(name, settings)))
+
+
+def _price(name: str, settings: JudgeSettings) -> Price | None:
+    """The price of a judge elsewhere; None only where the user allows it, and no limit needs it."""
+    price = settings.price
+    if price is None and settings.budget_usd is not None:
+        raise UserError(f"judge {name!r}: --budget-usd needs its price; give it with --judge-price IN,OUT")
+    if price is None and not settings.allow_unknown_price:
+        raise UserError(
+            f"judge {name!r}: its price is unknown; give US dollars per million prompt and completion tokens with "
+            "--judge-price IN,OUT, or add --allow-unknown-price"
+        )
+    return price

@@ -1,0 +1,190 @@
+"""Who judges, at what price, and how much may be spent: everything a user can set about judges, without any key.
+
+The settings are written into run folders, so they hold only where a key is found: the name of an environment variable,
+or a file. The key itself exists as a `SecretStr` alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from utilities.errors import UserError
+
+if TYPE_CHECKING:
+    from utilities.judges.budget import Price
+
+__all__ = ["EMBEDDED", "JudgeSettings", "is_loopback"]
+
+EMBEDDED = "embedded"
+"""The name under which the bundled judge is asked for."""
+
+
+KEY_ENV = "OPENAI_API_KEY"
+"""Where a key is looked for when nobody says where."""
+
+
+class JudgeSettings(BaseModel):
+    """Judges and their limits; the names are those of the flags."""
+
+    # No input in pydantic's own messages: somebody may have given a key where its variable's name belongs.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    judge: tuple[str, ...] = ()
+    """Who judges: 'embedded', a model at --judge-url or OpenAI, or langchain's provider:model; several are a jury."""
+    judge_url: str | None = None
+    """Base URL of an OpenAI-compatible server, such as http://localhost:8000/v1."""
+    judge_key_env: str = KEY_ENV
+    """Name of the environment variable that holds the API key; providers of langchain have their own by default."""
+    judge_key_file: Path | None = None
+    """File that holds the API key and nothing else; comes before the environment."""
+    judge_temperature: float = Field(0.0, ge=0, le=2)
+    """Temperature of the judges; above 0, --judge-repeats says more than a single judgement."""
+    judge_repeats: int = Field(1, ge=1)
+    """Times each judge is asked the same."""
+    judge_in_flight: int = Field(32, ge=1)
+    """Most requests to one judge at the same time; fewer where the server asks for patience."""
+    judge_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    """Seconds to wait for a judge's reply."""
+    judge_price: str | None = None
+    """Price of judges elsewhere, as IN,OUT: US dollars for a million tokens of prompts, and of replies."""
+    allow_unknown_price: bool = False
+    """Go on without a price; dollars are then not counted."""
+    budget_tokens: int | None = Field(None, ge=1)
+    """Most tokens that the judges of a run may use, prompts and replies together."""
+    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Most US dollars that the judges of a run may cost."""
+    judge_cache: Path | None = None
+    """File that keeps judgements, shared by all runs; by default judgements.sqlite in the user's cache folder."""
+    factuality: Literal["auto", "sentences", "claims", "agent", "none"] = "auto"
+    """How facts are checked beside a topic; auto: by sentences with the embedded judge, by claims with others."""
+    evidence: Path | None = None
+    """Folder of documents (text, markdown, JSONL) that claims are checked against; the bundled corpus by default."""
+    hold_out: float = Field(0.2, ge=0, lt=1)
+    """Share of the dev instructions that are never optimised and show whether answers to others improve too."""
+    canary_every: int = Field(2, ge=0)
+    """Iterations between two tests of the judge with answers that are bad by construction; 0 for none."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _single(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given  # as a task file may say it
+
+    @field_validator("judge")
+    @classmethod
+    def _jury(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name.strip() for name in given):
+            raise ValueError("a judge's name is empty")
+        for name in given:
+            if given.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice; judge_repeats asks a judge several times")
+        return given
+
+    @field_validator("judge_url")
+    @classmethod
+    def _plain_url(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        # None of these messages repeats the URL: there may be a password in it.
+        try:
+            parts = urlsplit(given)
+            valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid or given != given.strip():
+            raise ValueError("not a URL such as http://localhost:8000/v1")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "credentials or a query in a base URL are refused; keys come from judge_key_env or judge_key_file"
+            )
+        return given.rstrip("/")
+
+    @field_validator("judge_key_env")
+    @classmethod
+    def _variable(cls, given: str) -> str:
+        if not given.isascii() or not given.isidentifier():
+            raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY, and never the key")
+        return given
+
+    @field_validator("judge_price")
+    @classmethod
+    def _price(cls, given: str | None) -> str | None:
+        if given is not None:
+            _as_price(given)
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JudgeSettings:
+        if self.judge_url is not None and not set(self.judge) - {EMBEDDED}:
+            raise ValueError("judge_url is given, but no model: name one with judge")
+        if self.judge_price is not None and self.allow_unknown_price:
+            raise ValueError("judge_price and allow_unknown_price exclude each other")
+        return self
+
+    @property
+    def price(self) -> Price | None:
+        """`judge_price` in numbers."""
+        return None if self.judge_price is None else _as_price(self.judge_price)
+
+    @property
+    def cache_path(self) -> Path:
+        """The file of the judgements: `judge_cache`, or the one in $XDG_CACHE_HOME."""
+        if self.judge_cache is not None:
+            return self.judge_cache.expanduser()
+        home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # A relative path there is invalid and to be ignored, says the XDG specification.
+        return (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / "judgements.sqlite"
+
+    @property
+    def names_key(self) -> bool:
+        """Whether the user said where the key is."""
+        return self.judge_key_file is not None or self.judge_key_env != KEY_ENV
+
+    def key(self) -> SecretStr | None:
+        """The API key, from the file or the environment; None where neither has one.
+
+        Raises:
+            UserError: The file cannot be read, or what is found cannot be a key. No message repeats it.
+        """
+        if self.judge_key_file is None:
+            found, where = os.environ.get(self.judge_key_env, ""), f"the environment variable {self.judge_key_env}"
+        else:
+            where = f"judge_key_file {self.judge_key_file}"
+            try:
+                found = self.judge_key_file.expanduser().read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not a text file"
+                raise UserError(f"{where} cannot be read: {reason}") from None
+            if not found.strip():
+                raise UserError(f"{where} is empty; expected an API key in it")
+        found = found.strip()
+        # As it goes into an HTTP header, and the libraries' own errors would quote it.
+        if any(not "!" <= character <= "~" for character in found):
+            raise UserError(f"{where} holds no API key: expected one word of ASCII characters")
+        return SecretStr(found) if found else None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, where judgements cost nothing and no key is needed."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _as_price(text: str) -> Price:
+    from utilities.judges.budget import Price  # not at import: it brings asyncio, which a --help can do without
+
+    try:
+        prompt, completion = (float(part) for part in text.split(","))
+        return Price(prompt, completion)
+    except ValueError:
+        raise ValueError(f"{text!r} is no price; expected IN,OUT in US dollars, such as 0.15,0.6") from None

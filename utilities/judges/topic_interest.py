@@ -1,0 +1,169 @@
+"""Topic interest: how well answers serve a person with an interest, rated by judges (the paper's fourth objective)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from statistics import harmonic_mean
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from utilities.core import Item, Unscored, scorer_registry
+from utilities.errors import UserError
+from utilities.judges.judged import JudgedScorer, Judgement
+from utilities.judges.matching import shared_words
+from utilities.judges.reply import Message, Reply, TokenChoice, as_object, as_rating, expected_rating
+from utilities.prompts import load_prompt
+from utilities.registry import unknown_name
+
+if TYPE_CHECKING:
+    from utilities.judges.client import JudgeClient
+    from utilities.judges.panel import Panel
+
+__all__ = ["CRITERIA", "Rubric", "TopicInterest"]
+
+Variant = Literal["auto", "rubric", "paper", "brief"]
+CRITERIA = ("relevance", "usefulness", "specificity", "clarity")
+BRIEF_WORDS = 300
+"""Words that the brief prompt shows at most: the embedded judge reads 2,048 tokens, and has several for many words."""
+
+Level = Annotated[int, Field(ge=1, le=10)]
+
+
+class Rubric(BaseModel):
+    """A judge's reply to the rubric. The reason comes first, so that the levels can follow from it."""
+
+    # The schema asks for all fields and no others, as strict servers want it; a reply without a reason is still read.
+    model_config = ConfigDict(
+        frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reason", *CRITERIA]}
+    )
+
+    reason: str = ""
+    relevance: Level
+    usefulness: Level
+    specificity: Level
+    clarity: Level
+
+
+def read_rubric(reply: Reply) -> Judgement | Unscored:
+    """The harmonic mean of the four levels.
+
+    Harmonic, so that no criterion makes up for another: an answer that is clear and concrete about something else than
+    what was asked is worth little. The levels are expected ones where all four can be had, else as they were written.
+    """
+    rubric = as_object(reply, Rubric)
+    if isinstance(rubric, Unscored):
+        return rubric
+    raw = {name: float(getattr(rubric, name)) for name in CRITERIA}
+    expected = {name: level for name in CRITERIA if (level := _expected_level(reply, name)) is not None}
+    levels = expected if len(expected) == len(raw) else raw
+    said = {"raw": raw, "expected": levels is expected, "reason": rubric.reason}
+    return Judgement(harmonic_mean(levels.values()), levels, said)
+
+
+def read_rating(reply: Reply) -> Judgement | Unscored:
+    """The one rating of a reply, the expected one where it can be had."""
+    raw = as_rating(reply)
+    if isinstance(raw, Unscored):
+        return raw
+    expected = expected_rating(reply)
+    return Judgement(raw if expected is None else expected, {}, {"raw": raw, "expected": expected is not None})
+
+
+def _expected_level(reply: Reply, criterion: str) -> float | None:
+    """The level of a criterion, each possible one weighted by the probability that the judge gave to it."""
+    tokens = reply.tokens or ()
+    found = list(re.finditer(rf'"{criterion}"\s*:\s*(\d+)', "".join(choice.token for choice in tokens)))
+    if not found:
+        return None
+    start, end = found[-1].span(1)  # the last, as the last object of a reply is the one that counts
+    ends = accumulate(len(choice.token) for choice in tokens)
+    # Up to the token after the number, whose alternatives tell how close a 1 was to a 10.
+    number = [c for c, stop in zip(tokens, ends, strict=True) if start < stop and stop - len(c.token) <= end]
+    alone = (TokenChoice("Rating: ", {}), *number)
+    return expected_rating(replace(reply, text="".join(choice.token for choice in alone), tokens=alone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a variant is asked and read."""
+
+    max_tokens: int
+    read: Callable[[Reply], Judgement | Unscored]
+    schema: Mapping[str, Any] | None = None
+
+
+WAYS = {
+    "rubric": _Way(512, read_rubric, Rubric.model_json_schema()),
+    "paper": _Way(128, read_rating),
+    "brief": _Way(8, read_rating),
+}
+
+
+@scorer_registry.register("topic_interest")
+class TopicInterest(JudgedScorer):
+    """Mean rating, 1 to 10, of answers to the instructions of a person with an interest.
+
+    Args:
+        topic: What the person is interested in, in a few words: "electric vehicles".
+        variant: `rubric`: four criteria apart. `paper`: one rating. `brief`: one rating in few words, for the embedded
+            judge. `auto`: brief where the embedded judge is on the panel, else rubric.
+        expected: Whether a rating is the mean over all ratings, weighted by the judge's own probabilities, where its
+            server tells them (G-Eval, Liu et al. 2023). Finer than whole numbers, so fewer answers tie.
+        prompt: As in `GenerationScorer`.
+        max_tokens: As in `GenerationScorer`.
+        stop: As in `GenerationScorer`.
+        chat: As in `GenerationScorer`.
+        words: As in `JudgedScorer`; the brief prompt shows 300 at most.
+        judge: Who judges.
+
+    Raises:
+        UserError: No topic, or a variant that there is not or that the embedded judge cannot read.
+    """
+
+    name = "topic_interest"
+
+    def __init__(
+        self,
+        topic: str,
+        variant: Variant = "auto",
+        expected: bool = True,
+        prompt: str = "bare",
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        chat: bool = False,
+        words: int = 2000,
+        judge: Panel | None = None,
+    ) -> None:
+        if not isinstance(topic, str) or not topic.strip():
+            raise UserError('topic is empty; say what the person is interested in, as in topic="electric vehicles"')
+        if variant not in get_args(Variant):
+            raise unknown_name("variant", str(variant), get_args(Variant))
+        embedded = judge is not None and judge.embedded
+        if variant == "auto":
+            variant = "brief" if embedded else "rubric"
+        elif embedded and variant != "brief":
+            raise UserError(f"variant={variant} is beyond the embedded judge; use variant=brief, or another --judge")
+        super().__init__(load_prompt(f"topic_interest_{variant}"), words, judge, prompt, max_tokens, stop, chat)
+        if variant == "brief":
+            self.words = min(self.words, BRIEF_WORDS)
+        self.topic, self.expected, self.way = topic, expected, WAYS[variant]
+        self.reply_tokens = min(self.reply_tokens, self.way.max_tokens)
+
+    async def judgement(self, judge: JudgeClient, replicate: int, item: Item, answer: str) -> Judgement | Unscored:
+        """One rating of one answer."""
+        shared = shared_words(item.question, answer)
+        asked = self.template.render(topic=self.topic, instruction=item.question, answer=answer, shared=shared)
+        found = await judge.ask_for(
+            # One message of the user: some chat templates know no message of the system.
+            [Message("user", asked)],
+            self.way.read,
+            max_tokens=self.way.max_tokens,
+            schema=self.way.schema,
+            replicate=replicate,
+            logprobs=self.expected,
+        )
+        return found if isinstance(found, Unscored) else found.value
