@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from harness import result as schema
 from harness.card import model_card
 from harness.engines.base import Engine
-from harness.events import Bus, Evaluated, Finished, IterationDone, Note, Started, Testing
+from harness.events import Bus, Evaluated, Finished, IterationDone, Judged, Note, Started, Testing, Watched
+from harness.guard import Guard, judged
+from harness.judging import estimate
 from harness.preparation import BASE, Prepared
 from harness.store import Store
 from harness.swarm.particle_swarm import ParticleSwarm
@@ -26,7 +28,11 @@ from harness.swarm.update import Rows
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Split, Unscored
 from utilities.errors import UserError
+from utilities.judges.budget import Spent
 from utilities.statistics import paired_difference
+
+if TYPE_CHECKING:
+    from utilities.judges.panel import Panel
 
 __all__ = ["Adaptation", "adapt", "overlap_note", "problem"]
 
@@ -103,6 +109,16 @@ class Adaptation:
         self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
         self._began = began
         self._resumed = checkpoint is not None
+        self.guard = Guard(prepared, engine, bus, saved.get("guard")) if prepared.task.judged else None
+        if prepared.judges is not None:
+            self._count_what_was_spent(prepared.judges.panel)
+
+    def _count_what_was_spent(self, panel: Panel) -> None:
+        """The budget is that of the whole run: what an interrupted part has spent stays spent."""
+        told = [event for event in self.store.events() if isinstance(event, Judged)]
+        if told:
+            last = told[-1].model_dump(exclude={"kind", "at"})
+            panel.budget.spent = Spent.from_dict(last)
 
     async def run(self) -> schema.Result:
         """The search, the test, the result."""
@@ -124,8 +140,13 @@ class Adaptation:
         )
         if not self._resumed:
             self._save_checkpoint()
-        reason = await search(self.optimiser, self._evaluate, self._iteration_done)
-        return await self._finish(self.optimiser.best[0], reason)
+        if self.guard is not None and not self._resumed and (told := estimate(self.prepared)):
+            self.bus(Note(text=told))
+        try:
+            reason = await search(self.optimiser, self._evaluate, self._iteration_done)
+            return await self._finish(self.optimiser.best[0], reason)
+        finally:
+            self._tell_cost()  # however it ends: what was spent is counted when the run goes on
 
     # -- the search ----------------------------------------------------------------------------------------------------
 
@@ -138,7 +159,11 @@ class Adaptation:
         new = sorted(first.values())
         found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
         told = [(str(particles[k]), evaluation) for k, evaluation in zip(new, found, strict=True)]
+        self._stop_without_budget()
         self.store.save_records(f"iter_{iteration:04d}", told)
+        if self.guard is not None:
+            await self.guard.look(iteration, [rows[k] for k in new], found)
+            self._stop_without_budget()
         values: dict[str, float | None] = {}
         for k, evaluation in zip(new, found, strict=True):
             values[keys[k]] = evaluation.value
@@ -161,7 +186,21 @@ class Adaptation:
         self.seconds["scoring"] += evaluation.usage.seconds
         items = evaluation.n + evaluation.n_unscored
         self.bus(Evaluated(iteration=iteration, particle=particle, value=evaluation.value, items=items))
+        self._tell_cost()
         return evaluation
+
+    def _tell_cost(self) -> None:
+        if (cost := judged(self.prepared)) is not None:
+            self.bus(cost)
+
+    def _stop_without_budget(self) -> None:
+        """An iteration of which the budget cut a part is not told to the swarm: with more of it, it is done again."""
+        judges = self.prepared.judges
+        if judges is not None and judges.panel.budget.exhausted:
+            raise UserError(
+                f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens); nothing is lost: continue with"
+                f" python run.py resume {self.store.folder} and a larger --budget-tokens or --budget-usd"
+            )
 
     def _iteration_done(self) -> None:
         start = time.perf_counter()
@@ -192,6 +231,7 @@ class Adaptation:
                 "evaluations": self.evaluations,
                 "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
                 "engine": self.engine.state(),
+                "guard": self.guard.state() if self.guard else None,
                 "seconds": self.seconds,
                 "times": {"forward": self._forward, "mixing": self._mixing},
             }
@@ -223,6 +263,34 @@ class Adaptation:
         self.store.save_records(record, [(name, evaluation)])
         return evaluation
 
+    async def _beside(self, record: str, evaluation: Evaluation) -> dict[str, schema.Measured]:
+        """What is measured beside the value, on the test responses of a row of the final table."""
+        task, told = self.prepared.task, {}
+        for name, one in task.beside.items():
+            kept = self.store.records(f"beside_{name}_{record}")
+            if kept is not None:
+                found = Evaluation.of(next(iter(kept.values())))
+            else:
+                found = await one(task.item_sets[one.of].test, evaluation.leaf(one.of))
+                self._stop_without_budget()
+                self.store.save_records(f"beside_{name}_{record}", [(record, found)])
+            told[name] = schema.Measured(
+                value=found.value, se=found.se, n=found.n, unscored=found.n_unscored, problem=found.problem
+            )
+        return told
+
+    def _judging(self) -> schema.Judging | None:
+        cost = judged(self.prepared)
+        if cost is None or self.prepared.judges is None:
+            return None
+        names = [judge.name for judge in self.prepared.judges.panel.judges]
+        return schema.Judging(judges=names, **cost.model_dump(exclude={"kind", "at"}))
+
+    def _watched(self) -> list[Watched]:
+        """What the guard saw, the looks of a part that was repeated after an interruption once."""
+        last = {event.iteration: event for event in self.store.events() if isinstance(event, Watched)}
+        return [last[iteration] for iteration in sorted(last)]
+
     def _time_share(self) -> schema.TimeShare:
         whole = max(self.seconds["search"], 1e-9)
         forward, mixing = self._forward / whole, self._mixing / whole
@@ -250,6 +318,11 @@ class Adaptation:
             known = None if row is None else self.evaluated.get(_key(row))
             dev[record] = known or Brief.of(await self._once(record, row, "dev"))
             test[record] = await self._once(record, row, "test")
+        initial = {name: dev[f"expert_{name}"].value for name in pool.names}
+        best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)
+        beside = {r: await self._beside(r, test[r]) for r in ("base", f"expert_{best_initial}", "winner")}
+        self._tell_cost()
+        self._stop_without_budget()
         rows = [
             schema.Row(
                 name=name,
@@ -261,11 +334,10 @@ class Adaptation:
                 n=test[record].n,
                 unscored=test[record].n_unscored,
                 problem=_null_reason(dev[record], test[record]),
+                beside=beside.get(record, {}),
             )
             for record, (name, kind, _) in zip(records, wanted, strict=True)
         ]
-        initial = {name: dev[f"expert_{name}"].value for name in pool.names}
-        best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)
         whole = test["winner"]
         result = schema.Result(
             task=task.name,
@@ -294,6 +366,8 @@ class Adaptation:
                 "winner_minus_base": self._difference(whole, test["base"]),
             },
             overlap={name: len(s.overlap) for name, s in task.item_sets.items()},
+            judging=self._judging(),
+            watched=[schema.Watch(**event.model_dump(exclude={"kind", "at"})) for event in self._watched()],
             run=str(self.store.folder),
         )
         import torch

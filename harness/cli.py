@@ -10,7 +10,8 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
@@ -31,20 +32,27 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-VERBS = ("search", "resume", "evaluate", "score", "validate", "list", "doctor")
+VERBS = ("search", "resume", "evaluate", "score", "validate", "topic", "list", "doctor", "serve-judge")
 SHORT = {"task": "-t", "limit": "-n"}
-PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine"}
+PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine", "judging": "The judges"}
+WRITING = {
+    "judge", "judge_url", "judge_key_env", "judge_key_file", "judge_price", "allow_unknown_price", "budget_tokens",
+    "budget_usd",
+}  # fmt: skip
+"""Settings that matter where a judge model writes and nobody judges."""
 Display = Literal["auto", "plain", "none"]
 
 DisplayOption = Annotated[Display, typer.Option(help="auto: a live screen on a terminal, else plain lines.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, all else on stderr.")]
 
 
-def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb, in place of its parameter `given`, one option for every setting of a run."""
+def _with_settings(verb: Callable[..., None], only: Container[str] | None = None) -> Callable[..., None]:
+    """Gives a verb, in place of its parameter `given`, one option for every setting of a run, or for `only` some."""
     panels = {name: PANELS[group] for group, model in NESTED.items() for name in model.model_fields}
     added = []
     for name, field in known_settings().items():
+        if only is not None and name not in only:
+            continue
         kind = _option_type(field.annotation)
         flag = "--" + name.replace("_", "-")
         flags = [flag + f"/--no-{flag[2:]}"] if kind is bool else [flag, *([SHORT[name]] if name in SHORT else [])]
@@ -116,6 +124,12 @@ def _settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
 def search(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="A topic of your own in place of a task: instructions on it are drafted first.")
+    ] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(help="Your own instructions on it: .txt, one a line, or .json, .jsonl, .yaml.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     name: Annotated[
         str | None, typer.Option(help="Name of the run folder; by default task, seed and a number.")
@@ -123,7 +137,14 @@ def search(
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Adapts a pool of experts to a task with a particle swarm. The default verb."""
+    """Adapts a pool of experts to a task, or to a topic, with a particle swarm. The default verb."""
+    if topic is not None or instructions is not None:
+        if given["task"] is not None:
+            raise UserError("--task names a task and --topic makes one: give one of them")
+        from harness.topic import topic_task
+
+        layers = ({"task": "topic"}, read_config(config) if config else {}, given)
+        given["task"] = str(topic_task(topic, instructions, run_settings(*layers), out))
     settings = _settings(config, given)
     from harness.verbs import run_search
 
@@ -133,13 +154,16 @@ def search(
 @app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(help="The run folder.")],
+    budget_tokens: Annotated[int | None, typer.Option(help="Another budget for the judges of the whole run.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Another budget, in US dollars.")] = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Continues an interrupted run; it ends as if it had never been interrupted."""
     from harness.verbs import run_resume
 
-    run_resume(folder, display, json)
+    given = {"budget_tokens": budget_tokens, "budget_usd": budget_usd}
+    run_resume(folder, display, json, {name: value for name, value in given.items() if value is not None})
 
 
 @app.command()
@@ -189,6 +213,28 @@ def score(
     run_score(folder, {name: value for name, value in given.items() if value}, json)
 
 
+@app.command()
+@partial(_with_settings, only=WRITING)
+def topic(
+    given: dict[str, Any],
+    text: Annotated[str, typer.Argument(help="The interest, in a few words of any language.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The task file to write; by default named after the topic.", metavar="FILE.yaml")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    dev: Annotated[int, typer.Option(min=2, max=500, help="Instructions that choose.")] = 25,
+    test: Annotated[int, typer.Option(min=2, max=500, help="Instructions that test.")] = 25,
+    seed: Annotated[int, typer.Option(min=0, help="Which instructions become dev and which test.")] = 0,
+) -> None:
+    """Has a judge model write instructions on a topic of your own, as a task file to read and edit.
+
+    Without --judge, or with the embedded one, which cannot write, subjects of the bundled corpus are asked about.
+    """
+    from harness.topic import run_topic
+
+    run_topic(text, out, given, force=force, dev=dev, test=test, seed=seed)
+
+
 @app.command(name="list")
 def list_(what: Annotated[Literal["tasks", "utilities", "engines"], typer.Argument(help="What to list.")]) -> None:
     """Lists what can be named: tasks, utilities, engines."""
@@ -203,6 +249,20 @@ def doctor() -> None:
     from harness.doctor import examine
 
     examine()
+
+
+@app.command(name="serve-judge")
+def serve_judge(
+    model: Annotated[str | None, typer.Option(help="Folder or hub id; by default the embedded judge.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter that is merged into the model.")] = None,
+    host: Annotated[str, typer.Option(help="Address to bind. No key is asked for: beware of others.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind; 0 takes a free one.")] = 8008,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default torch's own choice.")] = None,
+) -> None:
+    """Serves a local model through the protocol of hosted ones, for `--judge` and `--judge-url`."""
+    from harness.judge_server import run_serve_judge
+
+    run_serve_judge(model, adapter, host, port, threads)
 
 
 def _fail(message: str) -> NoReturn:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.events import AnyEvent, Evaluated, Finished, IterationDone, Note, Started, Testing
+from harness.events import AnyEvent, Evaluated, Finished, IterationDone, Judged, Note, Started, Testing, Watched
 from harness.result import Difference, Result
 from harness.result import Row as ResultRow
 from utilities.core import Evaluation, Score
@@ -74,6 +74,8 @@ class Progress:
         self.now: dict[int, float | None] = {}
         """Scores of the running iteration, by particle in the order of asking."""
         self.testing: Testing | None = None
+        self.judged: Judged | None = None
+        self.watched: Watched | None = None
         self.answers = 0
         self._now = now or (lambda: time.monotonic())
         self._clock = self._now()
@@ -91,6 +93,10 @@ class Progress:
         elif isinstance(event, Evaluated):
             self.now[event.particle] = event.value
             self.answers += event.items
+        elif isinstance(event, Judged):
+            self.judged = event
+        elif isinstance(event, Watched):
+            self.watched = event
         elif isinstance(event, IterationDone):
             self.done.append(event)
             self.now = {}
@@ -156,12 +162,15 @@ class PlainLines:
                 f"  restarted {sum(event.restarted)}  evaluations {event.evaluations}"
                 f"  {clock(self._progress.elapsed)}  best = {mixture(event.coefficients)}"
             ]
+        if isinstance(event, Watched):
+            return [watched_line(event)]
         if isinstance(event, Testing) and event.done == 0:
             return [f"search done; evaluating {event.total} models on the test split"]
         if isinstance(event, Note):
             return [f"note: {event.text}"]
         if isinstance(event, Finished):
-            return [f"finished after {clock(event.seconds)}: {event.reason}"]
+            cost = [judged_line(self._progress.judged)] if self._progress.judged else []
+            return [*cost, f"finished after {clock(event.seconds)}: {event.reason}"]
         return []
 
 
@@ -196,11 +205,17 @@ class LiveScreen:
         if p.started is None:
             return Text("loading the base model ...", style="dim")
         last = p.done[-1] if p.done else None
-        room = max(3, self._console.size.height - 4)  # status, heading, best and foot
+        more = [watched_line(p.watched)] if p.watched else []
+        more += [judged_line(p.judged)] if p.judged else []
+        room = max(3, self._console.size.height - 4 - len(more))  # status, heading, best and foot
         if p.started.particles > room:
             room = max(3, room - 1)  # a line says how many are not shown
         return Group(
-            self._status(p.started, last), self._particles(p.started, last, room), self._best(last), self._foot()
+            self._status(p.started, last),
+            self._particles(p.started, last, room),
+            self._best(last),
+            *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in more),
+            self._foot(),
         )
 
     def _status(self, started: Started, last: IterationDone | None) -> Text:
@@ -261,6 +276,28 @@ class LiveScreen:
         return Text(f"{counted}   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left", style="dim")
 
 
+def judged_line(event: Judged) -> str:
+    """What the judges have cost so far."""
+    usd = "price unknown" if event.usd is None else f"${event.usd:,.2f}"
+    failed = f", {event.failed} failed" if event.failed else ""
+    return (
+        f"judges: {event.requests:,} requests{failed}, {event.cached:,} from the cache,"
+        f" {event.prompt_tokens + event.completion_tokens:,} tokens, {usd}"
+    )
+
+
+def watched_line(event: Watched) -> str:
+    """The objective against what it does not see."""
+    told = f"watch: objective {number(event.objective)}, hold-out {number(event.hold_out)}"
+    told += f" (best initial {number(event.initial_hold_out)})"
+    if event.companion:
+        told += f", {event.companion['words']:.0f} words, {event.companion['repetition']:.0%} repeated"
+        told += f", {event.companion['on_topic']:.0%} on topic"
+    if event.canaries:
+        told += f", canaries at most {max(event.canaries.values()):.2f}"
+    return told
+
+
 def _headline(event: Started) -> str:
     again = "" if event.resumed_from is None else f", resumed after iteration {event.resumed_from}"
     return (
@@ -310,11 +347,16 @@ def result_table(rows: Sequence[ResultRow], title: str, *, best_initial: str | N
         table.add_column("dev", justify="right", no_wrap=True)
     if with_test:
         table.add_column("test", justify="right", no_wrap=True)
+    measured = list(dict.fromkeys(name for row in rows for name in row.beside))
+    for name in measured:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("n", justify="right")
     table.add_column("unscored", justify="right")
     for row in rows:
         name = f"{row.name} (best initial)" if row.name == best_initial else row.name
         cells = [number(row.dev, row.dev_se)] * with_dev + [number(row.test, row.test_se)] * with_test
+        of = [row.beside.get(name) for name in measured]
+        cells += ["" if one is None else number(one.value, one.se) for one in of]
         style = "bold green" if row.kind == "winner" else "bold" if row.name == best_initial else ""
         table.add_row(name, *cells, str(row.n), str(row.unscored), style=style)
     return table
@@ -385,6 +427,13 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
         f"{result.evaluations} evaluations in {clock(result.seconds)}; of the search {share.forward:.0%} forward pass,"
         f" {share.mixing:.0%} mixing, {share.scoring:.0%} scoring, {share.other:.0%} other"
     )
+    if result.watched:
+        last = result.watched[-1]
+        say(watched_line(Watched(**last.model_dump())))
+        for text in dict.fromkeys(one.warning for one in result.watched if one.warning):
+            console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if result.judging is not None:
+        say(judged_line(Judged(**result.judging.model_dump(exclude={"judges"}))))
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"

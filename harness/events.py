@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-__all__ = ["AnyEvent", "Bus", "Evaluated", "Finished", "IterationDone", "Note", "Started", "Testing", "parse_event"]
+__all__ = [
+    "AnyEvent",
+    "Bus",
+    "Evaluated",
+    "Finished",
+    "IterationDone",
+    "Judged",
+    "Note",
+    "Started",
+    "Testing",
+    "Watched",
+    "parse_event",
+]
 
 
 class Event(BaseModel):
@@ -78,6 +90,38 @@ class Testing(Event):
     """Items that were answered for the rows before it; those read from the records of an earlier part do not count."""
 
 
+class Judged(Event):
+    """What the judges have cost so far, all parts of a resumed run together."""
+
+    kind: Literal["judged"] = "judged"
+    requests: int
+    cached: int
+    """Judgements that were found in the cache, and cost nothing."""
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    """None where a price is not known."""
+
+
+class Watched(Event):
+    """A look at what the objective does not see: hold-out items, companions, canaries."""
+
+    kind: Literal["watched"] = "watched"
+    iteration: int
+    objective: float | None
+    """Of the global best, on the dev items that the search uses."""
+    hold_out: float | None
+    """Of the global best, on those that it never uses; None where there are none."""
+    initial_hold_out: float | None
+    """Of the best initial expert, there."""
+    companion: dict[str, float]
+    """Of the global best's answers: words, repetition, on_topic, distinct."""
+    canaries: dict[str, float]
+    """What the judge gave to answers that are bad by construction; empty where it was not tested now."""
+    warning: str | None = None
+
+
 class Note(Event):
     """Something a person should read."""
 
@@ -93,7 +137,9 @@ class Finished(Event):
     seconds: float
 
 
-AnyEvent = Annotated[Started | Evaluated | IterationDone | Testing | Note | Finished, Field(discriminator="kind")]
+AnyEvent = Annotated[
+    Started | Evaluated | IterationDone | Testing | Judged | Watched | Note | Finished, Field(discriminator="kind")
+]
 _adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 

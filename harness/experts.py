@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,7 +24,17 @@ from safetensors.torch import save_file
 
 from utilities.errors import UserError
 
-__all__ = ["Expert", "LoraPool", "ModelPool", "Pool", "base_shapes", "open_pool", "resolve", "weight_files"]
+__all__ = [
+    "Expert",
+    "LoraPool",
+    "ModelPool",
+    "Pool",
+    "base_shapes",
+    "folder_hash",
+    "open_pool",
+    "resolve",
+    "weight_files",
+]
 
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -489,3 +500,20 @@ class ModelPool:
         told = json.loads(config.read_text(encoding="utf-8"))
         told |= {key: "float32" for key in ("dtype", "torch_dtype") if key in told}  # or it is loaded rounded
         config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def folder_hash(folder: Path) -> str:
+    """Hash of a model's or adapter's weights, configs and tokenizer: whole files up to 1 GB; of larger ones their
+    size, begin and end."""
+    digest = sha256()
+    for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= 1 << 30:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+            else:
+                digest.update(str(size).encode() + file.read(1 << 22))
+                file.seek(-(1 << 22), 2)
+                digest.update(file.read())
+    return digest.hexdigest()[:16]

@@ -5,21 +5,26 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.engines.base import Engine, engines
-from harness.experts import Pool, open_pool, resolve, weight_files
+from harness.experts import Pool, folder_hash, open_pool, resolve
+from harness.judging import Judges, open_judges
+from harness.safety import split_hold_out
 from harness.settings import RunSettings
 from utilities.registry import unknown_name
 from utilities.tasks import Task, load_task, read_task_file
 from utilities.user_file import absolute_spec, file_of
+
+if TYPE_CHECKING:
+    from utilities.judges.panel import Panel
 
 __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "provenance"]
 
@@ -35,6 +40,9 @@ class Prepared:
     task: Task
     base: Path
     pool: Pool
+    judges: Judges | None = None
+    hold_out: Task | None = None
+    """The dev items that a judged objective never uses, as a task of their own."""
 
     @property
     def columns(self) -> list[str]:
@@ -45,18 +53,28 @@ class Prepared:
         """The engine's row for a row of the search: the anchor is the zero expert, so its column falls away."""
         return row[: len(self.pool.names)]
 
+    def close(self) -> None:
+        """Ends what was started for the run."""
+        if self.judges is not None:
+            self.judges.close()
+
     def engine(self, state: Mapping[str, Any] | None = None) -> Engine:
         """The engine of the settings, with the base model loaded."""
         name = self.settings.engine if self.settings.engine != "auto" else "local"
         return engines.get(name)(self.base, self.pool, self.settings.engine_settings, dict(state or {}))
 
 
-def load_task_of(settings: RunSettings) -> Task:
+def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
     """The task of the settings, with overlapping items dropped where asked.
 
     Raises:
         UserError: Unknown task, malformed data, nothing left to test on.
     """
+    judging = settings.judging
+    chosen: dict[str, dict[str, str] | None] = {"auto": {}, "none": None}
+    factuality = chosen.get(judging.factuality, {"mode": judging.factuality})
+    if factuality is not None and judging.evidence is not None:
+        factuality = {**factuality, "evidence": str(judging.evidence)}
     task = load_task(
         settings.task,
         edition=settings.edition,
@@ -66,22 +84,48 @@ def load_task_of(settings: RunSettings) -> Task:
         utility=settings.utility,
         options=settings.scorer_options,
         combine=settings.combine,
+        judge=judge,
+        beside={"factuality": factuality},
     )
     return task.without_overlap() if settings.drop_overlap else task
 
 
-def prepare(settings: RunSettings) -> Prepared:
+def prepare(settings: RunSettings, *, ask: bool = True) -> Prepared:
     """Checks everything that can be checked without loading the base model.
+
+    Args:
+        settings: Of the run.
+        ask: Whether judges are going to be asked; else none is started.
 
     Raises:
         UserError: The first mistake found.
     """
     if settings.engine not in {"auto", *engines}:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
-    task = load_task_of(settings)
     trusted = settings.engine_settings.trust_remote_code
-    base = resolve(settings.base_spec, code=trusted)
-    return Prepared(settings, task, base, open_pool(settings.expert_specs, base, trust_remote_code=trusted))
+    judges = open_judges(settings, read_task_file(settings.task)[0], ask=ask)
+    try:
+        task = load_task_of(settings, judges.panel if judges else None)
+        base = resolve(settings.base_spec, code=trusted)
+        pool = open_pool(settings.expert_specs, base, trust_remote_code=trusted)
+    except BaseException:
+        if judges is not None:
+            judges.close()
+        raise
+    hold_out = None
+    if task.judged and settings.judging.hold_out:
+        task, hold_out = _held_out(task, settings.judging.hold_out)
+    return Prepared(settings, task, base, pool, judges, hold_out)
+
+
+def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:
+    """The task without its hold-out items, and with nothing else; the same items under every seed of a search."""
+    kept, held = {}, {}
+    for name, s in task.item_sets.items():
+        parts = split_hold_out(s.dev, share, seed=0)
+        kept[name], held[name] = (replace(s, dev=part) for part in parts)
+    whole = all(s.dev for s in held.values())
+    return (replace(task, item_sets=kept), replace(task, item_sets=held)) if whole else (task, None)
 
 
 def provenance(prepared: Prepared) -> dict[str, Any]:
@@ -97,8 +141,8 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
         "commit": _commit(),
         "task": _task_hash(prepared),
         "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
-        "experts": {expert.name: _folder_hash(expert.folder) for expert in prepared.pool.experts},
-        "base": _folder_hash(prepared.base),
+        "experts": {expert.name: folder_hash(expert.folder) for expert in prepared.pool.experts},
+        "base": folder_hash(prepared.base),
     }
 
 
@@ -149,21 +193,4 @@ def _data_hash(items: tuple[Any, ...]) -> str:
     digest = sha256()
     for item in items:
         digest.update(item.model_dump_json().encode())
-    return digest.hexdigest()[:16]
-
-
-def _folder_hash(folder: Path) -> str:
-    """Hash of a model's or adapter's weights, configs and tokenizer: whole files up to 1 GB; of larger ones their
-    size, begin and end."""
-    digest = sha256()
-    for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if size <= 1 << 30:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-            else:
-                digest.update(str(size).encode() + file.read(1 << 22))
-                file.seek(-(1 << 22), 2)
-                digest.update(file.read())
     return digest.hexdigest()[:16]

@@ -11,13 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.judging import open_judges
 from harness.preparation import load_task_of
 from harness.settings import RunSettings
 from harness.store import Store
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Item, ItemResult, Split
 from utilities.errors import UserError, in_words
-from utilities.tasks import Task
+from utilities.tasks import Task, read_task_file
 
 __all__ = ["Rescored", "rescore"]
 
@@ -45,7 +46,7 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
     Raises:
         UserError: No run folder, data that changed since, or responses that lack what the utility reads.
     """
-    store = Store.open(folder)
+    store, judges = Store.open(folder), None
     try:
         kept = store.settings()["settings"]
         own = {"option": ()} if "utility" in settings else {}  # the run's options are those of the run's utility
@@ -53,7 +54,8 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
             before, after = RunSettings(**kept), RunSettings(**{**kept, **own, **settings})
         except ValidationError as error:
             raise UserError(f"settings: {in_words(error)}") from error
-        task, stored_task = load_task_of(after), load_task_of(before)
+        judges = open_judges(after, read_task_file(after.task)[0], ask=True)
+        task, stored_task = load_task_of(after, judges.panel if judges else None), load_task_of(before)
         done = []
         for name, split in _records(folder):
             told = list(_rescored(store, name, split, task, stored_task))
@@ -64,6 +66,8 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
             raise UserError(f"{folder} has no stored responses: let the run finish, or use `evaluate --out`")
         return done
     finally:
+        if judges is not None:
+            judges.close()
         store.close()
 
 

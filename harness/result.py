@@ -6,11 +6,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Difference", "Result", "Row", "TimeShare", "Winner"]
+__all__ = ["Difference", "Judging", "Measured", "Result", "Row", "TimeShare", "Watch", "Winner"]
 
 
 class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Measured(_Closed):
+    """What a scorer that decides nothing says of the same test responses."""
+
+    value: float | None
+    se: float | None
+    n: int
+    unscored: int
+    problem: str | None = None
+    """Why a value is null."""
 
 
 class Row(_Closed):
@@ -31,6 +42,8 @@ class Row(_Closed):
     """Test items without a score."""
     problem: str | None = None
     """Why a value is null."""
+    beside: dict[str, Measured] = {}
+    """What was measured beside the value on test, by name: for the base model, the best initial expert, the winner."""
 
 
 class Winner(_Closed):
@@ -69,6 +82,32 @@ class TimeShare(_Closed):
     """The swarm, checkpoints, records, screen."""
 
 
+class Judging(_Closed):
+    """What the judges said and cost, in all."""
+
+    judges: list[str]
+    requests: int
+    cached: int
+    """Judgements that were known from earlier and cost nothing."""
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    """None where a price is not known."""
+
+
+class Watch(_Closed):
+    """The objective against what it does not see, whenever the global best changed or the judge was tested."""
+
+    iteration: int
+    objective: float | None
+    hold_out: float | None
+    initial_hold_out: float | None
+    companion: dict[str, float]
+    canaries: dict[str, float]
+    warning: str | None
+
+
 class Result(_Closed):
     """What a finished run found."""
 
@@ -95,5 +134,9 @@ class Result(_Closed):
     difference: dict[Literal["winner_minus_best_initial", "winner_minus_base"], Difference]
     overlap: dict[str, int]
     """Item set to its number of test items that stand in dev too."""
+    judging: Judging | None = None
+    """Where judges decided anything."""
+    watched: list[Watch] = []
+    """Where a judge decides the value."""
     run: str
     """The run folder."""

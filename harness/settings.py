@@ -16,6 +16,7 @@ from harness.embedded import BASE, EXPERTS
 from harness.engines.settings import EngineSettings
 from harness.swarm.settings import VARIANTS, SwarmSettings
 from utilities.errors import UserError, in_words
+from utilities.judges.settings import JudgeSettings
 from utilities.registry import unknown_name
 from utilities.user_file import absolute_spec
 
@@ -60,6 +61,7 @@ class RunSettings(BaseModel):
     """paper: the published algorithm; reference: the choices of its authors' code."""
     swarm: SwarmSettings = SwarmSettings()
     engine_settings: EngineSettings = EngineSettings()
+    judging: JudgeSettings = JudgeSettings()
 
     @field_validator("option")
     @classmethod
@@ -92,10 +94,13 @@ class RunSettings(BaseModel):
             path = Path(spec).expanduser()
             return str(path.resolve()) if path.exists() else spec
 
+        given = {name: getattr(self.judging, name) for name in ("judge_key_file", "judge_cache", "evidence")}
+        paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
         return self.model_copy(
             update={
                 "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
                 "utility": self.utility and absolute_spec(self.utility, Path()),
+                "judging": self.judging.model_copy(update=paths),
                 "data": self.data and self.data.expanduser().resolve(),
                 "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
                 "experts": tuple(absolute(spec) for spec in self.experts),
@@ -118,7 +123,11 @@ class RunSettings(BaseModel):
         return "mini" if self.base_model == EMBEDDED else "full"
 
 
-NESTED: dict[str, type[BaseModel]] = {"swarm": SwarmSettings, "engine_settings": EngineSettings}
+NESTED: dict[str, type[BaseModel]] = {
+    "swarm": SwarmSettings,
+    "engine_settings": EngineSettings,
+    "judging": JudgeSettings,
+}
 """Groups of settings whose fields are flat in config files, task files and flags."""
 
 

@@ -188,6 +188,7 @@ class Store:
                 "more": list(result.response.more),
                 "score": result.outcome.value if isinstance(result.outcome, Score) else None,
                 "measures": list(result.outcome.measures.items()) if isinstance(result.outcome, Score) else [],
+                "notes": result.outcome.notes if isinstance(result.outcome, Score) else None,
                 "unscored": result.outcome.reason.value if isinstance(result.outcome, Unscored) else None,
                 "detail": result.outcome.detail if isinstance(result.outcome, Unscored) else None,
                 "choice_logprobs": result.response.choice_logprobs,
@@ -221,7 +222,7 @@ class Store:
             outcome = (
                 Unscored(Reason(row["unscored"]), row["detail"] or "")
                 if row["unscored"] is not None
-                else Score(row["score"], dict(row["measures"]))
+                else Score(row["score"], dict(row["measures"]), row.get("notes") or "")
             )
             logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
             response = Response(row["response"], row["tokens"], row["finish_reason"], logprobs, tuple(row["more"]))
@@ -264,6 +265,7 @@ def _record_schema() -> Any:
     columns: dict[str, Any] = {
         **dict.fromkeys(("label", "item_set", "item", "cluster", "prompt_hash", "response"), text),
         **{"tokens": pa.int64(), "finish_reason": text, "more": pa.list_(text), "choice_logprobs": numbers},
-        **{"score": pa.float64(), "measures": pa.map_(text, pa.float64()), "unscored": text, "detail": text},
+        **{"score": pa.float64(), "measures": pa.map_(text, pa.float64()), "notes": text, "unscored": text},
+        "detail": text,
     }
     return pa.schema(list(columns.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,20 +36,23 @@ def run_search(settings: RunSettings, out: Path, name: str | None, display: Disp
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
     prepared = prepare(settings)
-    document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
-    _run(prepared, Store.create(folder, document), display, json)
+    try:
+        document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
+        _run(prepared, Store.create(folder, document), display, json)
+    finally:
+        prepared.close()
 
 
-def run_resume(folder: Path, display: Display, json: bool) -> None:
-    """Continues the run of a folder with the settings it began with."""
+def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
+    """Continues the run of a folder with the settings it began with, and where asked with another budget for judges."""
     store = Store.open(folder)
     try:
-        _resume(store, folder, display, json)
+        _resume(store, folder, display, json, budget)
     finally:
         store.close()
 
 
-def _resume(store: Store, folder: Path, display: Display, json: bool) -> None:
+def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
     if (folder / "result.json").exists():
         try:
             result = schema.Result.model_validate_json((folder / "result.json").read_bytes())
@@ -62,13 +66,18 @@ def _resume(store: Store, folder: Path, display: Display, json: bool) -> None:
     if "evaluated" in document:
         raise UserError(f"{folder} holds the records of `evaluate`, no search that could be continued")
     try:
-        settings = RunSettings(**document["settings"])
+        told = document["settings"]
+        settings = RunSettings(**{**told, "judging": {**told.get("judging", {}), **budget}})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.yaml'} is damaged: {error}") from error
     prepared = prepare(settings)
-    if changed := changed_inputs(document, provenance(prepared)):
-        raise UserError(f"{folder} cannot be continued: {', '.join(changed)} changed since it began; start a new run")
-    _run(prepared, store, display, json)
+    try:
+        if changed := changed_inputs(document, provenance(prepared)):
+            told = f"{', '.join(changed)} changed since it began"
+            raise UserError(f"{folder} cannot be continued: {told}; start a new run")
+        _run(prepared, store, display, json)
+    finally:
+        prepared.close()
 
 
 def _free_folder(out: Path, settings: RunSettings) -> Path:
@@ -121,6 +130,7 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
         if store is not None:
             store.save_records(f"evaluate_{split}", list(evaluations.items()))
     finally:
+        prepared.close()
         if store is not None:
             store.close()
     console = _console(json)
@@ -194,7 +204,7 @@ def run_validate(settings: RunSettings, json: bool) -> None:
 
     from rich.table import Table
 
-    prepared = prepare(settings)
+    prepared = prepare(settings, ask=False)
     task, pool = prepared.task, prepared.pool
     sets: dict[str, Any] = {}
     for name, s in task.item_sets.items():

@@ -346,9 +346,12 @@ class LocalEngine:
 
     # -- generation --------------------------------------------------------------------------------------------------
 
-    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Response | Unscored]:
+    def generate(
+        self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool = False
+    ) -> list[Response | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
-        ids = self._token_ids(prompts)
+        asked = self._as_messages(prompts) if chat else prompts
+        ids = self._token_ids(asked, add_special_tokens=not chat)  # a template writes its own mark of the beginning
         answers: list[Response | Unscored | None] = [None] * len(prompts)
         fitting = []
         for k, prompt in enumerate(ids):
@@ -375,6 +378,12 @@ class LocalEngine:
                 self._shrink(len(batch) * longest)
                 fitting += batch
         return [answer for answer in answers if answer is not None]
+
+    def _as_messages(self, prompts: Sequence[str]) -> list[str]:
+        if not self.tokenizer.chat_template:
+            raise UserError("the task asks for a chat template and this base model has none; use an instruct model")
+        told = ([{"role": "user", "content": prompt}] for prompt in prompts)
+        return [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in told]
 
     def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Response]:
         width = max(len(one) for one in ids)
@@ -446,11 +455,11 @@ class _Particle:
         self._engine, self._row = engine, row
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
         """Greedy continuations, one a prompt."""
         work = self._engine
-        return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop))
+        return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop, chat))
 
     async def choice_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]

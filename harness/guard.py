@@ -1,0 +1,137 @@
+"""Watches a judged objective while it is being optimised: asks what `harness.safety` then weighs.
+
+The global best answers hold-out instructions, which the search never sees; its answers are counted by deterministic
+companions; and every few iterations the judge rates answers that are bad by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.base import Engine
+from harness.events import Bus, Judged, Note, Watched
+from harness.preparation import Prepared
+from harness.safety import Seen, Watch
+from utilities.core import Evaluation, Response, Score
+from utilities.judges.canary import canaries
+from utilities.judges.companion import Companion, companion, topic_vocabulary
+from utilities.tasks import ItemSet, Task
+
+__all__ = ["Guard"]
+
+Row = NDArray[np.float64]
+
+
+class Guard:
+    """The watch over one search.
+
+    Args:
+        prepared: Its task is judged.
+        engine: Answers the hold-out instructions.
+        bus: Where what was seen goes.
+        saved: `state()` of an interrupted search.
+    """
+
+    def __init__(self, prepared: Prepared, engine: Engine, bus: Bus, saved: Mapping[str, Any] | None = None) -> None:
+        self.prepared, self.engine, self.bus = prepared, engine, bus
+        self.watch = Watch.from_dict(saved["watch"]) if saved else None
+        self.best: float | None = saved["best"] if saved else None
+        items = [item for s in prepared.task.item_sets.values() for item in s.dev]
+        self._vocabulary = topic_vocabulary(text for item in items for text in (item.question, item.answer or ""))
+
+    def state(self) -> dict[str, Any] | None:
+        """What a resumed search goes on with."""
+        return {"watch": self.watch.to_dict(), "best": self.best} if self.watch else None
+
+    async def look(self, iteration: int, rows: Sequence[Row], found: Sequence[Evaluation]) -> None:
+        """Looks at an iteration's evaluations: at the new global best, if one is among them.
+
+        Args:
+            iteration: Its number; 0 are the initial experts and their crossovers.
+            rows: What was evaluated.
+            found: The evaluations, in the same order.
+        """
+        values = [-np.inf if evaluation.value is None else evaluation.value for evaluation in found]
+        tested = await self._canaries(iteration)
+        if self.watch is None:
+            experts = len(self.prepared.columns)
+            first = int(np.argmax(values[:experts]))
+            initial = await self._seen(rows[first], found[first])
+            self.watch = Watch.begin(initial, found[:experts])
+        best = int(np.argmax(values)) if values else -1
+        improved = best >= 0 and values[best] > (-np.inf if self.best is None else self.best)
+        if improved:
+            self.best = values[best]
+            self.watch.note(iteration, await self._seen(rows[best], found[best]), self.prepared.task.combine)
+        if tested:
+            self.watch.note_canaries(iteration, tested)
+        if improved or tested:
+            self._tell(iteration, tested, improved)
+
+    async def _seen(self, row: Row, objective: Evaluation) -> Seen:
+        held = self.prepared.hold_out
+        model = self.engine.particle(self.prepared.expert_row(row))
+        hold_out = None if held is None else await held(model, "dev")
+        return Seen(objective, hold_out, self._companion(self.prepared.task, objective))
+
+    def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
+        items = {item.id: item for s in task.item_sets.values() for item in s.dev}
+        results = [result for leaf in evaluation.leaves.values() for result in leaf.results]
+        return companion([items[r.item_id] for r in results], [r.response for r in results], self._vocabulary)
+
+    async def _canaries(self, iteration: int) -> dict[str, float]:
+        """The judge's ratings of bad answers, each to another instruction every time: the cache knows repeated ones."""
+        every = self.prepared.settings.judging.canary_every
+        if not every or iteration % every:
+            return {}
+        judged = [s for s in self.prepared.task.item_sets.values() if getattr(s.scorer, "judged", False)]
+        return await self._rated(judged[0], iteration)
+
+    async def _rated(self, item_set: ItemSet, iteration: int) -> dict[str, float]:
+        bad = canaries()
+        asked = [item_set.dev[(iteration + k) % len(item_set.dev)] for k in range(len(bad))]
+        answers = [Response(canary.text(item)) for canary, item in zip(bad, asked, strict=True)]
+        outcomes = await item_set.scorer.score(asked, answers)
+        return {c.name: o.value for c, o in zip(bad, outcomes, strict=True) if isinstance(o, Score)}
+
+    def _tell(self, iteration: int, tested: Mapping[str, float], improved: bool) -> None:
+        assert self.watch is not None  # noqa: S101 - look() made it
+        last = self.watch.looks[-1] if self.watch.looks else None
+        initial = self.watch.initial.hold_out
+        warnings = [self.watch.diverged()] if improved else []
+        if tested and (fooled := self.watch.fooled()):
+            warnings.append(f"the judge rates bad answers above the median honest one: {', '.join(fooled)}")
+        warning = "; ".join(text for text in warnings if text) or None
+        self.bus(
+            Watched(
+                iteration=iteration,
+                objective=last.objective if last else None,
+                hold_out=last.hold_out if last else None,
+                initial_hold_out=initial.value if initial else None,
+                companion=asdict(last.companion) if last and last.companion else {},
+                canaries=dict(tested),
+                warning=warning,
+            )
+        )
+        if warning is not None:
+            self.bus(Note(text=warning))
+
+
+def judged(prepared: Prepared) -> Judged | None:
+    """What the judges have cost so far; None where there are none."""
+    if prepared.judges is None:
+        return None
+    spent = prepared.judges.panel.spent
+    return Judged(
+        requests=spent.requests,
+        cached=spent.cached,
+        failed=spent.failed,
+        prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        usd=spent.usd,
+    )

@@ -1,0 +1,114 @@
+"""The judges of a run: which they are, the bundled one's process, and what they are going to cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.embedded import BASE, JUDGE
+from harness.experts import folder_hash
+from harness.settings import EMBEDDED, RunSettings
+from utilities.errors import UserError
+from utilities.tasks import TaskFile, asks_judge
+
+if TYPE_CHECKING:
+    from harness.judge_server import JudgeProcess
+    from harness.preparation import Prepared
+    from utilities.judges.panel import Panel
+
+__all__ = ["Judges", "estimate", "open_judges"]
+
+NOWHERE = "http://127.0.0.1:9/v1"
+"""Where the embedded judge would be, while nobody is going to ask it."""
+
+
+@dataclass
+class Judges:
+    """An open panel, and the process of the embedded judge where it is one of them."""
+
+    panel: Panel
+    _process: JudgeProcess | None = field(default=None, repr=False)
+
+    def close(self) -> None:
+        """Ends the process; the panel holds nothing that a closed program leaves behind."""
+        if self._process is not None:
+            self._process.close()
+
+
+def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool) -> Judges | None:
+    """The judges that a task's scorers need; None where they need none.
+
+    The embedded judge is the default where the embedded model is used.
+
+    Args:
+        settings: Of the run.
+        described: The task file.
+        ask: Whether somebody is going to ask them: else the embedded judge is not started.
+
+    Raises:
+        UserError: A judge is needed and none is named, or it cannot be asked (no key, no price).
+    """
+    edition = described.choose(settings.edition, settings.preferred_edition)
+    if not asks_judge(described.editions[edition], settings.utility):
+        return None
+    judging = settings.judging
+    if not judging.judge:
+        if settings.base_model != EMBEDDED:
+            raise UserError(
+                f"task {described.name} is rated by a judge: add --judge NAME (with --judge-url URL for a server of"
+                " your own), or --judge embedded for the small bundled one"
+            )
+        judging = judging.model_copy(update={"judge": (EMBEDDED,)})
+    from utilities.judges.panel import open_panel
+
+    if EMBEDDED not in judging.judge:
+        return Judges(open_panel(judging))
+    if not ask:
+        return Judges(open_panel(judging, embedded_url=NOWHERE))
+    from harness.judge_server import JudgeProcess
+
+    process = JudgeProcess()
+    try:
+        version = f"{folder_hash(BASE)}+{folder_hash(JUDGE)}"
+        return Judges(open_panel(judging, embedded_url=process.url, embedded_version=version), process)
+    except BaseException:
+        process.close()
+        raise
+
+
+def estimate(prepared: Prepared) -> str | None:
+    """What the judges of a search will be asked, in a sentence; None where the task has none.
+
+    The upper end: equal rows and repeated answers cost nothing, and `patience` may end a search early.
+    """
+    if prepared.judges is None:
+        return None
+    task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
+    experts = len(prepared.pool.names)
+    searched = swarm.particles * (swarm.iterations + 1)
+    judgements, tokens = 0, 0
+    for item_set in task.item_sets.values():
+        cost: Any = getattr(item_set.scorer, "cost", None)
+        if cost is None:
+            continue
+        times = {"dev": searched + 1, "test": experts + 2}
+        for items, models in ((item_set.dev, times["dev"]), (item_set.test, times["test"])):
+            asked, read = cost(items)
+            judgements += models * asked
+            tokens += models * read
+    for one in task.beside.values():
+        if (cost := getattr(one.scorer, "cost", None)) is not None:
+            asked, read = cost(task.item_sets[one.of].test)
+            judgements, tokens = judgements + 3 * asked, tokens + 3 * read
+    told = f"judges: {', '.join(judge.name for judge in panel.judges)}; about {judgements:,} judgements"
+    told += f" of {tokens / max(1, judgements):,.0f} tokens, {tokens:,} tokens in all"
+    prices = [judge.price for judge in panel.judges]
+    if None in prices:
+        told += ", price unknown"
+    else:  # as if all were prompt, which is most of it
+        usd = sum(price.usd(tokens, 0) for price in prices if price) / len(prices)
+        told += f", about ${usd:,.2f}" if usd else ", which cost nothing"
+    budget = panel.budget
+    if budget.tokens is not None and tokens > budget.tokens:
+        told += f"; the budget of {budget.tokens:,} tokens will not last, and the search stops where it ends"
+    return told

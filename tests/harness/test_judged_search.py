@@ -1,0 +1,218 @@
+"""A search whose objective is a judge: its cost, budget, hold-out and canaries, and what is measured beside."""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "utilities" / "judges"))
+from stub_server import JudgeServer, error, says
+
+from harness.store import Store
+
+KEY = "sk-a-key-that-nobody-may-ever-see"
+CRITERIA = ("relevance", "usefulness", "specificity", "clarity")
+
+
+def level(text):
+    """A judge without taste, but with a memory: the same answer gets the same level."""
+    return 1 + int(hashlib.sha256(text.encode()).hexdigest(), 16) % 9
+
+
+def honest(asked):
+    """Answers every prompt of the topic tasks in its form."""
+    return says(_reply(asked), usage=(900, 100))
+
+
+def _reply(asked):
+    if '"claims"' in asked.last:
+        found = re.findall(r"^\d+\. (.*)$", asked.last, re.M) if "stand" in asked.last else []
+        return json.dumps({"claims": found or [f"Claim {level(asked.last)}.", "Another claim."]})
+    if '"verdict"' in asked.last:
+        return json.dumps({"reason": "so", "verdict": "supported" if level(asked.last) > 4 else "contradicted"})
+    return json.dumps({"reason": "so", **dict.fromkeys(CRITERIA, level(asked.last))})
+
+
+@pytest.fixture
+def server():
+    with JudgeServer() as running:
+        running.answer = honest
+        yield running
+
+
+@pytest.fixture
+def topic(base, adapters, tmp_path, monkeypatch, server):
+    """Options of a small judged search, in whose folder the command line is called."""
+    items = {
+        "dev": [f"Tell me about {word} in a few words." for word in ("ants", "bees", "cats", "dogs", "elks", "foxes")],
+        "test": [f"What is there to know about {word}?" for word in ("gnus", "hens", "ibises")],
+    }
+    edition = {
+        "item_sets": {
+            "instructions": {
+                "scorer": "topic_interest",
+                "options": {"topic": "animals", "prompt": "plain", "max_tokens": 12},
+                "items": items,
+            }
+        },
+        "beside": {"factuality": {"scorer": "factuality", "options": {"k": 2}}},
+    }
+    task = {"name": "animals", "title": "Animals", "editions": {"own": edition}}
+    (tmp_path / "animals.yaml").write_text(yaml.safe_dump(task))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    experts = [part for folder in adapters for part in ("--experts", folder)]
+    judge = ["--judge", "stub-1", "--judge-url", server.url]
+    return ["--task", "animals.yaml", "--base-model", base, *experts, "--device", "cpu", *judge]
+
+
+SEARCH = ["--iterations", 2, "--particles", 3, "--patience", 2, "--out", "runs", "--display", "plain"]
+
+
+def refused(done, *words):
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    message = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(message) == 1, done.stderr
+    for word in words:
+        assert word in message[0], message[0]
+
+
+def result_of(name):
+    return json.loads(Path("runs", name, "result.json").read_text())
+
+
+def different(server):
+    return {json.dumps(asked.body, sort_keys=True) for asked in server.requests}
+
+
+def test_a_judged_search_reports_cost_hold_out_and_what_is_beside(here, topic, server):
+    done = here(*topic, *SEARCH, "--name", "one")
+    assert done.returncode == 0, done.stderr
+    found = result_of("one")
+    assert found["judging"]["judges"] == ["stub-1"]
+    assert found["judging"]["requests"] == len(server.requests) == len(different(server))
+    assert found["judging"]["usd"] == 0.0 and found["judging"]["prompt_tokens"] > 0
+    with_facts = [row["name"] for row in found["rows"] if row["beside"]]
+    assert with_facts == ["base model", found["best_initial"], "winner"]
+    assert all(row["beside"]["factuality"]["n"] == 3 for row in found["rows"] if row["beside"])
+    first = found["watched"][0]
+    assert first["hold_out"] is not None and first["initial_hold_out"] is not None and first["canaries"]
+    assert "factuality" in done.stdout and "judges: " in done.stdout and "watch: objective" in done.stdout
+
+
+def test_held_out_instructions_are_no_part_of_the_objective(here, topic):
+    assert here(*topic, *SEARCH, "--name", "one").returncode == 0
+    records = Store.open(Path("runs/one")).records("iter_0000")
+    assert {len(results) for results in records.values()} == {4}  # of six, two are held out
+    assert here(*topic, *SEARCH, "--name", "all", "--hold-out", 0).returncode == 0
+    assert result_of("all")["watched"][0]["hold_out"] is None
+
+
+def test_the_records_say_who_judged_with_which_prompt_and_every_claim(here, topic):
+    assert here(*topic, *SEARCH, "--name", "one").returncode == 0
+    store = Store.open(Path("runs/one"))
+    (results,) = store.records("test_winner").values()
+    for result in results:
+        notes = json.loads(result.outcome.notes)
+        assert notes["prompt"] == "topic_interest_rubric" and notes["hash"] and notes["version"] == 1
+        assert notes["judgements"][0]["judge"] == "stub-1"
+    (facts,) = store.records("beside_factuality_winner").values()
+    claims = [claim for result in facts for claim in json.loads(result.outcome.notes)["claims"]]
+    assert claims and all(claim["verdict"] in {"supported", "contradicted", "inconclusive"} for claim in claims)
+
+
+def test_a_spent_budget_stops_the_run_and_more_of_it_continues_without_paying_twice(here, topic, server):
+    refused(here(*topic, *SEARCH, "--name", "one", "--budget-tokens", 60_000), "budget", "resume", "runs/one")
+    paid = len(server.requests)
+    assert paid > 0
+    refused(here("resume", "runs/one", "--display", "none"), "budget")
+    assert here("resume", "runs/one", "--display", "none", "--budget-tokens", 10_000_000).returncode == 0
+    assert len(server.requests) == len(different(server)) > paid
+    assert result_of("one")["judging"]["requests"] == len(server.requests)
+    assert here(*topic, *SEARCH, "--name", "two").returncode == 0
+    assert len(server.requests) == len(different(server))  # the other run is paid already
+    assert [row["test"] for row in result_of("one")["rows"]] == [row["test"] for row in result_of("two")["rows"]]
+
+
+def test_a_key_that_stops_working_ends_the_run_with_one_message_and_the_run_can_be_continued(here, topic, server):
+    server.answer = lambda asked: honest(asked) if len(server.requests) < 20 else error(401, f"Bad key {KEY}")
+    done = here(*topic, *SEARCH, "--name", "one")
+    refused(done, "stub-1")
+    assert KEY not in done.stderr + done.stdout
+    server.answer = honest
+    assert here("resume", "runs/one", "--display", "none").returncode == 0
+    for path in (*Path("runs").rglob("*"), *Path("cache").rglob("*")):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_judge_that_likes_canaries_is_told_of(here, topic, server):
+    def fooled(asked):
+        liked = "10/10" in asked.last or '"rating"' in asked.last
+        return (
+            says(json.dumps({"reason": "so", **dict.fromkeys(CRITERIA, 10 if liked else 4)}))
+            if ('"claims"' not in asked.last and '"verdict"' not in asked.last) or liked
+            else honest(asked)
+        )
+
+    server.answer = fooled
+    done = here(*topic, *SEARCH, "--name", "one")
+    assert done.returncode == 0, done.stderr
+    assert any("rates bad answers above" in (one["warning"] or "") for one in result_of("one")["watched"])
+    assert "rates bad answers above" in done.stdout
+
+
+def test_a_task_that_is_rated_needs_a_judge_unless_the_model_is_the_embedded_one(here, topic):
+    without = topic[: topic.index("--judge")]
+    refused(here(*without, *SEARCH), "rated by a judge", "--judge")
+
+
+def test_validate_asks_no_judge(here, topic, server):
+    done = here("validate", *topic)
+    assert done.returncode == 0, done.stderr
+    assert server.requests == []
+
+
+def test_an_unknown_price_is_refused_unless_allowed(here, topic):
+    elsewhere = [*topic[: topic.index("--judge-url")], "--judge-url", "https://judge.invalid/v1"]
+    refused(here(*elsewhere, *SEARCH), "--judge-price", "--allow-unknown-price")
+
+
+def test_a_topic_becomes_a_task_that_is_drafted_once(here, topic, server):
+    """The stub plays writer and judge."""
+
+    def writes(asked):
+        if '"personas"' in asked.last:
+            return says(json.dumps({"personas": [{"name": f"P{k}", "interest": f"robots {k}"} for k in range(8)]}))
+        if '"instructions"' in asked.last:
+            made = {WORDS[(level(asked.last + str(k)) * 31 + k * 7) % len(WORDS)] for k in range(12)}
+            return says(json.dumps({"instructions": [f"Explain {word} to me." for word in sorted(made)]}))
+        return honest(asked)
+
+    server.answer = writes
+    command = [*topic[2:], "--topic", "robots", *SEARCH, "--hold-out", 0, "--limit", 3]
+    done = here(*command, "--name", "one")
+    (drafted,) = Path("runs").glob("topic-robots-*.yaml")
+    if done.returncode == 2:  # the base model of this test has no chat template, which the drafted task asks for
+        assert "chat template" in done.stderr
+    written = drafted.read_text()
+    assert "Explain" in written and "persona: P0" in written
+    asked = len(server.requests)
+    drafted.write_text(written.replace("chat: true", "chat: false").replace("max_tokens: 512", "max_tokens: 9"))
+    assert here(*command, "--name", "two").returncode == 0
+    assert not any('"personas"' in one.last for one in server.requests[asked:])
+    assert result_of("two")["task"] == "robots"
+
+
+WORDS = [f"{a}{b}" for a in ("gear", "servo", "lidar", "gripper", "battery") for b in ("box", "ing", "less", "mount")]
+
+
+def test_a_topic_and_a_task_exclude_each_other(here, topic):
+    refused(here(*topic, "--topic", "robots", *SEARCH), "--task", "--topic")
+    Path("empty.txt").write_text("one\n")
+    refused(here(*topic[2:], "--instructions", "empty.txt", *SEARCH), "empty.txt", "at least")
