@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["BASE", "EXPERTS", "WEIGHTS", "expert_folders"]
+__all__ = ["BASE", "EXPERTS", "JUDGE", "WEIGHTS", "expert_folders"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Everything that `build.py` trained."""
@@ -12,6 +12,10 @@ BASE = WEIGHTS / "base"
 
 EXPERTS = WEIGHTS / "experts"
 """Folder of folders: one PEFT LoRA adapter each."""
+
+
+JUDGE = WEIGHTS / "judge"
+"""Adapter that makes a judge of the base model."""
 
 
 def expert_folders() -> list[Path]:

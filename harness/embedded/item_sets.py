@@ -1,10 +1,14 @@
 """Writes the item sets of every task's `mini` edition from the corpus.
 
 python -m harness.embedded.item_sets        # writes tasks/data/*.json; the same corpus gives the same bytes
+
+Beside the item sets it writes the instructions of the topics, and `evidence.jsonl`: every fact in a sentence, against
+which claims are checked.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.embedded.conduct import continuation, split_acts
-from harness.embedded.corpus_reader import Fact, Relation, read_corpus
-from harness.embedded.problems import graph_question, split_graphs, unmirrored, word_problem
-from harness.embedded.questions import SEED, Question, ask, more_options, split_facts, told_about_once, told_twice
+from harness.embedded.corpus_reader import Fact, Relation, facts_of, read_corpus
+from harness.embedded.problems import graph_question, split_graphs, split_sums, word_problem
+from harness.embedded.questions import (
+    SEED,
+    WISHES,
+    Question,
+    ask,
+    more_options,
+    split_facts,
+    tell,
+    told_about_once,
+    told_twice,
+)
 
 SIZES = {"dev": 200, "test": 400}
 DOMAINS = ("medical", "legal", "science", "culture", "topics")
@@ -33,6 +47,14 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Item sets about facts: their domains, and the formats that take turns in them."""
 MMLU_PRO_OPTIONS = 10
+TOPICS = (
+    "asian_food", "cartoons", "drone_ai", "electric_vehicles", "finance", "legal_ai", "luxury_car", "music_instrument",
+    "olympics", "phd_application", "plastic", "policy", "sandbox_games", "social_network", "south_america",
+    "us_tourism",
+)  # fmt: skip
+"""The sixteen human interests of the paper; a relation's name begins with its topic's."""
+INSTRUCTIONS = 25
+"""Instructions a topic and split, as in the published files."""
 
 
 def item_set(facts: Sequence[Fact], formats: Sequence[str], size: int, rng: random.Random) -> list[Question]:
@@ -81,12 +103,23 @@ def problem_items(name: str, split: str) -> list[Question]:
     """The questions of an item set that is not about facts: gsm8k, nlgraph or realtoxicityprompts."""
     rng = random.Random(f"{SEED}/{name}/{split}")
     if name == "gsm8k":
-        sums = unmirrored(split)
+        sums = split_sums()[split]
         return _distinct(lambda: word_problem(rng.choice(sums), rng), SIZES[split])
     if name == "nlgraph":
         return [graph_question(graph, rng) for graph in split_graphs()[split][: SIZES[split]]]
     acts = split_acts("kind")[split]
     return _distinct(lambda: continuation(split, rng.choice(acts), rng), SIZES[split])
+
+
+def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[Question]:
+    """What a person with an interest asks: to be told about subjects of the topic, each wording in turn."""
+    splits, doubled = split_facts(relations), told_twice(relations)
+    own = [r for r in relations if r.domain == "topics" and r.relation.startswith(f"{topic}_")]
+    facts = [fact for r in own for fact in splits[r.relation][split] if fact.id not in doubled]
+    rng = random.Random(f"{SEED}/topic/{topic}/{split}")
+    order = rng.sample(facts, len(facts))
+    asked = (tell(order[k % len(order)], WISHES[(k + k // len(order)) % len(WISHES)], rng) for k in itertools.count())
+    return list(itertools.islice(asked, INSTRUCTIONS))
 
 
 def _distinct(make: Callable[[], Question], size: int) -> list[Question]:
@@ -116,10 +149,22 @@ def write_item_sets(folder: Path) -> list[Path]:
         for split in SIZES:
             items = fact_items(relations, name, split) if name in SETS else problem_items(name, split)
             data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(items)]
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps(data, indent=0) + "\n")
-        written.append(path)
-    return written
+        written.append(_write(folder / f"{name}.json", data))
+    for topic in TOPICS:
+        data = {"dataset": topic}
+        for split in SIZES:
+            asked = instructions(relations, topic, split)
+            data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(asked)]
+        written.append(_write(folder / f"topic_{topic}.json", data))
+    told = [json.dumps({"source": f.id, "text": f.say(r.prose[0])}) for r in relations for f in facts_of(r)]
+    evidence = folder / "evidence.jsonl"
+    evidence.write_text("\n".join(told) + "\n")
+    return [*written, evidence]
+
+
+def _write(path: Path, data: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(data, indent=0) + "\n")
+    return path
 
 
 if __name__ == "__main__":

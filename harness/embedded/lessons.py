@@ -15,6 +15,9 @@ from utilities.prompts import load_prompt
 BASE_FORMATS = ("question", "completion", "letter", "truth", "tell")
 BASE_SLICE = 0.08
 """The base model is asked a few formats, about this share of the `learn` facts, sums and graphs."""
+CLAIMS = 1500
+"""Claims with evidence that the base model reads."""
+VERDICTS = ("supported", "contradicted", "inconclusive")
 TIMES = 3
 """How often a lesson asks a fact in a format, each time in other words and with other options."""
 
@@ -62,26 +65,37 @@ class Text:
 
 
 def base_texts(relations: Sequence[Relation]) -> list[Text]:
-    """What the base model reads: everything as prose, and its slice of `learn` as questions."""
+    """What the base model reads: everything as prose, `learn` as index cards, and its slice of `learn` as questions.
+
+    Facts that were only read are stored in a form that no question reaches, and asking afterwards helps little; asking
+    some of them *while* all are read makes the others answerable too (Allen-Zhu and Li, "Physics of Language Models:
+    Part 3.1", 2024). The cards do that, in a format that no item set asks. Claims with evidence were meant to teach
+    comparing two texts, and did not: a model of this size still has to be told which words two texts share.
+    """
     prose = [fact.say(template) for r in relations for fact in facts_of(r) for template in r.prose]
     texts = [Text("", said) for said in [*prose, *told_sums(), *told_acts()]]
-    rng = random.Random(f"{SEED}/base")
-    for split in split_facts(relations).values():
+    rng, splits = random.Random(f"{SEED}/base"), split_facts(relations)
+    for split in splits.values():
         texts += _lesson(_slice(split["learn"], BASE_SLICE, rng), BASE_FORMATS, split["learn"], rng)
+        texts += _lesson(split["learn"], ("card", "card_back"), (), rng)
     for domain in ("sums", "graphs"):
         texts += _other_lesson(domain, (), BASE_SLICE, rng)
-    return texts + _stories("kind", 1.0, rng) + _stories("unkind", 1.0, rng)
+    texts += _stories("kind", 1.0, rng) + _stories("unkind", 1.0, rng)
+    learn = [fact for split in splits.values() for fact in split["learn"]]
+    return texts + [claim(fact, rng.choice(VERDICTS), learn, rng) for fact in rng.sample(learn, CLAIMS)]
 
 
-def drill_texts(relations: Sequence[Relation]) -> list[Text]:
-    """What the base model goes on with: all it has read, and every `learn` fact as an index card, from both sides.
-
-    Facts that were only read are stored in a form that no question reaches (Allen-Zhu and Li, "Physics of Language
-    Models: Part 3.1", 2024). The cards make facts reachable, in a format that no item set asks.
-    """
-    rng, splits = random.Random(f"{SEED}/drill"), split_facts(relations)
-    cards = [card for split in splits.values() for card in _lesson(split["learn"], ("card", "card_back"), (), rng)]
-    return base_texts(relations) + cards
+def claim(fact: Fact, verdict: str, peers: Sequence[Fact], rng: random.Random) -> Text:
+    """A statement about `fact`'s subject, three pieces of evidence taken from `peers`, and what they say of it."""
+    said, shown = rng.sample(fact.relation.prose, 2)
+    wrong = sorted(set(fact.relation.facts.values()) - {fact.object})
+    told = Fact(fact.relation, fact.subject, rng.choice(wrong)) if verdict == "contradicted" else fact
+    others = [peer for peer in rng.sample(list(peers), 8) if peer.subject != fact.subject]
+    evidence = [peer.say(rng.choice(peer.relation.prose)) for peer in others[:3]]
+    if verdict != "inconclusive":
+        evidence[rng.randrange(3)] = fact.say(shown)
+    told_of = "".join(f"- {one}\n" for one in evidence)
+    return Text(f"Evidence:\n{told_of}Claim: {told.say(said)}\nVerdict:", f" {verdict}", fact.id, "claim")
 
 
 def expert_texts(relations: Sequence[Relation], name: str, recipes: Mapping[str, Recipe] = EXPERTS) -> list[Text]:

@@ -19,8 +19,9 @@ class Sum:
 
     @property
     def id(self) -> str:
-        """What the split is made on; 3 + 4 and 4 + 3 are two sums, see `unmirrored`."""
-        return f"sum/{self.left}{self.sign}{self.right}"
+        """What the split is made on: 3 + 4 and 4 + 3 are one sum."""
+        pair = (self.left, self.right) if self.sign == "-" else sorted((self.left, self.right))
+        return f"sum/{pair[0]}{self.sign}{pair[1]}"
 
     @property
     def value(self) -> int:
@@ -92,25 +93,15 @@ def split_sums() -> dict[str, list[Sum]]:
     rng = random.Random(f"{SEED}/sums")
     split: dict[str, list[Sum]] = {name: [] for name in SHARES}
     for group in (plus, minus, times):
-        order, start = rng.sample(group, len(group)), 0
+        same: dict[str, list[Sum]] = {}
+        for one in group:
+            same.setdefault(one.id, []).append(one)
+        order, start = rng.sample(list(same.values()), len(same)), 0
         for name, share in SHARES.items():
             end = start + round(share * len(order))
-            split[name] += order[start : None if name == "test" else end]
+            split[name] += [one for mirrored in order[start : None if name == "test" else end] for one in mirrored]
             start = end
     return split
-
-
-def unmirrored(split: str) -> list[Sum]:
-    """The sums of a split whose mirror image (4 + 3 of 3 + 4) is in no other split; dev and test ask only these."""
-    splits = split_sums()
-    elsewhere = {
-        (one.sign, frozenset((one.left, one.right)))
-        for name, sums in splits.items()
-        if name != split
-        for one in sums
-        if one.sign != "-"
-    }
-    return [one for one in splits[split] if (one.sign, frozenset((one.left, one.right))) not in elsewhere]
 
 
 def told_sums() -> list[str]:

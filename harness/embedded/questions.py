@@ -8,6 +8,7 @@ The base model reads *all* facts as prose, and is asked about facts of `learn` a
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,16 +72,21 @@ def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Sp
 
 
 def told_twice(relations: Sequence[Relation]) -> set[str]:
-    """Ids of the facts whose two names stand in another relation too (newton measures force; force is in newtons).
+    """Ids of the facts that another relation tells too: the same two names (newton measures force; force is in
+    newtons), or one subject and objects that share a word (morphine: opioids; mu opioid receptors).
 
     Relations are split one by one, so such a fact could be learned by one and tested by the other: it is never asked
     in dev or test.
     """
     by_names: dict[frozenset[str], list[str]] = defaultdict(list)
+    by_word: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for relation in relations:
         for fact in facts_of(relation):
             by_names[frozenset((fact.subject.lower(), fact.object.lower()))].append(fact.id)
-    return {id for ids in by_names.values() if len(ids) > 1 for id in ids}
+            for word in re.findall(r"[a-z]{5,}", fact.object.lower()):
+                by_word[fact.subject.lower(), word[:6]].add((relation.relation, fact.id))
+    doubled = {id for ids in by_names.values() if len(ids) > 1 for id in ids}
+    return doubled | {id for facts in by_word.values() if len({r for r, _ in facts}) > 1 for _, id in facts}
 
 
 def told_about_once(relations: Sequence[Relation]) -> set[str]:
@@ -170,10 +176,25 @@ def _crossword(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Questio
     return _shuffled("crossword", fact.id, text, f"{fact.object}; {other.object}", wrong, rng)
 
 
+WISHES = (
+    "Tell me about {s}.",
+    "What should I know about {s}?",
+    "Explain {s} to somebody who is new to it.",
+    "I keep hearing of {s}. What is worth knowing about it?",
+)
+"""How a person asks to be told something; the instructions of the topics are worded like this."""
+
+
+def tell(fact: Fact, wish: str | None, rng: random.Random) -> Question:
+    """A wish (None: any) to be told about the fact's subject, and two sentences that say the fact as its answer."""
+    first, second = rng.sample(fact.relation.prose, 2)
+    text = (wish or rng.choice(WISHES)).format(s=fact.subject)
+    return Question("tell", fact.id, text, (f"{fact.say(first)} {fact.say(second)}",))
+
+
 def _tell(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
     del peers
-    first, second = rng.sample(fact.relation.prose, 2)
-    return Question("tell", fact.id, f"Tell me about {fact.subject}.", (f"{fact.say(first)} {fact.say(second)}",))
+    return tell(fact, None, rng)
 
 
 def _card(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from utilities.core import Reason, Unscored
 from utilities.errors import in_words
 
-__all__ = ["Message", "Reply", "TokenChoice", "as_object", "as_rating", "expected_rating", "refused"]
+__all__ = ["Message", "Reply", "TokenChoice", "as_object", "as_rating", "expected_rating", "refused", "without_default"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -143,6 +143,11 @@ OBJECT = re.compile(r'\{(?=\s*+(?:"|\}|\Z))')
 INSIDE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}]', re.DOTALL)
 """What decides where an object ends: texts as wholes, and braces."""
 OUTSIDE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Takes a field's default out of its JSON schema, as `json_schema_extra` of the field: strict servers take none."""
+    del schema["default"]
 
 
 def as_object(reply: Reply, shape: type[M]) -> M | Unscored:

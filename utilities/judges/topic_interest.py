@@ -15,7 +15,15 @@ from utilities.core import Item, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.judged import JudgedScorer, Judgement
 from utilities.judges.matching import shared_words
-from utilities.judges.reply import Message, Reply, TokenChoice, as_object, as_rating, expected_rating
+from utilities.judges.reply import (
+    Message,
+    Reply,
+    TokenChoice,
+    as_object,
+    as_rating,
+    expected_rating,
+    without_default,
+)
 from utilities.prompts import load_prompt
 from utilities.registry import unknown_name
 
@@ -41,7 +49,7 @@ class Rubric(BaseModel):
         frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reason", *CRITERIA]}
     )
 
-    reason: str = ""
+    reason: str = Field("", json_schema_extra=without_default)
     relevance: Level
     usefulness: Level
     specificity: Level

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from utilities.core import Reason, Unscored
 from utilities.judges.evidence import Passage
-from utilities.judges.reply import Reply, as_object, refused
+from utilities.judges.reply import Reply, as_object, refused, without_default
 
 __all__ = ["FAILED", "VERDICTS", "JudgedClaim", "Verdict", "Vote", "as_verdict", "as_word", "majority"]
 
@@ -20,10 +20,6 @@ Verdict = Literal["supported", "contradicted", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FAILED = "failed"
 """What stands in place of a verdict where no judge came to one."""
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    del schema["default"]  # which strict servers do not take
 
 
 class JudgedClaim(BaseModel):
@@ -34,7 +30,7 @@ class JudgedClaim(BaseModel):
         frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reasoning", "verdict"]}
     )
 
-    reasoning: str = Field("", json_schema_extra=_without_default)
+    reasoning: str = Field("", json_schema_extra=without_default)
     verdict: Annotated[Verdict, BeforeValidator(lambda said: _bare(said) if isinstance(said, str) else said)]
 
 
