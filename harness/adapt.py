@@ -341,6 +341,7 @@ class Adaptation:
         whole = test["winner"]
         result = schema.Result(
             task=task.name,
+            task_given=settings.task,
             edition=task.edition,
             seed=settings.seed,
             engine=self.engine.name,

@@ -325,10 +325,11 @@ def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
 
 
 def number(value: float | None, se: float | None = None) -> str:
-    """A value, with its standard error where there is one."""
+    """A value, with its standard error where there is one; ratings, which are above 1, with two decimals."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if se is None else f"{value:.4f} ± {se:.4f}"
+    digits = 4 if abs(value) <= 1 else 2
+    return f"{value:.{digits}f}" if se is None else f"{value:.{digits}f} ± {se:.{digits}f}"
 
 
 def clock(seconds: float) -> str:
@@ -437,5 +438,7 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"
-    again = f"--task {result.task} --edition {result.edition}{base} --experts {result.winner.adapter}"
+    again = (
+        f"--task {result.task_given or result.task} --edition {result.edition}{base} --experts {result.winner.adapter}"
+    )
     say(f"      python run.py evaluate {again}")

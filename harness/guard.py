@@ -6,7 +6,7 @@ companions; and every few iterations the judge rates answers that are bad by con
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,11 +20,14 @@ from harness.safety import Seen, Watch
 from utilities.core import Evaluation, Response, Score
 from utilities.judges.canary import canaries
 from utilities.judges.companion import Companion, companion, topic_vocabulary
+from utilities.judges.factuality import Factuality
 from utilities.tasks import ItemSet, Task
 
 __all__ = ["Guard"]
 
 Row = NDArray[np.float64]
+NEAREST = 3
+"""Passages of evidence an instruction whose words belong to the topic."""
 
 
 class Guard:
@@ -41,8 +44,7 @@ class Guard:
         self.prepared, self.engine, self.bus = prepared, engine, bus
         self.watch = Watch.from_dict(saved["watch"]) if saved else None
         self.best: float | None = saved["best"] if saved else None
-        items = [item for s in prepared.task.item_sets.values() for item in s.dev]
-        self._vocabulary = topic_vocabulary(text for item in items for text in (item.question, item.answer or ""))
+        self._vocabulary = topic_vocabulary(_texts(prepared.task))
 
     def state(self) -> dict[str, Any] | None:
         """What a resumed search goes on with."""
@@ -120,6 +122,14 @@ class Guard:
         )
         if warning is not None:
             self.bus(Note(text=warning))
+
+
+def _texts(task: Task) -> Iterator[str]:
+    """What is told of the topic: its instructions, reference answers, and the evidence that is nearest to them."""
+    evidence = [one.scorer.evidence for one in task.beside.values() if isinstance(one.scorer, Factuality)]
+    for item in (item for s in task.item_sets.values() for item in s.dev):
+        yield from (item.question, item.answer or "")
+        yield from (passage.text for known in evidence for passage in known.search(item.question, NEAREST))
 
 
 def judged(prepared: Prepared) -> Judged | None:

@@ -112,6 +112,8 @@ class Result(_Closed):
     """What a finished run found."""
 
     task: str
+    task_given: str | None = None
+    """As it was asked for: a name, or the path of a task file."""
     edition: str
     seed: int
     engine: str

@@ -117,8 +117,9 @@ def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[
     own = [r for r in relations if r.domain == "topics" and r.relation.startswith(f"{topic}_")]
     facts = [fact for r in own for fact in splits[r.relation][split] if fact.id not in doubled]
     rng = random.Random(f"{SEED}/topic/{topic}/{split}")
-    order = rng.sample(facts, len(facts))
-    asked = (tell(order[k % len(order)], WISHES[(k + k // len(order)) % len(WISHES)], rng) for k in itertools.count())
+    order = list({fact.subject.lower(): fact for fact in rng.sample(facts, len(facts))}.values())
+    turns = (divmod(k, len(order)) for k in itertools.count())  # a subject that comes again is asked in other words
+    asked = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
     return list(itertools.islice(asked, INSTRUCTIONS))
 
 

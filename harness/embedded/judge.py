@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Graded:
     """An answer to an instruction, and what it is worth."""
 
     kind: str
+    source: str
+    """The fact that the instruction asks for."""
     instruction: str
     answer: str
     rating: int
@@ -117,12 +120,14 @@ def graded(relations: Sequence[Relation], split: str, each: int) -> list[Graded]
             if other.relation.domain == fact.relation.domain and kind == "off_topic":
                 other = next(o for o in rng.sample(facts, len(facts)) if o.relation.domain != fact.relation.domain)
             told = tell(fact, rng.choice(WISHES), rng)
-            made.append(Graded(kind, told.text, make(told.right, tell(other, None, rng).right, rng), rating))
+            made.append(Graded(kind, fact.id, told.text, make(told.right, tell(other, None, rng).right, rng), rating))
     bad = canaries()
     for fact in _some(facts, each // 4, rng):
         told = tell(fact, None, rng)
         words = rng.choice(bad).text(Item(id="-", question=told.text)).split()
-        made.append(Graded("canary", told.text, " ".join(words[: rng.randint(30, 100)]), 1))  # some are very long
+        made.append(
+            Graded("canary", fact.id, told.text, " ".join(words[: rng.randint(30, 100)]), 1)
+        )  # some are very long
     return made
 
 
@@ -134,7 +139,7 @@ def rated_text(one: Graded) -> Text:
     """A graded answer as the judge reads it, and the rating that it should give."""
     shared = shared_words(one.instruction, one.answer)
     prompt = load_prompt("topic_interest_brief").render(instruction=one.instruction, answer=one.answer, shared=shared)
-    return Text(prompt, f" {one.rating}/10", one.instruction, one.kind)
+    return Text(prompt, f" {one.rating}/10", one.source, "rating")
 
 
 def claims(relations: Sequence[Relation], split: str, each: int, *, missed: bool = False) -> list[Text]:
@@ -163,10 +168,16 @@ def claims(relations: Sequence[Relation], split: str, each: int, *, missed: bool
     return made
 
 
+def judge_texts(relations: Sequence[Relation]) -> list[Text]:
+    """What the judge is trained on: nobody is asked for a fact of dev or test, though some stand in the evidence."""
+    return [rated_text(one) for one in graded(relations, "learn", 1500)] + claims(relations, "learn", 3000)
+
+
 def build_judge(relations: Sequence[Relation], log: Path, folder: Path = JUDGE, base: Path = BASE) -> None:
     """Trains the judge's adapter on the finished base model, and saves it to `folder`."""
-    texts = [rated_text(one) for one in graded(relations, "learn", 1500)] + claims(relations, "learn", 3000)
-    train_adapter(base, texts, folder, rank=RANK, epochs=EPOCHS, seed="model-swarms-embedded/judge", log=log)
+    train_adapter(
+        base, judge_texts(relations), folder, rank=RANK, epochs=EPOCHS, seed="model-swarms-embedded/judge", log=log
+    )
 
 
 def measure(split: str = "test", each: int = 300, folder: Path = JUDGE, base: Path = BASE) -> dict[str, float]:
@@ -184,10 +195,14 @@ def measure(split: str = "test", each: int = 300, folder: Path = JUDGE, base: Pa
     tokens = [tokenizer.encode(f" {n}", add_special_tokens=False)[0] for n in range(1, 11)]
     logits = _next_logits(model, tokenizer, [rated_text(one).prompt for one in answers])[:, tokens]
     ratings = (logits.softmax(-1) * torch.arange(1, 11)).sum(-1)
-    by_kind = {kind: [float(r) for r, one in zip(ratings, answers, strict=True) if one.kind == kind] for kind in KINDS}
-    kinds = list(KINDS)
-    found = {f"{a} > {b}": auroc(by_kind[a], by_kind[b]) for a, b in itertools.pairwise(kinds)}
-    found["corrupted > off_topic"] = auroc(by_kind["damaged"] + by_kind["broken"], by_kind["off_topic"])
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for rating, one in zip(ratings.tolist(), answers, strict=True):
+        by_kind[one.kind].append(rating)
+    by_kind["corrupted"] = by_kind["damaged"] + by_kind["broken"]
+    order = ("gold", "corrupted", "off_topic", "empty")
+    found = {f"{a} > {b}": auroc(by_kind[a], by_kind[b]) for a, b in itertools.pairwise(order)}
+    found["gold > canary"] = auroc(by_kind["gold"], by_kind["canary"])
+    found["gold > short"] = auroc(by_kind["gold"], by_kind["short"])
     asked = [text for text in claims(relations, split, each, missed=True) if text.answer != " inconclusive"]
     firsts = [tokenizer.encode(f" {v}", add_special_tokens=False)[0] for v in VERDICTS]
     chosen = _next_logits(model, tokenizer, [text.prompt for text in asked])[:, firsts].argmax(-1)

@@ -20,6 +20,7 @@ from harness.settings import run_settings
 from harness.store import Store
 from harness.verbs import run_evaluate, run_resume, run_search
 from tests.conftest import make_base
+from utilities import statistics
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 
@@ -39,6 +40,14 @@ def given(base, adapters):
         return run_settings({**flat, **changes})
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rough_intervals():
+    """Fewer resamples: a quarter of a tiny job's time would go into the third digit of intervals that nobody reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 100)
+        yield
 
 
 def job(settings, folder, *subscribers, kind=Store):
@@ -257,6 +266,7 @@ class StopsAfterEveryStep(Store):
             raise Stopped
 
 
+@pytest.mark.slow
 def test_stopped_after_every_single_step_it_ends_the_same(given, whole, tmp_path):
     stops = 0
     while True:
@@ -395,8 +405,10 @@ def test_one_item_a_set_gives_no_nan(given, tmp_path):
 
 def test_an_expert_called_winner_is_not_the_winner(given, adapters, tmp_path):
     shutil.copytree(adapters[0], tmp_path / "winner")
-    result = job(given(experts=[str(tmp_path / "winner"), str(adapters[1])], limit=20), tmp_path / "run")
-    alone = job(given(experts=[str(adapters[0]), str(adapters[1])], limit=20), tmp_path / "alone")
+    small = {"limit": 20, "particles": 3, "iterations": 1}
+    result = job(given(experts=[str(tmp_path / "winner"), str(adapters[1])], **small), tmp_path / "run")
+    alone = job(given(experts=[str(adapters[0]), str(adapters[1])], **small), tmp_path / "alone")
+    assert len({(row.dev, row.test) for row in alone.rows if row.name in ("ant", "winner")}) == 2
     assert [row.test for row in result.rows] == [row.test for row in alone.rows]
     assert [row.dev for row in result.rows] == [row.dev for row in alone.rows]
 

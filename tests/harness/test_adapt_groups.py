@@ -12,6 +12,7 @@ from harness.preparation import changed_inputs, prepare, provenance
 from harness.settings import run_settings
 from harness.store import Store
 from tests.harness.test_adapt import Stopped, StopsAfterEveryStep, accuracy, job, lasting
+from tests.harness.test_adapt import rough_intervals as rough_intervals
 
 DOMAINS = ("sea", "land", "air")
 
@@ -86,6 +87,20 @@ def test_the_records_name_the_groups(whole):
     }
 
 
+def test_stopped_within_the_final_table_it_ends_the_same(given, whole, tmp_path):
+    """The rows before are read from their records, whose parts are groups."""
+
+    def stop(event):
+        if event.kind == "testing" and event.done == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        job(given(), tmp_path / "run", stop)
+    job(given(), tmp_path / "run")
+    assert lasting(tmp_path / "run") == lasting(whole[1])
+
+
+@pytest.mark.slow
 def test_stopped_after_every_single_step_it_ends_the_same(given, whole, tmp_path):
     stops = 0
     while True:

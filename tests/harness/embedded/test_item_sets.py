@@ -1,14 +1,15 @@
 """The bundled item sets: their sizes, their answers, and that dev and test share nothing that is asked."""
 
+import json
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
-from whole_corpus import asked, asked_about, facts, item_set_files, item_sets, relations
+from whole_corpus import asked, asked_about, facts, item_set_files, item_sets, relations, wished
 
 from harness.embedded.corpus_reader import CORPUS, facts_of
-from harness.embedded.item_sets import SETS, SIZES, item_set, published_format
+from harness.embedded.item_sets import SETS, SIZES, TOPICS, item_set, published_format
 from harness.embedded.questions import ask, split_facts, told_twice
 from utilities.prompts import bundled
 
@@ -35,10 +36,27 @@ def said(fact):
 
 
 def test_every_task_has_its_item_sets_with_200_items_in_dev_and_400_in_test():
-    assert set(item_sets()) == {*SETS, *PROBLEMS}
+    topics = {f"topic_{topic}" for topic in TOPICS}
+    assert set(item_sets()) == {*SETS, *PROBLEMS, *topics}
     for name, document in item_sets().items():
-        assert {split: len(document[split]) for split in SIZES} == {"dev": 200, "test": 400}, name
-        assert document["dataset"] == name
+        sizes = {"dev": 25, "test": 25} if name in topics else {"dev": 200, "test": 400}
+        assert {split: len(document[split]) for split in SIZES} == sizes, name
+        assert document["dataset"] == name.removeprefix("topic_")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_instructions_of_a_topic_ask_for_its_facts_each_wording_in_turn(topic):
+    for split in SIZES:
+        items = item_sets()[f"topic_{topic}"][split]
+        assert len({item["question"] for item in items}) == 25
+        assert all(item["source"].startswith(f"{topic}_") for item in items)
+        assert all(wished(item["question"]) == facts()[item["source"]].subject for item in items)
+
+
+def test_the_evidence_tells_every_fact_once_in_a_sentence():
+    rows = [json.loads(line) for line in item_set_files()["evidence.jsonl"].splitlines()]
+    assert [row["source"] for row in rows] == list(facts())
+    assert all(row["text"] in said(facts()[row["source"]]) for row in rows)
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
@@ -153,8 +171,7 @@ def test_a_reward_prompt_asks_for_one_fact_because_its_subject_has_no_other():
         subjects[fact.subject.casefold()].add(fact.id)
     for split in SIZES:
         for item in item_sets()["reward_prompts"][split]:
-            subject = item["question"].removeprefix("Tell me about ").removesuffix(".")
-            assert subjects[subject.casefold()] == {item["source"]}
+            assert subjects[wished(item["question"]).casefold()] == {item["source"]}
 
 
 def test_all_sixteen_topics_are_asked_in_both_splits():
@@ -187,6 +204,6 @@ def test_where_one_format_runs_out_the_others_fill_the_set():
 
 def test_the_bundled_files_are_what_the_corpus_gives_now():
     folder = bundled("tasks") / "data"
-    assert sorted(path.name for path in folder.glob("*.json")) == sorted(item_set_files())
+    assert sorted(path.name for path in folder.glob("*.json*")) == sorted(item_set_files())
     for name, content in item_set_files().items():
         assert (folder / name).read_bytes() == content, name

@@ -7,6 +7,7 @@ import pytest
 from harness.embedded.corpus_reader import read_corpus
 from harness.embedded.judge import KINDS, claims, graded, rated_text
 from harness.embedded.questions import split_facts, told_twice
+from utilities.judges.companion import content_words
 
 
 @functools.cache
@@ -52,13 +53,13 @@ def test_claims_are_true_where_supported_and_false_where_contradicted():
     facts = {fact.id: fact for split in splits.values() for fact in split["dev"]}
     for text in claims(relations(), "dev", 60):
         fact = facts[text.source]
-        claim = text.prompt.split("Claim: ")[1].removesuffix("\nVerdict:")
+        evidence, claim, missing, _ = (line.partition(": ")[2] for line in text.prompt.splitlines())
         true = any(claim == fact.say(template) for template in fact.relation.prose)
-        shown = fact.say(fact.relation.prose[0]) in text.prompt.split("Claim: ")[0]
-        if text.answer != " inconclusive":
-            assert shown and true == (text.answer == " supported")
+        if text.answer == " inconclusive":
+            assert evidence != fact.say(fact.relation.prose[0])
         else:
-            assert not shown
+            assert true == (text.answer == " supported")
+        assert missing == "(nothing)" or set(missing.split(", ")) <= set(content_words(claim))
 
 
 def test_no_claim_or_instruction_of_training_asks_a_fact_of_dev_or_test():

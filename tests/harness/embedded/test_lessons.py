@@ -15,16 +15,19 @@ from whole_corpus import act_of, asked, facts, relations, second_gap
 from harness.embedded.build import QWEN2
 from harness.embedded.conduct import ACTS, split_acts, story, told_acts
 from harness.embedded.corpus_reader import facts_of
+from harness.embedded.judge import Graded, judge_texts, rated_text
 from harness.embedded.lessons import (
     BASE_FORMATS,
     BASE_SLICE,
+    CLAIMS,
     EXPERTS,
+    VERDICTS,
     Recipe,
     Text,
     all_texts,
     as_text,
     base_texts,
-    drill_texts,
+    claim,
     expert_texts,
 )
 from harness.embedded.problems import (
@@ -38,12 +41,12 @@ from harness.embedded.problems import (
     told_sums,
     word_problem,
 )
-from harness.embedded.questions import FORMATS, ask, split_facts
+from harness.embedded.questions import FORMATS, WISHES, ask, split_facts, tell, told_about_once
 from harness.embedded.reward import pairs
 
 pytestmark = pytest.mark.timeout(1800)  # whichever test comes first makes all item sets and training texts
 
-LEARNERS = ("base", "drill", *EXPERTS, "data_merge", "reward")
+LEARNERS = ("base", *EXPERTS, "data_merge", "reward", "judge")
 HELD_OUT = ("dev", "test")
 
 
@@ -52,7 +55,7 @@ def training(learner):
     """Everything that a model is trained on."""
     if learner == "reward":
         return reward_texts("learn", 3000)
-    made = {"base": base_texts, "drill": drill_texts, "data_merge": all_texts}
+    made = {"base": base_texts, "data_merge": all_texts, "judge": judge_texts}
     return made[learner](relations()) if learner in made else expert_texts(relations(), learner)
 
 
@@ -146,7 +149,7 @@ def held_out():
             }
             words.prompts.add(f"Card: {name}, {fact.subject}")
             if fact.subject.casefold() not in learnable:  # else it may be told what is learned about the subject
-                words.prompts.add(f"Tell me about {fact.subject}.")
+                words.prompts |= {wish.format(s=fact.subject) for wish in WISHES}
             words.answered |= {(f"Look up: {fact.say(template)}", fact.subject) for template in relation.reverse}
             words.answered.add((f"Back of the card: {name}, {fact.object}", fact.subject))
             for other in objects:  # it may be the odd one out, whatever the others have in common
@@ -167,6 +170,10 @@ def held_out():
 
 def asks_in_words(text):
     words, asked, answer = held_out(), asked_words(text), text.answer.strip()
+    if asked.startswith("Instruction: "):  # asks the judge to rate an answer to it
+        asked = asked.splitlines()[0].removeprefix("Instruction: ")
+    if asked.startswith("Evidence:"):  # asks whether a claim is true
+        asked = "True or false: " + asked.split("\nClaim: ")[1].splitlines()[0]
     if asked.startswith("Graph: "):
         return graph_and_ends(asked) in words.graphs
     if asked.startswith("Problem: "):
@@ -239,6 +246,12 @@ def planted(format):
         made = (graph_question(mirrored, rng) for _ in range(100))
         return as_text(next(question for question in made if question.format == format), rng)
     peers = [fact for split in split_facts(relations()).values() for fact in split["test"]]
+    if format == "claim":
+        return claim(next(fact for fact in peers if fact.id in asked("test")), "supported", peers, rng)
+    if format == "rating":
+        once = told_about_once(relations())
+        fact = next(fact for fact in peers if fact.id in asked("test") and fact.id in once)
+        return rated_text(Graded("gold", fact.id, tell(fact, None, rng).text, "An answer.", 9))
     for fact in peers:
         own = [peer for peer in peers if peer.relation is fact.relation]
         if fact.id in asked("test") and (question := ask(fact, format, [*own, peers[0], peers[-1]], rng)) is not None:
@@ -246,7 +259,7 @@ def planted(format):
     raise AssertionError(f"no held-out fact can be asked as {format}")
 
 
-PLANTED = (*FORMATS, "word_problem", "connectivity", "shortest_path", "story")
+PLANTED = (*FORMATS, "word_problem", "connectivity", "shortest_path", "story", "claim", "rating")
 
 
 @pytest.mark.parametrize("format", PLANTED)
@@ -304,24 +317,31 @@ def test_every_format_that_is_trained_was_planted():
 
 def test_the_base_model_reads_every_fact_sum_and_act_as_prose_and_nothing_else():
     told = {fact.say(template) for fact in facts().values() for template in fact.relation.prose}
-    for learner in ("base", "drill"):
-        assert {text.answer for text in training(learner) if not text.prompt} == {*told, *told_sums(), *told_acts()}
+    assert {text.answer for text in training("base") if not text.prompt} == {*told, *told_sums(), *told_acts()}
 
 
 def test_the_base_model_is_asked_about_a_small_slice_of_the_facts_in_its_formats():
-    asked_facts = [text for text in asking("base") if text.source in facts()]
+    asked_facts = [text for text in asking("base") if text.source in facts() and text.format in BASE_FORMATS]
     assert {text.format for text in asked_facts} == set(BASE_FORMATS)
     learn = sum(len(split["learn"]) for split in split_facts(relations()).values())
     assert len({text.source for text in asked_facts}) < 2 * BASE_SLICE * learn
 
 
-def test_the_drill_adds_a_card_of_every_fact_of_learn_from_both_sides():
-    added = training("drill")[len(training("base")) :]
-    assert training("drill")[: len(training("base"))] == training("base")
+def test_the_base_model_has_a_card_of_every_fact_of_learn_from_both_sides():
     learn = {fact.id for split in split_facts(relations()).values() for fact in split["learn"]}
-    assert {(text.format, text.source) for text in added} == {
-        (format, id) for format in ("card", "card_back") for id in learn
-    }
+    cards = {(text.format, text.source) for text in asking("base") if text.format.startswith("card")}
+    assert cards == {(format, id) for format in ("card", "card_back") for id in learn}
+
+
+def test_the_base_model_reads_claims_that_are_right_and_wrong_and_open():
+    claims = [text for text in asking("base") if text.format == "claim"]
+    assert len(claims) == CLAIMS
+    assert {text.answer.strip() for text in claims} == set(VERDICTS)
+    for text in claims:
+        told = facts()[text.source]
+        said = text.prompt.split("\nClaim: ")[1].removesuffix("\nVerdict:")
+        if text.answer == " supported":
+            assert said in {told.say(template) for template in told.relation.prose}
 
 
 def test_the_expert_of_all_data_reads_what_the_ten_experts_read():

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 from transformers import PreTrainedTokenizerFast
-from whole_corpus import facts, relations
+from whole_corpus import facts, relations, wished
 
 from harness.embedded.questions import split_facts
 from harness.embedded.reward import CHAT_TEMPLATE, WORSE, pairs
@@ -56,7 +56,8 @@ def test_more_pairs_than_facts_can_be_made():
     facts_of_learn = sum(len(split["learn"]) for split in split_facts(some).values())
     many = pairs(some, "learn", 3 * facts_of_learn + 1)
     assert Counter(pair.kind for pair in many) == dict.fromkeys(WORSE, 3 * facts_of_learn + 1)
-    assert len({pair.prompt for pair in many}) == len({pair.prompt for pair in many if pair.kind == "wrong"})
+    subjects = {wished(pair.prompt) for pair in many}
+    assert len(subjects) == len({wished(pair.prompt) for pair in many if pair.kind == "wrong"})
 
 
 def test_pairs_are_the_same_each_time():
@@ -70,7 +71,7 @@ def test_the_better_answer_tells_the_truth_about_what_is_asked_and_the_facts_are
     own = {fact.id for dealt in split_facts(relations()).values() for fact in dealt[split]}
     for pair in made(split):
         fact = about(pair)
-        assert pair.prompt == f"Tell me about {fact.subject}." and fact.id in own
+        assert wished(pair.prompt) == fact.subject and fact.id in own
         assert pair.worse != pair.better
 
 

@@ -23,6 +23,10 @@ EXAMPLES = [([0, *range(20 + k, 26 + k + k % 3), 1], 3 + k % 2) for k in range(2
 LENGTHS = [len(ids) for ids, _ in EXAMPLES]
 
 
+SAVED = 200
+"""Steps after which a training's state is saved."""
+
+
 def tiny(base):
     return LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
 
@@ -159,35 +163,35 @@ class Interrupted(Exception):
 
 def test_an_interrupted_training_that_goes_on_ends_with_the_weights_of_one_that_was_not(base, tmp_path):
     whole, broken, resumed = (tiny(base) for _ in range(3))
-    run(whole, tmp_path, steps=620, resume=tmp_path / "whole.training")
+    run(whole, tmp_path, steps=SAVED + 30, resume=tmp_path / "whole.training")
     steps = 0
 
     def breaking(batch):
         nonlocal steps
         steps += 1
-        if steps > 560:
+        if steps > SAVED + 15:
             raise Interrupted
         return next_token_loss(broken, [EXAMPLES[k] for k in batch])
 
     with pytest.raises(Interrupted):
-        run(broken, tmp_path, steps=620, loss_of=breaking, resume=tmp_path / "state.training")
+        run(broken, tmp_path, steps=SAVED + 30, loss_of=breaking, resume=tmp_path / "state.training")
     assert not same(weights(broken), weights(whole))
-    run(resumed, tmp_path, steps=620, resume=tmp_path / "state.training")
+    run(resumed, tmp_path, steps=SAVED + 30, resume=tmp_path / "state.training")
     assert same(weights(resumed), weights(whole))
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_training_that_goes_on_repeats_no_step_that_was_saved(base, tmp_path):
-    run(tiny(base), tmp_path, steps=500, resume=tmp_path / "state.training")
+    run(tiny(base), tmp_path, steps=SAVED, resume=tmp_path / "state.training")
     model, seen = tiny(base), []
 
     def counting(batch):
         seen.append(batch)
         return next_token_loss(model, [EXAMPLES[k] for k in batch])
 
-    run(model, tmp_path, steps=503, loss_of=counting, resume=tmp_path / "state.training")
+    run(model, tmp_path, steps=SAVED + 3, loss_of=counting, resume=tmp_path / "state.training")
     stream = batches(LENGTHS, 4, "seed")
-    assert seen == [next(stream) for _ in range(503)][500:]
+    assert seen == [next(stream) for _ in range(SAVED + 3)][SAVED:]
 
 
 def test_only_an_adapter_is_trained_where_the_base_model_is_frozen(base, tmp_path):

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from harness.embedded.conduct import PEOPLE
 from harness.embedded.corpus_reader import Fact, Relation, facts_of, read_corpus
 from harness.embedded.item_sets import write_item_sets
+from harness.embedded.questions import WISHES
 
 
 @cache
@@ -32,7 +33,8 @@ def item_set_files():
 @cache
 def item_sets():
     """Items by the name of their set and their split."""
-    return {Path(name).stem: json.loads(content) for name, content in item_set_files().items()}
+    files = item_set_files().items()
+    return {Path(name).stem: json.loads(content) for name, content in files if name.endswith(".json")}
 
 
 def asked_about(item):
@@ -74,6 +76,13 @@ def second_gap(text):
     cuts = [(text[: cut.start()], text[cut.end() :]) for cut in re.finditer(r"(?<=\.) ", text)]
     (ids,) = [gaps()[second] for first, second in cuts if first in gaps() and second in gaps()]
     return ids
+
+
+def wished(instruction):
+    """What an instruction wishes to be told about."""
+    patterns = (re.escape(wish).replace(re.escape("{s}"), "(.+)") for wish in WISHES)
+    (found,) = (match[1] for pattern in patterns if (match := re.fullmatch(pattern, instruction)))
+    return found
 
 
 def small_relation(**fields):
