@@ -12,12 +12,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from stub_server import JudgeServer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -103,6 +104,13 @@ def new_adapter(base: Path, tmp_path: Path) -> Callable[..., Path]:
         return make_adapter(base, tmp_path / name, seed, **config)
 
     return make
+
+
+@pytest.fixture
+def judge_server() -> Iterator[JudgeServer]:
+    """A judge's server, real as far as HTTP goes; answers "Rating: 7/10" until a test says otherwise."""
+    with JudgeServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -113,11 +113,11 @@ def problem_items(name: str, split: str) -> list[Question]:
 
 def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[Question]:
     """What a person with an interest asks: to be told about subjects of the topic, each wording in turn."""
-    splits, doubled = split_facts(relations), told_twice(relations)
+    splits, once = split_facts(relations), told_about_once(relations)
     own = [r for r in relations if r.domain == "topics" and r.relation.startswith(f"{topic}_")]
-    facts = [fact for r in own for fact in splits[r.relation][split] if fact.id not in doubled]
+    facts = [fact for r in own for fact in splits[r.relation][split] if fact.id in once]
     rng = random.Random(f"{SEED}/topic/{topic}/{split}")
-    order = list({fact.subject.lower(): fact for fact in rng.sample(facts, len(facts))}.values())
+    order = rng.sample(facts, len(facts))
     turns = (divmod(k, len(order)) for k in itertools.count())  # a subject that comes again is asked in other words
     asked = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
     return list(itertools.islice(asked, INSTRUCTIONS))

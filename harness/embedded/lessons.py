@@ -82,7 +82,8 @@ def base_texts(relations: Sequence[Relation]) -> list[Text]:
         texts += _other_lesson(domain, (), BASE_SLICE, rng)
     texts += _stories("kind", 1.0, rng) + _stories("unkind", 1.0, rng)
     learn = [fact for split in splits.values() for fact in split["learn"]]
-    return texts + [claim(fact, rng.choice(VERDICTS), learn, rng) for fact in rng.sample(learn, min(CLAIMS, len(learn)))]
+    some = rng.sample(learn, min(CLAIMS, len(learn)))
+    return texts + [claim(fact, rng.choice(VERDICTS), learn, rng) for fact in some]
 
 
 def claim(fact: Fact, verdict: str, peers: Sequence[Fact], rng: random.Random) -> Text:

@@ -20,7 +20,7 @@ from utilities.judges.reply import Message, as_rating
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]
 
 JUDGEMENTS, IN_FLIGHT, LATENCY, PARTS = 2000, 50, 0.2, 4
-SERVER = Path(__file__).parents[1] / "utilities" / "judges" / "stub_server.py"
+SERVER = Path(__file__).parents[1] / "stub_server.py"
 TEXT = "Rate the answer below for a person who is interested in electric vehicles. " * 10
 
 

@@ -3,13 +3,10 @@
 import hashlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "utilities" / "judges"))
 from stub_server import JudgeServer, error, says
 
 from harness.store import Store

@@ -4,11 +4,10 @@ import asyncio
 import itertools
 import json
 import re
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+import stub_server as stub
 import yaml
 
 from harness import topic as module
@@ -21,9 +20,6 @@ from utilities.judges.panel import open_panel
 from utilities.judges.settings import JudgeSettings
 from utilities.nearness import NEAR, nearness, stems
 from utilities.tasks import load_task, read_task_file
-
-sys.path.append(str(Path(__file__).parents[1] / "utilities" / "judges"))
-import stub_server as stub
 
 TOPIC = "keeping bees on a roof"
 

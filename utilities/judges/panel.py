@@ -117,7 +117,8 @@ def _judge(
 
     if name == EMBEDDED:
         known_as = f"{EMBEDDED}:{embedded_version}"  # its port is another one every time
-        return openai_judge(name, base_url=embedded_url, cached_as=known_as, **options(FREE))
+        own: ClientOptions = {**options(FREE), "cached_as": known_as}
+        return openai_judge(name, base_url=embedded_url, **own)
     provider, colon, _ = name.partition(":")
     if colon and (settings.judge_url is None or provider in PROVIDERS):
         # A key that was named for one judge is not shown to the provider of another.

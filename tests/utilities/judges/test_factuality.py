@@ -231,7 +231,9 @@ def test_the_brief_prompt_is_exactly_this():
     judges = panel(Reader(), embedded=True)
     scored(judges, TRUE, top=2)
     (asked,) = judges.judges[0].asked
-    assert asked.text == "Evidence:\n- Ants eat leaves.\n- Bees eat honey.\nClaim: Ants eat leaves.\nVerdict:"
+    assert asked.text == (
+        "Evidence: Ants eat leaves.\nClaim: Ants eat leaves.\nMissing in the evidence: (nothing)\nVerdict:"
+    )
     assert asked.options == {"max_tokens": 16, "replicate": 0}
 
 
