@@ -43,11 +43,11 @@ def run_search(settings: RunSettings, out: Path, name: str | None, display: Disp
         prepared.close()
 
 
-def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
+def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, Any] | None = None) -> None:
     """Continues the run of a folder with the settings it began with, and where asked with another budget for judges."""
     store = Store.open(folder)
     try:
-        _resume(store, folder, display, json, budget)
+        _resume(store, folder, display, json, budget or {})
     finally:
         store.close()
 

@@ -407,7 +407,7 @@ def asks_judge(edition: Edition, utility: str | None = None) -> bool:
     """
     scored = [utility] if utility else [s.scorer for s in edition.item_sets.values()]
     names = [*scored, *(one.scorer for one in edition.beside.values())]
-    return any(_takes_judge(scorer_registry.get(name)) for name in names if file_of(name) is None)
+    return any(_takes_judge(scorer_registry.get(name)) for name in names if ".py" not in name)
 
 
 def _takes_judge(maker: Callable[..., Scorer]) -> bool:
