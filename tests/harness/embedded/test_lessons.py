@@ -51,6 +51,12 @@ HELD_OUT = ("dev", "test")
 
 
 @cache
+def dealt():
+    """Every relation's facts in learn, dev and test."""
+    return split_facts(relations())
+
+
+@cache
 def training(learner):
     """Everything that a model is trained on."""
     if learner == "reward":
@@ -90,7 +96,8 @@ def sources(text):
 
 
 def leaks_by_source(texts):
-    return [text for text in texts if sources(text) & (asked("dev") | asked("test"))]
+    held = asked("dev") | asked("test")
+    return [text for text in texts if sources(text) & held]
 
 
 # From the words alone
@@ -135,7 +142,7 @@ class Wordings:
 
 @cache
 def held_out():
-    words, splits = Wordings(), split_facts(relations())
+    words, splits = Wordings(), dealt()
     learnable = {fact.subject.casefold() for split in splits.values() for fact in split["learn"]}
     for relation in relations():
         objects = set(relation.facts.values())
@@ -207,7 +214,7 @@ def test_no_training_text_asks_anything_held_out_in_the_words_of_any_format(lear
 
 
 def test_what_is_held_out_covers_all_that_the_item_sets_ask():
-    splits = split_facts(relations())
+    splits = dealt()
     own = {fact.id for split in splits.values() for name in HELD_OUT for fact in split[name]}
     own |= {one.id for name in HELD_OUT for one in split_sums()[name]}
     own |= {f"act/{act}" for act in held_out().acts}
@@ -245,7 +252,7 @@ def planted(format):
         mirrored = Graph(known.edges[::-1], known.goal, known.start)
         made = (graph_question(mirrored, rng) for _ in range(100))
         return as_text(next(question for question in made if question.format == format), rng)
-    peers = [fact for split in split_facts(relations()).values() for fact in split["test"]]
+    peers = [fact for split in dealt().values() for fact in split["test"]]
     if format == "claim":
         return claim(next(fact for fact in peers if fact.id in asked("test")), "supported", peers, rng)
     if format == "rating":
@@ -282,7 +289,7 @@ def test_the_second_proof_does_not_believe_what_a_text_says_of_itself(format):
 @pytest.mark.parametrize("format", ["negation", "crossword"])
 def test_both_proofs_find_a_held_out_fact_that_comes_second_in_a_question(format):
     """A learned fact is asked, but together with a held-out one."""
-    splits, rng = split_facts(relations()), random.Random(0)
+    splits, rng = dealt(), random.Random(0)
     for split in splits.values():
         held = [fact for fact in split["test"] if fact.id in asked("test")]
         for fact in split["learn"]:
@@ -323,12 +330,12 @@ def test_the_base_model_reads_every_fact_sum_and_act_as_prose_and_nothing_else()
 def test_the_base_model_is_asked_about_a_small_slice_of_the_facts_in_its_formats():
     asked_facts = [text for text in asking("base") if text.source in facts() and text.format in BASE_FORMATS]
     assert {text.format for text in asked_facts} == set(BASE_FORMATS)
-    learn = sum(len(split["learn"]) for split in split_facts(relations()).values())
+    learn = sum(len(split["learn"]) for split in dealt().values())
     assert len({text.source for text in asked_facts}) < 2 * BASE_SLICE * learn
 
 
 def test_the_base_model_has_a_card_of_every_fact_of_learn_from_both_sides():
-    learn = {fact.id for split in split_facts(relations()).values() for fact in split["learn"]}
+    learn = {fact.id for split in dealt().values() for fact in split["learn"]}
     cards = {(text.format, text.source) for text in asking("base") if text.format.startswith("card")}
     assert cards == {(format, id) for format in ("card", "card_back") for id in learn}
 
