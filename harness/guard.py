@@ -65,6 +65,8 @@ class Guard:
             first = int(np.argmax(values[:experts]))
             initial = await self._seen(rows[first], found[first])
             self.watch = Watch.begin(initial, found[:experts])
+            if caution := self.watch.caution():
+                self.bus(Note(text=f"hold-out: {caution}"))
         best = int(np.argmax(values)) if values else -1
         improved = best >= 0 and values[best] > (-np.inf if self.best is None else self.best)
         if improved:
