@@ -18,6 +18,7 @@ BLOCK = re.compile(r"<!-- test(?:: (?P<file>\S+))? -->\n```(?P<language>\w+)\n(?
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_snippets_run_in_order(tmp_path, base, adapters, monkeypatch):
     shutil.copytree(base, tmp_path / "my-base")
     for folder in adapters:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
@@ -28,7 +29,9 @@ def url(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["vllm", "serve", str(BASE), "--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port)]
+    # The command `vllm` of the CPU build looks for a package of that name and does not find it; its server is this one.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(BASE)]
+    command += ["--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--chat-template", str(folder / "chat.jinja"), "--enforce-eager", "--max-model-len", "512"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with (
