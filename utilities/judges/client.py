@@ -539,12 +539,14 @@ def openai_judge(
         from openai import DefaultAsyncHttpxClient
 
         from utilities.judges.openai_chat import OpenAIChat
+        from utilities.judges.pools import Pools
 
         # On this machine no proxy of the environment is asked, and the certificates of the world, whose reading takes
         # longer than a judgement, are no use.
         local: dict[str, Any] = {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
         # langchain's own client is shared by all event loops, which connections are not.
-        http = DefaultAsyncHttpxClient(timeout=timeout, **(local if is_loopback(endpoint) else {}))
+        own = local if is_loopback(endpoint) else {}
+        http = DefaultAsyncHttpxClient(timeout=timeout, transport=Pools(**own), **own)
         arguments: dict[str, Any] = {"base_url": endpoint, "api_key": api_key or SecretStr("none"), "model": model}
         arguments |= {"temperature": options.get("temperature", 0.0), "timeout": timeout, "max_retries": 0}
         return OpenAIChat(**arguments, use_responses_api=False, http_async_client=http)
