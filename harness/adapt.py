@@ -17,7 +17,7 @@ from harness import result as schema
 from harness.card import model_card
 from harness.engines.base import Engine
 from harness.events import Bus, Evaluated, Finished, IterationDone, Judged, Note, Started, Testing, Watched
-from harness.guard import Guard, judged
+from harness.guard import Guard
 from harness.judging import estimate
 from harness.preparation import BASE, Prepared
 from harness.store import Store
@@ -117,8 +117,7 @@ class Adaptation:
         """The budget is that of the whole run: what an interrupted part has spent stays spent."""
         told = [event for event in self.store.events() if isinstance(event, Judged)]
         if told:
-            last = told[-1].model_dump(exclude={"kind", "at"})
-            panel.budget.spent = Spent.from_dict(last)
+            panel.budget.spent = Spent.from_dict(told[-1].model_dump(include=set(schema.Cost.model_fields)))
 
     async def run(self) -> schema.Result:
         """The search, the test, the result."""
@@ -190,11 +189,11 @@ class Adaptation:
         return evaluation
 
     def _tell_cost(self) -> None:
-        if (cost := judged(self.prepared)) is not None:
-            self.bus(cost)
+        if self.prepared.judges is not None:
+            self.bus(Judged(**self.prepared.judges.cost))
 
     def _stop_without_budget(self) -> None:
-        """An iteration of which the budget cut a part is not told to the swarm: with more of it, it is done again."""
+        """What the budget has cut a part of is neither told nor kept: with more of it, it is done again."""
         judges = self.prepared.judges
         if judges is not None and judges.panel.budget.exhausted:
             raise UserError(
@@ -260,6 +259,7 @@ class Adaptation:
             return combine_evaluations(parts, task.combine)
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
         self._tested += evaluation.n + evaluation.n_unscored
+        self._stop_without_budget()
         self.store.save_records(record, [(name, evaluation)])
         return evaluation
 
@@ -280,13 +280,12 @@ class Adaptation:
         return told
 
     def _judging(self) -> schema.Judging | None:
-        cost = judged(self.prepared)
-        if cost is None or self.prepared.judges is None:
+        judges = self.prepared.judges
+        if judges is None:
             return None
-        names = [judge.name for judge in self.prepared.judges.panel.judges]
-        return schema.Judging(judges=names, **cost.model_dump(exclude={"kind", "at"}))
+        return schema.Judging(judges=[judge.name for judge in judges.panel.judges], **judges.cost)
 
-    def _watched(self) -> list[Watched]:
+    def _watched(self) -> list[schema.Watch]:
         """What the guard saw, the looks of a part that was repeated after an interruption once."""
         last = {event.iteration: event for event in self.store.events() if isinstance(event, Watched)}
         return [last[iteration] for iteration in sorted(last)]
@@ -322,7 +321,6 @@ class Adaptation:
         best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)
         beside = {r: await self._beside(r, test[r]) for r in ("base", f"expert_{best_initial}", "winner")}
         self._tell_cost()
-        self._stop_without_budget()
         rows = [
             schema.Row(
                 name=name,
@@ -368,7 +366,7 @@ class Adaptation:
             },
             overlap={name: len(s.overlap) for name, s in task.item_sets.items()},
             judging=self._judging(),
-            watched=[schema.Watch(**event.model_dump(exclude={"kind", "at"})) for event in self._watched()],
+            watched=self._watched(),
             run=str(self.store.folder),
         )
         import torch

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.events import AnyEvent, Evaluated, Finished, IterationDone, Judged, Note, Started, Testing, Watched
-from harness.result import Difference, Result
+from harness.result import Cost, Difference, Result, Watch
 from harness.result import Row as ResultRow
 from utilities.core import Evaluation, Score
 from utilities.rewards.mixes import pareto_front
@@ -276,25 +276,25 @@ class LiveScreen:
         return Text(f"{counted}   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left", style="dim")
 
 
-def judged_line(event: Judged) -> str:
+def judged_line(cost: Cost) -> str:
     """What the judges have cost so far."""
-    usd = "price unknown" if event.usd is None else f"${event.usd:,.2f}"
-    failed = f", {event.failed} failed" if event.failed else ""
+    usd = "price unknown" if cost.usd is None else f"${cost.usd:,.2f}"
+    failed = f", {cost.failed} failed" if cost.failed else ""
     return (
-        f"judges: {event.requests:,} requests{failed}, {event.cached:,} from the cache,"
-        f" {event.prompt_tokens + event.completion_tokens:,} tokens, {usd}"
+        f"judges: {cost.requests:,} requests{failed}, {cost.cached:,} from the cache,"
+        f" {cost.prompt_tokens + cost.completion_tokens:,} tokens, {usd}"
     )
 
 
-def watched_line(event: Watched) -> str:
+def watched_line(look: Watch) -> str:
     """The objective against what it does not see."""
-    told = f"watch: objective {number(event.objective)}, hold-out {number(event.hold_out)}"
-    told += f" (best initial {number(event.initial_hold_out)})"
-    if event.companion:
-        told += f", {event.companion['words']:.0f} words, {event.companion['repetition']:.0%} repeated"
-        told += f", {event.companion['on_topic']:.0%} on topic"
-    if event.canaries:
-        told += f", canaries at most {max(event.canaries.values()):.2f}"
+    told = f"watch: objective {number(look.objective)}, hold-out {number(look.hold_out)}"
+    told += f" (best initial {number(look.initial_hold_out)})"
+    if look.companion:
+        told += f", {look.companion['words']:.0f} words, {look.companion['repetition']:.0%} repeated"
+        told += f", {look.companion['on_topic']:.0%} on topic"
+    if look.canaries:
+        told += f", canaries at most {max(look.canaries.values()):.2f}"
     return told
 
 
@@ -430,11 +430,11 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
     )
     if result.watched:
         last = result.watched[-1]
-        say(watched_line(Watched(**last.model_dump())))
+        say(watched_line(last))
         for text in dict.fromkeys(one.warning for one in result.watched if one.warning):
             console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if result.judging is not None:
-        say(judged_line(Judged(**result.judging.model_dump(exclude={"judges"}))))
+        say(judged_line(result.judging))
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"

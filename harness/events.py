@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from harness.result import Cost, Watch
+
 __all__ = [
     "AnyEvent",
     "Bus",
@@ -90,36 +92,16 @@ class Testing(Event):
     """Items that were answered for the rows before it; those read from the records of an earlier part do not count."""
 
 
-class Judged(Event):
-    """What the judges have cost so far, all parts of a resumed run together."""
+class Judged(Event, Cost):
+    """What the judges have cost so far."""
 
     kind: Literal["judged"] = "judged"
-    requests: int
-    cached: int
-    """Judgements that were found in the cache, and cost nothing."""
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-    """None where a price is not known."""
 
 
-class Watched(Event):
+class Watched(Event, Watch):
     """A look at what the objective does not see: hold-out items, companions, canaries."""
 
     kind: Literal["watched"] = "watched"
-    iteration: int
-    objective: float | None
-    """Of the global best, on the dev items that the search uses."""
-    hold_out: float | None
-    """Of the global best, on those that it never uses; None where there are none."""
-    initial_hold_out: float | None
-    """Of the best initial expert, there."""
-    companion: dict[str, float]
-    """Of the global best's answers: words, repetition, on_topic, distinct."""
-    canaries: dict[str, float]
-    """What the judge gave to answers that are bad by construction; empty where it was not tested now."""
-    warning: str | None = None
 
 
 class Note(Event):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.engines.base import Engine
-from harness.events import Bus, Judged, Note, Watched
+from harness.events import Bus, Note, Watched
 from harness.preparation import Prepared
 from harness.safety import Seen, Watch
 from utilities.core import Evaluation, Response, Score
@@ -132,18 +132,3 @@ def _texts(task: Task) -> Iterator[str]:
     for item in (item for s in task.item_sets.values() for item in s.dev):
         yield from (item.question, item.answer or "")
         yield from (passage.text for known in evidence for passage in known.search(item.question, NEAREST))
-
-
-def judged(prepared: Prepared) -> Judged | None:
-    """What the judges have cost so far; None where there are none."""
-    if prepared.judges is None:
-        return None
-    spent = prepared.judges.panel.spent
-    return Judged(
-        requests=spent.requests,
-        cached=spent.cached,
-        failed=spent.failed,
-        prompt_tokens=spent.prompt_tokens,
-        completion_tokens=spent.completion_tokens,
-        usd=spent.usd,
-    )

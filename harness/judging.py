@@ -9,6 +9,7 @@ from harness.embedded import BASE, JUDGE
 from harness.experts import folder_hash
 from harness.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
+from utilities.judges.judged import PanelScorer
 from utilities.tasks import TaskFile, asks_judge
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
 __all__ = ["Judges", "estimate", "open_judges"]
+
+BESIDE = 3
+"""Models that are measured beside their value: base, best initial and winner."""
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """Where the embedded judge would be, while nobody is going to ask it."""
@@ -28,6 +32,11 @@ class Judges:
 
     panel: Panel
     _process: JudgeProcess | None = field(default=None, repr=False)
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What they have cost so far, as `harness.result.Cost` has it."""
+        return self.panel.spent.to_dict()
 
     def close(self) -> None:
         """Ends the process; the panel holds nothing that a closed program leaves behind."""
@@ -84,22 +93,13 @@ def estimate(prepared: Prepared) -> str | None:
     if prepared.judges is None:
         return None
     task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
-    experts = len(prepared.pool.names)
-    searched = swarm.particles * (swarm.iterations + 1)
-    judgements, tokens = 0, 0
-    for item_set in task.item_sets.values():
-        cost: Any = getattr(item_set.scorer, "cost", None)
-        if cost is None:
-            continue
-        times = {"dev": searched + 1, "test": experts + 2}
-        for items, models in ((item_set.dev, times["dev"]), (item_set.test, times["test"])):
-            asked, read = cost(items)
-            judgements += models * asked
-            tokens += models * read
-    for one in task.beside.values():
-        if (cost := getattr(one.scorer, "cost", None)) is not None:
-            asked, read = cost(task.item_sets[one.of].test)
-            judgements, tokens = judgements + 3 * asked, tokens + 3 * read
+    searched, tested = swarm.particles * (swarm.iterations + 1) + 1, len(prepared.pool.names) + 2
+    asked = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
+    asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
+    asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
+    costs = [(models, *scorer.cost(items)) for scorer, items, models in asked if isinstance(scorer, PanelScorer)]
+    judgements = sum(models * one for models, one, _ in costs)
+    tokens = sum(models * one for models, _, one in costs)
     told = f"judges: {', '.join(judge.name for judge in panel.judges)}; about {judgements:,} judgements"
     told += f" of {tokens / max(1, judgements):,.0f} tokens, {tokens:,} tokens in all"
     prices = [judge.price for judge in panel.judges]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Difference", "Judging", "Measured", "Result", "Row", "TimeShare", "Watch", "Winner"]
+__all__ = ["Cost", "Difference", "Judging", "Measured", "Result", "Row", "TimeShare", "Watch", "Winner"]
 
 
 class _Closed(BaseModel):
@@ -82,10 +82,9 @@ class TimeShare(_Closed):
     """The swarm, checkpoints, records, screen."""
 
 
-class Judging(_Closed):
-    """What the judges said and cost, in all."""
+class Cost(_Closed):
+    """What judges have cost so far, all parts of a resumed run together; the fields of `utilities`' `Spent`."""
 
-    judges: list[str]
     requests: int
     cached: int
     """Judgements that were known from earlier and cost nothing."""
@@ -96,16 +95,27 @@ class Judging(_Closed):
     """None where a price is not known."""
 
 
+class Judging(Cost):
+    """Who judged, and what it cost in all."""
+
+    judges: list[str]
+
+
 class Watch(_Closed):
     """The objective against what it does not see, whenever the global best changed or the judge was tested."""
 
     iteration: int
     objective: float | None
+    """Of the global best, on the dev items that the search uses."""
     hold_out: float | None
+    """Of the global best, on those that it never uses; None where there are none."""
     initial_hold_out: float | None
+    """Of the best initial expert, there."""
     companion: dict[str, float]
+    """Of the global best's answers: words, repetition, on_topic, distinct."""
     canaries: dict[str, float]
-    warning: str | None
+    """What the judge gave to answers that are bad by construction; empty where it was not tested now."""
+    warning: str | None = None
 
 
 class Result(_Closed):

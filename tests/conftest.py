@@ -133,3 +133,13 @@ def here(capfd, monkeypatch):
         return subprocess.CompletedProcess(arguments, ended.value.code, out, err)
 
     return call
+
+
+def refused(done, *words):
+    """Asserts that a command ended as a user's mistake, in one line that has all `words`."""
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    message = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(message) == 1, done.stderr
+    for word in words:
+        assert str(word) in message[0]

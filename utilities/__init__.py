@@ -3,8 +3,9 @@
 Usable without the harness: a model is anything with `generate` and `choice_logprobs`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from utilities.lazy import lazy
 
 if TYPE_CHECKING:
     from utilities.combine import combinations, combine_evaluations
@@ -133,8 +134,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `import utilities.errors` alone must not load numpy."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'utilities' has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOME)

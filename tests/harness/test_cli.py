@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,16 +43,6 @@ def finished(family, tmp_path_factory):
     """A finished small run: its process and its folder."""
     out = tmp_path_factory.mktemp("runs")
     return run(*SMALL, *family, "--out", out, "--name", "one", "--json"), out / "one"
-
-
-def refused(done, *words):
-    """Asserts that a command ended as a user's mistake, in one line that has all `words`."""
-    assert done.returncode == 2, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    message = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert len(message) == 1, done.stderr
-    for word in words:
-        assert str(word) in message[0]
 
 
 def test_help_loads_nothing_heavy():

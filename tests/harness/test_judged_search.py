@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import refused
 from stub_server import JudgeServer, error, says
 
 from harness.store import Store
@@ -71,15 +72,6 @@ def topic(base, adapters, tmp_path, monkeypatch, server):
 SEARCH = ["--iterations", 2, "--particles", 3, "--patience", 2, "--out", "runs", "--display", "plain"]
 
 
-def refused(done, *words):
-    assert done.returncode == 2, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    message = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert len(message) == 1, done.stderr
-    for word in words:
-        assert word in message[0], message[0]
-
-
 def result_of(name):
     return json.loads(Path("runs", name, "result.json").read_text())
 
@@ -135,6 +127,22 @@ def test_a_spent_budget_stops_the_run_and_more_of_it_continues_without_paying_tw
     assert here(*topic, *SEARCH, "--name", "two").returncode == 0
     assert len(server.requests) == len(different(server))  # the other run is paid already
     assert [row["test"] for row in result_of("one")["rows"]] == [row["test"] for row in result_of("two")["rows"]]
+
+
+def test_wherever_the_budget_ends_nothing_that_it_cut_is_kept(here, topic, server):
+    """Also within the final test, whose answers are read from the records when the run goes on."""
+    budget, ends = 40_000, 0
+    done = here(*topic, *SEARCH, "--name", "parts", "--budget-tokens", budget)
+    while done.returncode == 2:
+        refused(done, "budget")
+        budget, ends = budget + 9_000, ends + 1
+        done = here("resume", "runs/parts", "--display", "none", "--budget-tokens", budget)
+    assert done.returncode == 0 and ends > 3
+    assert here(*topic, *SEARCH, "--name", "whole").returncode == 0
+    parts, whole = result_of("parts"), result_of("whole")
+    assert parts["rows"] == whole["rows"]
+    assert all(row["unscored"] == 0 for row in parts["rows"])
+    assert len(server.requests) == len(different(server))
 
 
 def test_a_key_that_stops_working_ends_the_run_with_one_message_and_the_run_can_be_continued(here, topic, server):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import refused
 
 from harness.store import Store
 from utilities.core import Reason, Score
@@ -50,15 +51,6 @@ def small(base, adapters, tmp_path, monkeypatch):
 
 
 SEARCH = ["--iterations", 1, "--particles", 3, "--out", "runs", "--name", "one", "--display", "none"]
-
-
-def refused(done, *words):
-    assert done.returncode == 2, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    message = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert len(message) == 1, done.stderr
-    for word in words:
-        assert str(word) in message[0]
 
 
 def records(folder, name):

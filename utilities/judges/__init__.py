@@ -1,7 +1,8 @@
 """Judges: utilities that ask a language model, and what makes their answers worth something."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from utilities.lazy import lazy
 
 if TYPE_CHECKING:
     from utilities.judges.budget import Budget, Price, Spent
@@ -18,30 +19,30 @@ if TYPE_CHECKING:
     from utilities.judges.topic_interest import TopicInterest
 
 _HOME = {
-    "Answer": "client",
-    "Budget": "budget",
-    "Canary": "canary",
-    "Companion": "companion",
-    "Evidence": "evidence",
-    "Factuality": "factuality",
-    "JudgeClient": "client",
-    "JudgeSettings": "settings",
-    "JudgeStopped": "client",
-    "JudgementCache": "cache",
-    "Message": "reply",
-    "Pairwise": "pairwise",
-    "Panel": "panel",
-    "Passage": "evidence",
-    "Price": "budget",
-    "Reply": "reply",
-    "Spent": "budget",
-    "TopicInterest": "topic_interest",
-    "bundled_evidence": "evidence",
-    "canaries": "canary",
-    "named_judge": "client",
-    "open_panel": "panel",
-    "openai_judge": "client",
-    "read_evidence": "evidence",
+    "Answer": "utilities.judges.client",
+    "Budget": "utilities.judges.budget",
+    "Canary": "utilities.judges.canary",
+    "Companion": "utilities.judges.companion",
+    "Evidence": "utilities.judges.evidence",
+    "Factuality": "utilities.judges.factuality",
+    "JudgeClient": "utilities.judges.client",
+    "JudgeSettings": "utilities.judges.settings",
+    "JudgeStopped": "utilities.judges.client",
+    "JudgementCache": "utilities.judges.cache",
+    "Message": "utilities.judges.reply",
+    "Pairwise": "utilities.judges.pairwise",
+    "Panel": "utilities.judges.panel",
+    "Passage": "utilities.judges.evidence",
+    "Price": "utilities.judges.budget",
+    "Reply": "utilities.judges.reply",
+    "Spent": "utilities.judges.budget",
+    "TopicInterest": "utilities.judges.topic_interest",
+    "bundled_evidence": "utilities.judges.evidence",
+    "canaries": "utilities.judges.canary",
+    "named_judge": "utilities.judges.client",
+    "open_panel": "utilities.judges.panel",
+    "openai_judge": "utilities.judges.client",
+    "read_evidence": "utilities.judges.evidence",
 }
 
 __all__ = [
@@ -72,8 +73,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: settings need no chat models."""
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOME)

@@ -25,6 +25,7 @@ ACCEPTED = "UTF-8 text as .txt, .md or .jsonl (one object a line with a field 't
 
 # Scripts that set no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+_UNSPACED_TERM = re.compile(rf"[{_UNSPACED}]")
 _TERM = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])\w)+")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)[\s#]*$")
 
@@ -90,7 +91,7 @@ def terms(text: str) -> list[str]:
         text = unicodedata.normalize("NFC", bare)
     found: list[str] = []
     for term in _TERM.findall(text.casefold()):
-        found += _characters(term) if re.match(rf"[{_UNSPACED}]", term) else [term]
+        found += _characters(term) if _UNSPACED_TERM.match(term) else [term]
     return found
 
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored, scorer_registry
+from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.budget import estimate_tokens
 from utilities.judges.evidence import Evidence, Passage, bundled_evidence, read_evidence, terms
+from utilities.judges.judged import PanelScorer
 from utilities.judges.matching import nearest
 from utilities.judges.reply import Message, Reply, as_object
 from utilities.judges.sentences import is_finished, is_question, sentences
 from utilities.judges.verdicts import FAILED, VERDICTS, JudgedClaim, Vote, as_verdict, as_word, majority
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
-from utilities.scorers.generation import GenerationScorer
 
 if TYPE_CHECKING:
     from utilities.judges.agent import FactAgent
@@ -43,6 +43,8 @@ TURNING = frozenset(
 """Words that turn a claim around: claims that differ in one of them, or in a number, are two."""
 BEYOND_THE_TEXT = frozenset({Reason.BUDGET, Reason.TRANSPORT, Reason.TIME})
 """Failures that say nothing of a claim: no response may look worse because a server was away or the money spent."""
+PASSAGE_TOKENS = 100
+"""About what a passage of evidence is; for an estimate beforehand."""
 PROMPTS = {
     "sentences": ("verify_claim_brief",),
     "claims": ("factuality_claims", "factuality_selfcontained", "factuality_verdict"),
@@ -136,7 +138,7 @@ class Checked:
 
 
 @scorer_registry.register("factuality")
-class Factuality(GenerationScorer):
+class Factuality(PanelScorer):
     """Mean F1@K of the responses (SAFE, Wei et al. 2024; atomic claims after FActScore, Min et al. 2023).
 
     A response is taken apart into claims, these are made to stand alone and repetitions are dropped; evidence is
@@ -169,7 +171,7 @@ class Factuality(GenerationScorer):
         UserError: An option out of its range, or a folder of evidence that cannot be read.
     """
 
-    judged = True
+    name = "factuality"
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class Factuality(GenerationScorer):
         chat: bool = False,
         judge: Panel | None = None,
     ) -> None:
-        super().__init__(prompt, max_tokens, stop, chat)
+        super().__init__(judge, prompt, max_tokens, stop, chat)
         if mode not in get_args(Mode):
             raise unknown_name("mode", str(mode), get_args(Mode))
         for name, number in {"k": k, "top": top, "words": words, "searches": searches}.items():
@@ -193,18 +195,16 @@ class Factuality(GenerationScorer):
                 raise UserError(f"{name} is {number!r}; a whole number from 1 is accepted")
         self.mode, self.k, self.top, self.words, self.searches = mode, k, top, words, searches
         self._given = None if evidence is None else read_evidence(Path(evidence))
-        self.judge = judge
         if judge is not None and judge.embedded and mode in {"claims", "agent"}:
             raise UserError(f"mode={mode} is beyond the embedded judge; use mode=sentences, or another --judge")
 
-    def check(self, item: Item) -> str | None:
-        """Whatever is asked, facts may be answered."""
-        return None
-
-    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """The mean F1@K of the model's responses."""
-        self._panel()  # known before anything is generated
-        return await super().__call__(model, items)
+    def cost(self, items: Sequence[Item]) -> tuple[int, int]:
+        """About how many judgements, and tokens of judges in all, responses of `k` claims to `items` take."""
+        inquiry = _Inquiry(self, self._panel())
+        *extraction, verdict = (estimate_tokens(prompt.source) for prompt in inquiry.prompts)
+        verdicts = self.k * len(inquiry.rounds)
+        each = verdicts * (verdict + self.top * PASSAGE_TOKENS) + sum(extraction)
+        return len(items) * (verdicts + len(extraction)), len(items) * each
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
         """F1@K of each response, with its counts as measures, and every claim with its evidence and votes as notes.
@@ -215,11 +215,6 @@ class Factuality(GenerationScorer):
         inquiry = _Inquiry(self, self._panel())
         pairs = zip(items, responses, strict=True)
         return await asyncio.gather(*(inquiry.outcome(item.question, response) for item, response in pairs))
-
-    def _panel(self) -> Panel:
-        if self.judge is None:
-            raise UserError("factuality needs a judge: add --judge NAME")
-        return self.judge
 
     @property
     def evidence(self) -> Evidence:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from utilities.judges.client import JudgeClient
     from utilities.judges.panel import Panel
 
-__all__ = ["JudgedScorer", "Judgement"]
+__all__ = ["JudgedScorer", "Judgement", "PanelScorer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,46 @@ class Judgement:
     """What the judge wrote, for the notes."""
 
 
-class JudgedScorer(GenerationScorer):
+class PanelScorer(GenerationScorer):
+    """A scorer that asks a panel of judges about generated responses.
+
+    Args:
+        judge: Who judges.
+        prompt: As in `GenerationScorer`.
+        max_tokens: As in `GenerationScorer`.
+        stop: As in `GenerationScorer`.
+        chat: As in `GenerationScorer`.
+    """
+
+    judged = True
+    """Tells who makes scorers that this one is given a panel."""
+    name = ""
+    """As the user knows it."""
+
+    def __init__(self, judge: Panel | None, prompt: str, max_tokens: int, stop: Sequence[str], chat: bool) -> None:
+        super().__init__(prompt, max_tokens, stop, chat)
+        self.judge = judge
+
+    def check(self, item: Item) -> str | None:
+        """Any instruction can be answered and judged."""
+        return None
+
+    def cost(self, items: Sequence[Item]) -> tuple[int, int]:
+        """About how many judgements, and tokens of judges in all, one evaluation on `items` takes."""
+        raise NotImplementedError
+
+    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
+        """The mean score of the model's responses."""
+        self._panel()  # known before anything is generated
+        return await super().__call__(model, items)
+
+    def _panel(self) -> Panel:
+        if self.judge is None:
+            raise UserError(f"{self.name} needs a judge: add --judge NAME")
+        return self.judge
+
+
+class JudgedScorer(PanelScorer):
     """A scorer of which each response is judged by every judge of a panel, as often as the panel repeats.
 
     The value is the mean over judges of their means over repeats. An item is unscored where nobody came to a
@@ -54,10 +93,6 @@ class JudgedScorer(GenerationScorer):
         UserError: No words to be read.
     """
 
-    judged = True
-    """Tells who makes scorers that this one is given a panel."""
-    name = ""
-    """As the user knows it."""
     reply_tokens = 150
     """About what a judge writes."""
 
@@ -71,14 +106,10 @@ class JudgedScorer(GenerationScorer):
         stop: Sequence[str],
         chat: bool,
     ) -> None:
-        super().__init__(prompt, max_tokens, stop, chat)
+        super().__init__(judge, prompt, max_tokens, stop, chat)
         if not isinstance(words, int) or words < 1:
             raise UserError(f"words is {words!r}; a whole number from 1 is accepted")
-        self.template, self.words, self.judge = template, words, judge
-
-    def check(self, item: Item) -> str | None:
-        """Any instruction can be answered and judged."""
-        return None
+        self.template, self.words = template, words
 
     def cost(self, items: Sequence[Item]) -> tuple[int, int]:
         """About how many judgements, and tokens of judges in all, one evaluation on `items` takes."""
@@ -86,11 +117,6 @@ class JudgedScorer(GenerationScorer):
         each = estimate_tokens(self.template.source) + self.max_tokens + self.reply_tokens
         times = len(panel.judges) * panel.repeats
         return times * len(items), times * sum(each + estimate_tokens(item.question) for item in items)
-
-    async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """The mean judgement of the model's responses."""
-        self._panel()  # known before anything is generated
-        return await super().__call__(model, items)
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
         """What the panel makes of each response; all are judged at the same time.
@@ -112,11 +138,6 @@ class JudgedScorer(GenerationScorer):
             answer: What it answered, no longer than `words`.
         """
         raise NotImplementedError
-
-    def _panel(self) -> Panel:
-        if self.judge is None:
-            raise UserError(f"{self.name} needs a judge: add --judge NAME")
-        return self.judge
 
     async def _outcome(self, panel: Panel, item: Item, response: Response) -> Outcome:
         answer = cut(response.text, self.words)

@@ -21,7 +21,8 @@ def shared_words(text: str, other: str) -> str:
 def nearest(claim: str, passages: Sequence[str]) -> tuple[str, str]:
     """The passage that lacks the fewest words of a claim, the first of equals, and the words that it lacks."""
     words = content_words(claim)
-    lacking = [[word for word in words if word not in set(content_words(passage))] for passage in passages]
+    known = [set(content_words(passage)) for passage in passages]
+    lacking = [[word for word in words if word not in found] for found in known]
     best = min(range(len(passages)), key=lambda k: len(lacking[k]))
     return passages[best], _told(lacking[best])
 

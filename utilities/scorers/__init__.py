@@ -1,7 +1,8 @@
 """Dataset scorers: generate, extract, score."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from utilities.lazy import lazy
 
 if TYPE_CHECKING:
     from utilities.scorers.abstain import Abstain
@@ -55,8 +56,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a scorer when it is first used: asking for one must not load what another needs."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'utilities.scorers' has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOME)
