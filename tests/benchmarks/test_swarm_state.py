@@ -55,12 +55,13 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
     async def task(model, split):
         return Evaluation(float(rng.uniform()), 0.0123456789012345, 400, 0)
 
-    task.name = "none"
+    task.name, task.judged = "none", False
     prepared = SimpleNamespace(
         settings=SimpleNamespace(swarm=settings_of(particles), seed=0),
         columns=[f"expert{j}" for j in range(experts)],
         task=task,
         expert_row=lambda row: row,
+        judges=None,
     )
     engine = SimpleNamespace(
         particle=lambda row: None, state=lambda: {"batch_tokens": 2048}, times=SimpleNamespace(forward=0.0, mixing=0.0)
