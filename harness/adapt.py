@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from harness import result as schema
 from harness.card import model_card
 from harness.engines.base import Engine
 from harness.events import Bus, Evaluated, Finished, IterationDone, Judged, Note, Started, Testing, Watched
+from harness.gpu_sharing import share_gpu
 from harness.guard import Guard
 from harness.judging import estimate
 from harness.preparation import BASE, Prepared
@@ -69,6 +70,8 @@ def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
     checkpoint = store.checkpoint()
     engine = prepared.engine((checkpoint or {}).get("engine"))
     try:
+        if prepared.settings.engine_settings.share_gpu:
+            share_gpu(engine, prepared.task)
         try:
             adaptation = Adaptation(prepared, store, bus, engine, checkpoint, began)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -137,6 +140,7 @@ class Adaptation:
                 resumed_from=self.optimiser.state.iteration if self._resumed else None,
             )
         )
+        self._tell_notes()
         if not self._resumed:
             self._save_checkpoint()
         if self.guard is not None and not self._resumed and (told := estimate(self.prepared)):
@@ -201,8 +205,13 @@ class Adaptation:
                 f" python run.py resume {self.store.folder} and a larger --budget-tokens or --budget-usd"
             )
 
+    def _tell_notes(self) -> None:
+        while self.engine.notes:
+            self.bus(Note(text=self.engine.notes.pop(0)))
+
     def _iteration_done(self) -> None:
         start = time.perf_counter()
+        self._tell_notes()
         state = self.optimiser.state
         self.bus(
             IterationDone(
@@ -278,6 +287,23 @@ class Adaptation:
                 value=found.value, se=found.se, n=found.n, unscored=found.n_unscored, problem=found.problem
             )
         return told
+
+    async def _noise(self, winner: Row, other: Row) -> schema.Noise | None:
+        """Asks the winner twice on dev, the second time in another order and beside another particle."""
+        task = self.prepared.task
+        if task.judged:  # a judge is paid for every look, and noisy for reasons of its own
+            return None
+        again = replace(task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in task.item_sets.items()})
+        model, beside = (self.engine.particle(self.prepared.expert_row(row)) for row in (winner, other))
+        first = await task(model, "dev")
+        second, _ = await asyncio.gather(again(model, "dev"), again(beside, "dev"))
+        said = [
+            {(n, r.item_id): r.response.text for n, e in one.leaves.items() for r in e.results}
+            for one in (first, second)
+        ]
+        changed = sum(said[1][key] != text for key, text in said[0].items())
+        apart = None if first.value is None or second.value is None else abs(first.value - second.value)
+        return schema.Noise(value=apart, items=len(said[0]), changed=changed)
 
     def _judging(self) -> schema.Judging | None:
         judges = self.prepared.judges
@@ -364,6 +390,7 @@ class Adaptation:
                 "winner_minus_best_initial": self._difference(whole, test[f"expert_{best_initial}"]),
                 "winner_minus_base": self._difference(whole, test["base"]),
             },
+            noise=await self._noise(winner, experts[pool.names.index(best_initial)]),
             overlap={name: len(s.overlap) for name, s in task.item_sets.items()},
             judging=self._judging(),
             watched=self._watched(),

@@ -32,7 +32,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-VERBS = ("search", "resume", "evaluate", "score", "validate", "topic", "list", "doctor", "serve-judge")
+VERBS = (
+    "search", "resume", "compare", "evaluate", "score", "validate", "topic", "list", "doctor", "serve", "serve-judge",
+)  # fmt: skip
 SHORT = {"task": "-t", "limit": "-n"}
 PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine", "judging": "The judges"}
 WRITING = {
@@ -168,6 +170,48 @@ def resume(
 
 @app.command()
 @_with_settings
+def compare(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    methods: Annotated[str, typer.Option(help="all, static, dynamic, or names parted by commas.")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each method that draws random numbers.")] = 3,
+    budget: Annotated[int, typer.Option(min=1, help="Evaluations on dev that each search has.")] = 120,
+    space: Annotated[
+        Literal["factors", "delta"], typer.Option(help="Merge A and B apart, or their products BA.")
+    ] = "factors",
+    training_data: Annotated[
+        Path | None, typer.Option(help="Folder of EXPERT.jsonl: {prompt, answer} that each expert was trained on.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the comparison; one that was begun there is continued.")
+    ] = None,
+    display: DisplayOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Compares the search with the simpler things, at equal budget; several tasks are parted by commas.
+
+    The same command again continues a comparison that was interrupted.
+    """
+    told = given["task"] or (read_config(config).get("task") if config else None)
+    names = [name.strip() for name in str(told or "").split(",") if name.strip()]
+    settings = [_settings(config, {**given, "task": name}) for name in names] or [_settings(config, given)]
+    from harness.comparison.run import run_compare
+
+    run_compare(
+        settings,
+        methods,
+        seeds=seeds,
+        budget=budget,
+        space=space,
+        training_data=training_data,
+        out=out,
+        display=display,
+        json=json,
+    )
+
+
+@app.command()
+@_with_settings
 def evaluate(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
@@ -249,6 +293,28 @@ def doctor() -> None:
     from harness.doctor import examine
 
     examine()
+
+
+@app.command()
+def serve(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] [-- OPTIONS]", help="The run folder; after -- any options of vLLM's server."),
+    ] = None,
+    experts: Annotated[bool, typer.Option("--experts", help="Serve the run's initial experts too.")] = False,
+    base_model: Annotated[
+        str | None, typer.Option(help="Without a run: 'embedded' (the default), a folder, or a hub id.")
+    ] = None,
+    updates: Annotated[
+        bool, typer.Option("--updates", help="Let clients load adapters. Always so without a run.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to bind. No key is asked for: beware of others.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 8000,
+) -> None:
+    """Serves a run's winner to any OpenAI client, or without a run the base model to `--engine remote`."""
+    from harness.serving import run_serve
+
+    run_serve(given or [], base_model, host, port, experts=experts, updates=updates)
 
 
 @app.command(name="serve-judge")

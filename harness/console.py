@@ -428,6 +428,9 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
         f"{result.evaluations} evaluations in {clock(result.seconds)}; of the search {share.forward:.0%} forward pass,"
         f" {share.mixing:.0%} mixing, {share.scoring:.0%} scoring, {share.other:.0%} other"
     )
+    if (noise := result.noise) is not None and noise.value is not None:
+        told = f"{noise.value:.4f} ({noise.changed} of {noise.items} answers)"
+        say(f"noise floor: asked again in another batch, the winner's dev value differs by {told}")
     if result.watched:
         last = result.watched[-1]
         say(watched_line(last))
@@ -437,6 +440,7 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
         say(judged_line(result.judging))
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
+    say(f"      python run.py serve {result.run}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"
     again = (
         f"--task {result.task_given or result.task} --edition {result.edition}{base} --experts {result.winner.adapter}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def examine() -> None:
     except ImportError as error:
         say(False, f"engine local: torch cannot be imported ({error})")
         problems += 1
+    for name in ("vllm", "ray"):
+        if find_spec(name) is not None:
+            say(True, f"engine {name}: installed")
+        else:
+            told = f"     engine {name}: not installed; pip install -e '.[{name}]'"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
     if problems:
         console.print(f"{problems} problem{'s' if problems > 1 else ''} found.", style="red")
         raise SystemExit(1)

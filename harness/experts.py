@@ -10,6 +10,7 @@ experts: mixing is linear in (A, B), not in BA.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "ModelPool",
     "Pool",
     "base_shapes",
+    "check_finite",
     "folder_hash",
     "open_pool",
     "resolve",
@@ -42,6 +44,7 @@ CHUNK = 1 << 16
 """Elements of every expert that are mixed at once: few enough that they stay in the processor's cache, and more than
 the 32,768 below which torch copies with a single thread."""
 
+SAFETENSORS_TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 PLAIN_INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
 VARIANTS = ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "layer_replication")
 
@@ -181,12 +184,17 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
     else:
         pool = LoraPool(experts, base, shapes)
     if check_values:
-        _check_finite(pool, experts)
+        check_finite(pool)
     return pool
 
 
-def _check_finite(pool: LoraPool | ModelPool | Pool, experts: Sequence[Expert]) -> None:
-    for expert in experts:
+def check_finite(pool: Pool) -> None:
+    """Reads every weight and looks for numbers that are not finite.
+
+    Raises:
+        UserError: There is one.
+    """
+    for expert in pool.experts:
         for path in weight_files(expert.folder):
             with safe_open(path, "pt") as file:
                 for key in file.keys():  # noqa: SIM118 - not a dict
@@ -246,6 +254,26 @@ def _mixed(sources: Sequence[_Where], rows: torch.Tensor, shape: tuple[int, ...]
     return out.reshape(rows.shape[0], *shape)
 
 
+def _mapped_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """A new safetensors file, all zeros, as tensors that are mapped into memory: writing to them writes the file."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in shapes.items():
+        end = at + torch.Size(shape).numel() * dtype.itemsize
+        header[name] = {"dtype": SAFETENSORS_TYPES[dtype], "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for tensors that are aligned to 8 bytes
+    start = 8 + len(text)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.flush()
+        os.posix_fallocate(file.fileno(), start, at)  # or a full disk would be a signal in the middle of a copy
+    data = torch.from_file(str(path), shared=True, size=start + at, dtype=torch.uint8)
+    places = {name: [start + offset for offset in header[name]["data_offsets"]] for name in shapes}
+    return {name: data[a:b].view(dtype).reshape(shapes[name]) for name, (a, b) in places.items()}
+
+
 class LoraPool:
     """LoRA adapters in the format of peft that share base, target modules and ranks.
 
@@ -300,16 +328,29 @@ class LoraPool:
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
         """Writes the mixture `row` [experts] as a float32 PEFT adapter folder."""
-        tensors = {
-            f"base_model.model.{name.rsplit('.', 1)[0]}.lora_{name[-1]}.weight": tensor[0].contiguous()
-            for name, tensor in self.mix(row.to(torch.float32)[None])
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / ADAPTER, {"format": "pt"})
-        config = copy(self._configs[0])
-        if isinstance(config.target_modules, set):  # whose order would be another one in every process
-            config.target_modules = sorted(config.target_modules)
-        config.save_pretrained(folder)
+        self.write_all(row[None], [folder])
+
+    def write_all(self, rows: torch.Tensor, folders: Sequence[Path], dtype: torch.dtype = torch.float32) -> None:
+        """Writes the mixtures `rows` [adapters, experts] as PEFT adapter folders, reading every expert only once.
+
+        The files are mapped into memory and each tensor is mixed for all rows at once, straight to its places in them.
+
+        Raises:
+            OSError: There is no room; it is reserved before anything is written.
+        """
+        names = [f"base_model.model.{name.rsplit('.', 1)[0]}.lora_{name[-1]}.weight" for name in self._shapes]
+        shapes = dict(zip(names, self._shapes.values(), strict=True))
+        files = []
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            files.append(_mapped_safetensors(folder / ADAPTER, shapes, dtype))
+            config = copy(self._configs[0])
+            if isinstance(config.target_modules, set):  # whose order would be another one in every process
+                config.target_modules = sorted(config.target_modules)
+            config.save_pretrained(folder)
+        for name, (_, mixed) in zip(names, self.mix(rows.to(torch.float32)), strict=True):
+            for file, tensor in zip(files, mixed, strict=True):
+                file[name].copy_(tensor)
 
     def _check_base(self, base: Path) -> None:
         """All adapters were trained on one base: the same last part of its name, as folders move."""

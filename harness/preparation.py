@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.engines.base import Engine, engines
-from harness.experts import Pool, folder_hash, open_pool, resolve
+from harness.experts import LoraPool, Pool, check_finite, folder_hash, open_pool, resolve
 from harness.judging import Judges, open_judges
 from harness.safety import split_hold_out
 from harness.settings import RunSettings
@@ -26,7 +29,7 @@ from utilities.user_file import absolute_spec, file_of
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
-__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "prepare", "provenance"]
+__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance"]
 
 BASE = "base model"
 """Name of the base model's row in tables."""
@@ -43,6 +46,8 @@ class Prepared:
     judges: Judges | None = None
     hold_out: Task | None = None
     """The dev items that a judged objective never uses, as a task of their own."""
+    starting: Future[Engine] | None = field(default=None, compare=False)
+    """The engine, where it was started while everything else was still being read."""
 
     @property
     def columns(self) -> list[str]:
@@ -54,14 +59,62 @@ class Prepared:
         return row[: len(self.pool.names)]
 
     def close(self) -> None:
-        """Ends what was started for the run."""
+        """Ends what was started for the run, the engine too."""
         if self.judges is not None:
             self.judges.close()
+        if self.starting is not None:
+            _close_when_started(self.starting)
 
     def engine(self, state: Mapping[str, Any] | None = None) -> Engine:
         """The engine of the settings, with the base model loaded."""
-        name = self.settings.engine if self.settings.engine != "auto" else "local"
-        return engines.get(name)(self.base, self.pool, self.settings.engine_settings, dict(state or {}))
+        if self.starting is not None:
+            return self.starting.result()
+        return make_engine(self.settings, self.base, self.pool, state)
+
+
+def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None = None) -> Engine:
+    """The engine that the settings ask for; by default vLLM where it and a GPU are there, else the local one.
+
+    Raises:
+        UserError: It cannot be made here, or cannot serve these experts.
+    """
+    name = settings.engine if settings.engine != "auto" else best_engine(pool)
+    asked = settings.engine_settings
+    if asked.adapter_slots is None:
+        asked = asked.model_copy(update={"adapter_slots": settings.swarm.particles})
+    return engines.get(name)(base, pool, asked, dict(state or {}))
+
+
+def best_engine(pool: Pool) -> str:
+    """What `--engine auto` means on this machine, for these experts."""
+    if find_spec("vllm") is None or not isinstance(pool, LoraPool):
+        return "local"
+    import torch
+
+    return "vllm" if torch.cuda.is_available() else "local"
+
+
+def _start(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None) -> Future[Engine]:
+    """Makes the engine in a thread of its own, which nobody waits for when another mistake ends the program first."""
+    engines.get(settings.engine if settings.engine != "auto" else best_engine(pool))  # imports are not for threads
+    starting: Future[Engine] = Future()
+
+    def make() -> None:
+        try:
+            starting.set_result(make_engine(settings, base, pool, state))
+        except BaseException as error:
+            starting.set_exception(error)
+
+    Thread(target=make, name="engine-start", daemon=True).start()
+    return starting
+
+
+def _close_when_started(starting: Future[Engine]) -> None:
+    def close(done: Future[Engine]) -> None:
+        if done.exception() is None:
+            done.result().close()
+
+    starting.add_done_callback(close)
 
 
 def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
@@ -90,12 +143,16 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
     return task.without_overlap() if settings.drop_overlap else task
 
 
-def prepare(settings: RunSettings, *, ask: bool = True) -> Prepared:
+def prepare(
+    settings: RunSettings, *, ask: bool = True, start: bool = False, state: Mapping[str, Any] | None = None
+) -> Prepared:
     """Checks everything that can be checked without loading the base model.
 
     Args:
         settings: Of the run.
         ask: Whether judges are going to be asked; else none is started.
+        start: Whether to start the engine, which is going to be used, while data and experts' values are read.
+        state: The engine's, of an interrupted run.
 
     Raises:
         UserError: The first mistake found.
@@ -104,18 +161,24 @@ def prepare(settings: RunSettings, *, ask: bool = True) -> Prepared:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
     trusted = settings.engine_settings.trust_remote_code
     judges = open_judges(settings, read_task_file(settings.task)[0], ask=ask)
+    starting: Future[Engine] | None = None
     try:
-        task = load_task_of(settings, judges.panel if judges else None)
         base = resolve(settings.base_spec, code=trusted)
-        pool = open_pool(settings.expert_specs, base, trust_remote_code=trusted)
+        pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
+        if start:
+            starting = _start(settings, base, pool, state)
+        task = load_task_of(settings, judges.panel if judges else None)
+        check_finite(pool)
     except BaseException:
         if judges is not None:
             judges.close()
+        if starting is not None:
+            _close_when_started(starting)
         raise
     hold_out = None
     if task.judged and settings.judging.hold_out:
         task, hold_out = _held_out(task, settings.judging.hold_out)
-    return Prepared(settings, task, base, pool, judges, hold_out)
+    return Prepared(settings, task, base, pool, judges, hold_out, starting)
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

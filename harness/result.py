@@ -118,6 +118,18 @@ class Watch(_Closed):
     warning: str | None = None
 
 
+class Noise(_Closed):
+    """What repeating a measurement changes: the winner asked twice on dev, the second time in another order and
+    beside other particles. Differences of this size say nothing."""
+
+    value: float | None
+    """How far the two values lie apart; None where one is not comparable."""
+    items: int
+    """Items that were asked twice."""
+    changed: int
+    """Items whose answer was another one the second time."""
+
+
 class Result(_Closed):
     """What a finished run found."""
 
@@ -144,6 +156,8 @@ class Result(_Closed):
     winner: Winner
     rows: list[Row]
     difference: dict[Literal["winner_minus_best_initial", "winner_minus_base"], Difference]
+    noise: Noise | None = None
+    """The noise floor of the engine; None where a judge decides, and in results of earlier versions."""
     overlap: dict[str, int]
     """Item set to its number of test items that stand in dev too."""
     judging: Judging | None = None

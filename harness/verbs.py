@@ -35,7 +35,7 @@ def run_search(settings: RunSettings, out: Path, name: str | None, display: Disp
     folder = out / name if name else _free_folder(out, settings)
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
-    prepared = prepare(settings)
+    prepared = prepare(settings, start=True)
     try:
         document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
         _run(prepared, Store.create(folder, document), display, json)
@@ -70,7 +70,7 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         settings = RunSettings(**{**told, "judging": {**told.get("judging", {}), **budget}})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.yaml'} is damaged: {error}") from error
-    prepared = prepare(settings)
+    prepared = prepare(settings, start=True, state=(store.checkpoint() or {}).get("engine"))
     try:
         if changed := changed_inputs(document, provenance(prepared)):
             told = f"{', '.join(changed)} changed since it began"
@@ -120,7 +120,7 @@ def _show(result: schema.Result, console: Console, display: Display, json: bool)
 def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path | None, json: bool) -> None:
     """The base model and every expert on one split."""
     settings = settings.anywhere()
-    prepared = prepare(settings)
+    prepared = prepare(settings, start=True)
     store = None
     if out is not None:
         document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(prepared)}

@@ -8,7 +8,7 @@ difference (paired bootstrap). The resampling is `scipy.stats.bootstrap`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from utilities.core import Evaluation, Score
 
-__all__ = ["Difference", "bootstrap_se", "clustered_se", "difference_over_runs", "paired_difference"]
+__all__ = [
+    "Difference",
+    "Pair",
+    "Resampled",
+    "bootstrap_se",
+    "clustered_se",
+    "difference_over_runs",
+    "paired_difference",
+    "resampled_difference",
+]
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Mapping[str, Floats]], Floats]
@@ -31,6 +40,39 @@ class Difference(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Pair(NamedTuple):
+    """The two sides of a difference on one task: evaluations of the same items, one a run (a seed)."""
+
+    runs: Sequence[Evaluation]
+    others: Sequence[Evaluation]
+    combine: Combine
+
+
+class Resampled(NamedTuple):
+    """A difference, and what it was on the resamples."""
+
+    value: float
+    drawn: Floats
+    """[resamples], those without a value left out."""
+
+    @property
+    def difference(self) -> Difference:
+        """With the 95 % percentile interval."""
+        low, high = np.percentile(self.drawn, [2.5, 97.5])
+        return Difference(self.value, float(low), float(high))
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of no difference: twice the share of resamples on the other side of zero.
+
+        The resamples themselves are counted as one more on that side (Davison and Hinkley, "Bootstrap Methods and
+        their Application", 1997, equation 4.11), so it is never below 2 / (resamples + 1). Below 0.05 exactly where the
+        interval leaves zero out: both read the same resamples.
+        """
+        beyond = min(np.count_nonzero(self.drawn <= 0), np.count_nonzero(self.drawn >= 0))
+        return float(min(1.0, 2 * (1 + beyond) / (1 + self.drawn.size)))
 
 
 def clustered_se(values: Sequence[float], clusters: Sequence[str]) -> float | None:
@@ -94,17 +136,21 @@ def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
     return _ClusterSums(sums, counts, names)
 
 
-def _combined(data: _ClusterSums, side: int, index: NDArray[np.intp], combine: Combine) -> Floats:
-    """The combined value of one side on resampled clusters `index` [..., clusters]; one part passes through."""
+def _combined(data: _ClusterSums, index: NDArray[np.intp], combine: Combine) -> Floats:
+    """The combined values [sides, ...] on resampled clusters `index` [..., clusters]; one part passes through."""
     size = data.counts.shape[1]
     rows = index.reshape(-1, size)
     # How often each cluster was drawn, [resamples, clusters]: with it, any number of parts is one matrix product.
     drawn = np.bincount((rows + size * np.arange(len(rows))[:, None]).ravel(), minlength=rows.size)
     drawn = drawn.reshape(rows.shape).astype(np.float64)
     counts = drawn @ data.counts.T
-    values = (drawn @ data.sums[side].T) / np.where(counts > 0, counts, np.nan)
-    parts = {name: values[:, k].reshape(index.shape[:-1]) for k, name in enumerate(data.names)}
-    return combine(parts) if len(parts) > 1 else next(iter(parts.values()))
+    counts = np.where(counts > 0, counts, np.nan)
+    combined = []
+    for sums in data.sums:
+        values = (drawn @ sums.T) / counts
+        parts = {name: values[:, k].reshape(index.shape[:-1]) for k, name in enumerate(data.names)}
+        combined.append(combine(parts) if len(parts) > 1 else next(iter(parts.values())))
+    return np.stack(combined)
 
 
 def _enough(data: _ClusterSums) -> bool:
@@ -143,7 +189,7 @@ def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> flo
     data = _cluster_sums([evaluation])
     if not _enough(data):
         return None
-    drawn = _resampled(lambda index: _combined(data, 0, index, combine), (data.counts.shape[1],), seed)
+    drawn = _resampled(lambda index: _combined(data, index, combine)[0], (data.counts.shape[1],), seed)
     return None if drawn is None else float(drawn.std(ddof=1))
 
 
@@ -156,55 +202,71 @@ def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
-    data = _cluster_sums([a, b])
-    size = data.counts.shape[1]
-    if not _enough(data):
-        return None
-
-    def difference(index: NDArray[np.intp]) -> Floats:
-        return _combined(data, 0, index, combine) - _combined(data, 1, index, combine)
-
-    value = float(difference(np.arange(size)))
-    if not np.isfinite(value):  # on the shared items a harmonic mean's part may be below zero
-        return None
-    if (data.sums[0] == data.sums[1]).all():  # no resample can differ
-        return Difference(value, value, value)
-    drawn = _resampled(difference, (size,), seed)
-    if drawn is None:
-        return None
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Difference(value, float(low), float(high))
+    return difference_over_runs([a], [b], combine, seed)
 
 
 def difference_over_runs(
-    runs: Sequence[Evaluation], other: Evaluation, combine: Combine, seed: int = 0
+    runs: Sequence[Evaluation], others: Sequence[Evaluation], combine: Combine, seed: int = 0
 ) -> Difference | None:
-    """Mean of several runs (seeds) minus `other`, with a 95 % interval over items and over runs.
-
-    Clusters of items and runs are resampled independently of each other, so the interval holds for other items and
-    other seeds; with one run it is `paired_difference`'s.
+    """Mean of some runs (seeds) minus the mean of others, with a 95 % interval over items and over runs.
 
     Returns:
-        The difference, or None where a part has too few clusters that all scored.
+        The difference, or None where a part has too few clusters that all runs of both sides scored.
 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
-    if len(runs) == 1:
-        return paired_difference(runs[0], other, combine, seed)
-    data = _cluster_sums([*runs, other])
-    size, last = data.counts.shape[1], len(runs)
-    if not _enough(data):
-        return None
+    found = resampled_difference([Pair(runs, others, combine)], seed)
+    return None if found is None else found.difference
 
-    def difference(index: NDArray[np.intp], chosen: NDArray[np.intp]) -> Floats:
-        values = np.stack([_combined(data, side, index, combine) for side in range(last)], axis=-1)
-        mean = np.take_along_axis(values, chosen, axis=-1).mean(-1)
-        return np.asarray(mean - _combined(data, last, index, combine))
 
-    value = float(difference(np.arange(size), np.arange(last)))
-    drawn = _resampled(difference, (size, last), seed)
-    if drawn is None:
+def resampled_difference(pairs: Sequence[Pair], seed: int = 0) -> Resampled | None:
+    """The mean over tasks of "mean of the runs minus mean of the others", resampled inside each task.
+
+    Clusters of items are drawn for both sides at once; the runs of each side are drawn apart from the clusters and from
+    the other side's, so the interval holds for other items and other seeds. A side with a single run is taken as it is:
+    what another seed would change is not known. Items that a run could not score leave all runs of their task.
+
+    Drawing both ways counts what is peculiar to a run on an item more than once, which errs on the wide side; few runs
+    err on the narrow side. Simulated with 200 items and equal sides, 94 to 100 % of the intervals hold zero where runs
+    vary little, and 89 % where 2 or 3 runs vary more than their items account for. More runs help.
+
+    Returns:
+        The difference and its resamples, or None where some part of a task has too few clusters that all scored.
+
+    Raises:
+        ValueError: The evaluations of a pair are of different item sets.
+    """
+    data = [_cluster_sums([*pair.runs, *pair.others]) for pair in pairs]
+    if not all(_enough(task) for task in data):
         return None
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Difference(value, float(low), float(high))
+    sizes = [
+        size
+        for pair, task in zip(pairs, data, strict=True)
+        for size in (task.counts.shape[1], len(pair.runs), len(pair.others))
+        if size > 1
+    ]
+
+    def difference(*index: NDArray[np.intp]) -> Floats:
+        left = iter(index)
+        total = np.zeros(())
+        for pair, task in zip(pairs, data, strict=True):
+            values = _combined(task, next(left), pair.combine)
+            cut = len(pair.runs)
+            total = total + (_over_runs(values[:cut], left) - _over_runs(values[cut:], left))
+        return total / len(pairs)
+
+    value = float(difference(*(np.arange(size) for size in sizes)))
+    if not np.isfinite(value):  # on the shared items a harmonic mean's part may be below zero
+        return None
+    if all((task.sums == task.sums[0]).all() for task in data):  # no resample can differ
+        return Resampled(value, np.full(RESAMPLES, value))
+    drawn = _resampled(difference, sizes, seed)
+    return None if drawn is None else Resampled(value, drawn)
+
+
+def _over_runs(values: Floats, left: Iterator[NDArray[np.intp]]) -> Floats:
+    """The mean over the drawn runs of `values` [runs, ...]; a single run is not drawn."""
+    if len(values) == 1:
+        return np.asarray(values[0])
+    return np.asarray(np.take_along_axis(np.moveaxis(values, 0, -1), next(left), axis=-1).mean(-1))

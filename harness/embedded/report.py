@@ -123,7 +123,8 @@ def measure(domain: str) -> Domain:
     everything = evaluate(merged, [1.0], RUNS / f"{domain}-data_merge")
     best = done[0][1].best_initial
     winners = [_recorded(prepared, store, "winner") for store, _ in done]
-    gain = difference_over_runs(winners, _recorded(prepared, done[0][0], f"expert_{best}"), prepared.task.combine)
+    expert = _recorded(prepared, done[0][0], f"expert_{best}")
+    gain = difference_over_runs(winners, [expert], prepared.task.combine)
     if gain is None:
         raise UserError(f"{domain}: fewer than two items were scored by all")
     return Domain([result for _, result in done], soup, everything, gain)

@@ -35,6 +35,8 @@ class Engine(Protocol):
 
     name: str
     times: Times
+    notes: list[str]
+    """What a person should be told: fewer slots than particles, a worker that was lost. Who tells it removes it."""
 
     @property
     def device(self) -> str:
@@ -55,9 +57,20 @@ class Engine(Protocol):
 
 
 engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], Engine]] = Registry(
-    "engine", {"local": "harness.engines.local"}
+    "engine",
+    {
+        "local": "harness.engines.local",
+        "ray": "harness.engines.pool",
+        "remote": "harness.engines.remote",
+        "vllm": "harness.engines.vllm",
+    },
 )
 """Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
 
-DESCRIPTIONS = {"local": "transformers in this process, on the CPU or one GPU; particles are folded into the weights"}
+DESCRIPTIONS = {
+    "local": "transformers in this process, on the CPU or one GPU; particles are folded into the weights",
+    "ray": "local or vllm engines on many GPUs or machines, through Ray",
+    "remote": "an OpenAI-compatible server that loads LoRA adapters while it runs",
+    "vllm": "vLLM in this process: the whole swarm in one continuous batch, an adapter a particle",
+}
 """What each engine is, in a line."""

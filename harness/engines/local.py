@@ -23,14 +23,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from harness.engines.base import Times, engines
 from harness.engines.packing import Batch, pack
 from harness.engines.settings import EngineSettings
+from harness.engines.tokens import Tokens
 from harness.experts import LoraPool, Pool
-from utilities.core import ChoiceLogprobs, Model, Reason, Response, Unscored
+from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError
 
 __all__ = ["LocalEngine"]
@@ -74,7 +75,7 @@ class LocalEngine:
     def __init__(
         self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
     ) -> None:
-        self.pool, self.times = pool, Times()
+        self.pool, self.times, self.notes = pool, Times(), list[str]()
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,7 +86,7 @@ class LocalEngine:
         dtype = dtype or getattr(torch, settings.dtype)
         disable_progress_bar()  # of reading weights from disk; downloads show their own
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=settings.trust_remote_code)
+            self.tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
             self.model = AutoModelForCausalLM.from_pretrained(
                 base,
                 dtype=dtype,
@@ -100,9 +101,7 @@ class LocalEngine:
         # Greedy decoding is greedy: `generate` takes what it is not told (a penalty on repetition, say) from here.
         told = self.model.generation_config
         self.model.generation_config = GenerationConfig(eos_token_id=told.eos_token_id, pad_token_id=told.pad_token_id)
-        self._context = int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer = self.tokens.tokenizer
         self._untie()
         self._parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self._pristine: dict[str, torch.Tensor] = {}
@@ -246,12 +245,6 @@ class LocalEngine:
             weight = self._pristine.setdefault(f"{module}.weight", parameter.clone())
             parameter.copy_(torch.addmm(weight.float(), B, A, alpha=pool.scaling[module]))
 
-    def _token_ids(self, texts: Sequence[str], **options: bool) -> list[list[int]]:
-        if not texts:
-            return []  # which tokenizers do not accept
-        found: list[list[int]] = self.tokenizer(list(texts), **options)["input_ids"]
-        return found
-
     # -- option log-likelihoods --------------------------------------------------------------------------------------
 
     def choice_logprobs(
@@ -287,23 +280,11 @@ class LocalEngine:
         if known is not None and known[0] is prompts and known[1] is options:
             self._plans.move_to_end(key)
             return known[2], known[3]
-        prompt_ids = self._token_ids(prompts)
-        flat = [option for choices in options for option in choices]
-        ids = iter(self._token_ids(flat, add_special_tokens=False))
-        option_ids = [[next(ids) for _ in choices] for choices in options]
-        unscored: list[Unscored | None] = []
-        for prompt, choices in zip(prompt_ids, option_ids, strict=True):
-            longest = len(prompt) + max(len(option) for option in choices)
-            too_long = longest > self._context
-            empty = any(not option for option in choices) or not prompt
-            detail = (
-                f"{longest} tokens, the context has {self._context}"
-                if too_long
-                else "a prompt or option without tokens"
-            )
-            reason = Reason.TRUNCATED if too_long else Reason.NOT_APPLICABLE
-            unscored.append(Unscored(reason, detail) if too_long or empty else None)
+        questions = self.tokens.questions(prompts, options)
+        unscored = [question if isinstance(question, Unscored) else None for question in questions]
         usable = [k for k, problem in enumerate(unscored) if problem is None]
+        prompt_ids = [[] if isinstance(question, Unscored) else question[0] for question in questions]
+        option_ids = [[] if isinstance(question, Unscored) else question[1] for question in questions]
         batches = pack(prompt_ids, option_ids, usable, self._batch_tokens, shared_prefix=self._packs)
         self._plans[key] = (prompts, options, batches, unscored)
         while len(self._plans) > PLANS_KEPT:
@@ -316,7 +297,7 @@ class LocalEngine:
         Models that ignore it (state-space layers, for example) would answer, silently, something else; so it is tried.
         """
         config = self.model.config
-        if (getattr(config, "sliding_window", None) or self._context) < self._context:
+        if (getattr(config, "sliding_window", None) or self.tokens.context) < self.tokens.context:
             return False  # a mask of one's own replaces the window, which a short test would not show
         ids = self.tokenizer("A quick test of the mask.")["input_ids"]
         texts = (" one and a half", " two hundred and three")
@@ -350,17 +331,10 @@ class LocalEngine:
         self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool = False
     ) -> list[Response | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
-        asked = self._as_messages(prompts) if chat else prompts
-        ids = self._token_ids(asked, add_special_tokens=not chat)  # a template writes its own mark of the beginning
-        answers: list[Response | Unscored | None] = [None] * len(prompts)
-        fitting = []
-        for k, prompt in enumerate(ids):
-            if len(prompt) + max_tokens > self._context or not prompt:
-                answers[k] = Unscored(
-                    Reason.TRUNCATED, f"{len(prompt)} + {max_tokens} tokens, the context has {self._context}"
-                )
-            else:
-                fitting.append(k)
+        asked = self.tokens.prompts(prompts, max_tokens, chat)
+        answers: list[Response | Unscored | None] = [one if isinstance(one, Unscored) else None for one in asked]
+        ids = {k: one for k, one in enumerate(asked) if not isinstance(one, Unscored)}
+        fitting = list(ids)
         fitting.sort(key=lambda k: len(ids[k]))
         while fitting:
             self._stop_if_closed()
@@ -379,15 +353,9 @@ class LocalEngine:
                 fitting += batch
         return [answer for answer in answers if answer is not None]
 
-    def _as_messages(self, prompts: Sequence[str]) -> list[str]:
-        if not self.tokenizer.chat_template:
-            raise UserError("the task asks for a chat template and this base model has none; use an instruct model")
-        told = ([{"role": "user", "content": prompt}] for prompt in prompts)
-        return [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in told]
-
     def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Response]:
         width = max(len(one) for one in ids)
-        pad, ends = self.tokenizer.pad_token_id, self._end_tokens()
+        pad = self.tokenizer.pad_token_id
         tokens = torch.tensor([[pad] * (width - len(one)) + one for one in ids], device=self._device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids], device=self._device)
         start = time.perf_counter()
@@ -396,29 +364,13 @@ class LocalEngine:
             attention_mask=mask,
             max_new_tokens=max_tokens,
             do_sample=False,
-            eos_token_id=ends or None,
+            eos_token_id=self.tokens.ends or None,
             pad_token_id=pad,
             stop_strings=list(stop) or None,
             tokenizer=self.tokenizer,
         )[:, width:].tolist()
         self.times.forward += time.perf_counter() - start
-        answers = []
-        for new in out:
-            end = next((k for k, token in enumerate(new) if token in ends), len(new))
-            while end and new[end - 1] == pad:  # a row that a stop string ended waits for the others
-                end -= 1
-            ended, new = end < len(new), new[:end]
-            text = self.tokenizer.decode(new, skip_special_tokens=True)
-            cuts = [at for mark in stop if (at := text.find(mark)) >= 0]
-            finish = "stop" if ended or cuts or len(new) < max_tokens else "length"
-            answers.append(Response(text[: min(cuts)] if cuts else text, len(new), finish))
-        return answers
-
-    def _end_tokens(self) -> list[int]:
-        """Tokens that end an answer: the tokenizer's, and those that the model's own generation config adds."""
-        told = self.model.generation_config.eos_token_id
-        told = [told] if isinstance(told, int) else list(told or [])
-        return sorted({token for token in (*told, self.tokenizer.eos_token_id) if token is not None})
+        return [self.tokens.answer(new, max_tokens, stop) for new in out]
 
     # -- batch size --------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from utilities.combine import combine_evaluations, harmonic_mean
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
-from utilities.statistics import Difference, bootstrap_se, clustered_se, difference_over_runs, paired_difference
+from utilities.statistics import (
+    Difference,
+    Pair,
+    bootstrap_se,
+    clustered_se,
+    difference_over_runs,
+    paired_difference,
+    resampled_difference,
+)
 
 
 def mean(values):
@@ -139,21 +148,13 @@ def test_the_clustered_standard_error_without_clusters_is_the_ordinary_one():
     assert clustered_se(values, ["same"] * 37) is None
 
 
-def test_one_run_is_compared_as_a_pair_is():
-    rng = np.random.default_rng(11)
-    a, b = evaluation(rng.random(80)), evaluation(rng.random(80))
-    alone, pair = difference_over_runs([a], b, mean), paired_difference(a, b, mean)
-    assert alone.value == pytest.approx(pair.value)
-    assert (alone.low, alone.high) == pytest.approx((pair.low, pair.high), abs=0.02)
-
-
 def test_runs_that_differ_widen_the_interval_and_more_runs_narrow_it():
     rng = np.random.default_rng(12)
     other = rng.random(100)
     same = [evaluation(other + 0.1 + rng.normal(0, 0.05, 100)) for _ in range(5)]
     apart = [evaluation(other + 0.1 + shift + rng.normal(0, 0.05, 100)) for shift in (-0.2, -0.1, 0.0, 0.1, 0.2)]
-    close, wide = (difference_over_runs(runs, evaluation(other), mean) for runs in (same, apart))
-    more = difference_over_runs(apart * 4, evaluation(other), mean)
+    close, wide = (difference_over_runs(runs, [evaluation(other)], mean) for runs in (same, apart))
+    more = difference_over_runs(apart * 4, [evaluation(other)], mean)
     assert close.value == pytest.approx(0.1, abs=0.02) and wide.value == pytest.approx(0.1, abs=0.02)
     assert close.high - close.low < 0.5 * (more.high - more.low) < 0.5 * (wide.high - wide.low)
 
@@ -163,6 +164,69 @@ def test_the_interval_over_runs_covers_the_truth_about_19_times_in_20():
     for k in range(60):
         other = rng.normal(0, 1, 60)
         runs = [evaluation(other + truth + rng.normal(0, 0.1) + rng.normal(0, 0.2, 60)) for _ in range(10)]
-        found = difference_over_runs(runs, evaluation(other), mean, seed=k)
+        found = difference_over_runs(runs, [evaluation(other)], mean, seed=k)
         covered += found.low <= truth <= found.high
     assert covered >= 50
+
+
+def test_runs_of_both_sides_are_averaged_and_the_sides_can_be_swapped():
+    rng = np.random.default_rng(14)
+    a, b = [evaluation(rng.random(80)) for _ in range(3)], [evaluation(rng.random(80)) for _ in range(2)]
+    there, back = difference_over_runs(a, b, mean), difference_over_runs(b, a, mean)
+    assert there.value == pytest.approx(np.mean([e.value for e in a]) - np.mean([e.value for e in b]))
+    assert back.value == pytest.approx(-there.value)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=0.02)
+
+
+def test_spread_between_the_runs_of_either_side_widens_the_interval():
+    rng = np.random.default_rng(15)
+    base = rng.random(100)
+    close, apart = ([evaluation(base + shift) for shift in shifts] for shifts in ((0, 0, 0), (-0.2, 0, 0.2)))
+    narrow = difference_over_runs(close, close, mean)
+    for sides in ((apart, close), (close, apart)):
+        wide = difference_over_runs(*sides, mean)
+        assert narrow == (0, 0, 0)
+        assert wide.low < -0.1 and wide.high > 0.1
+
+
+def test_a_difference_over_tasks_is_the_mean_of_theirs_and_surer_than_each():
+    rng = np.random.default_rng(16)
+    pairs = []
+    for n, truth in ((100, 0.1), (60, 0.3), (80, 0.2)):
+        base = rng.random(n)
+        pairs.append(Pair([evaluation(base + truth + rng.normal(0, 0.3, n))], [evaluation(base)], mean))
+    each = [resampled_difference([pair]).difference for pair in pairs]
+    whole = resampled_difference(pairs).difference
+    assert whole.value == pytest.approx(np.mean([one.value for one in each]))
+    assert whole.high - whole.low < min(one.high - one.low for one in each)
+    # independent tasks: variances add up
+    assert whole.high - whole.low == pytest.approx(np.sqrt(sum((one.high - one.low) ** 2 for one in each)) / 3, rel=0.1)
+
+
+def test_p_is_below_5_percent_where_the_interval_leaves_out_zero():
+    rng = np.random.default_rng(17)
+    seen = set()
+    for shift in np.linspace(-0.2, 0.2, 41):
+        base = rng.random(40)
+        found = resampled_difference(
+            [Pair([evaluation(base + shift + rng.normal(0, 0.3, 40))], [evaluation(base)], mean)]
+        )
+        outside = found.difference.low > 0 or found.difference.high < 0
+        assert (found.p < 0.05) == outside
+        seen.add(outside)
+    assert seen == {True, False}
+
+
+def test_p_agrees_with_the_t_test_of_paired_items():
+    rng = np.random.default_rng(18)
+    for truth in (0.0, 0.03, 0.06, 0.09):
+        base, change = rng.random(300), truth + rng.normal(0, 0.5, 300)
+        found = resampled_difference([Pair([evaluation(base + change)], [evaluation(base)], mean)])
+        assert found.p == pytest.approx(stats.ttest_1samp(change, 0).pvalue, abs=0.06)  # 2000 resamples
+
+
+def test_equal_sides_have_p_1_and_a_constant_gain_the_smallest_p():
+    base = np.random.default_rng(19).random(30)
+    same, better = evaluation(base), evaluation(base + 0.25)
+    assert resampled_difference([Pair([same], [same], mean)]).p == 1
+    assert resampled_difference([Pair([better], [same], mean)]).p == pytest.approx(2 / 2001)

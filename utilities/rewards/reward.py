@@ -106,6 +106,11 @@ class Reward(GenerationScorer):
         raws = await self._load(name).score_async(pairs)
         return [raw if isinstance(raw, Unscored) else (raw, scale(raw)) for raw in raws]
 
+    def rest(self) -> None:
+        """Takes the reward models off the GPU until the next score; for whoever needs it meanwhile."""
+        for name in filter(None, (self.model, self.second)):
+            self._load(name).rest()
+
     def _load(self, name: str) -> RewardModel:
         return reward_model(name, trust_remote_code=self.trusted, own_scoring=self.own_scoring)
 

@@ -47,6 +47,7 @@ class RewardModel:
         marks |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         longest_first = sorted((mark for mark in marks if len(mark) > 1), key=len, reverse=True)
         self._marks = re.compile("|".join(re.escape(mark) for mark in longest_first) or "(?!)")
+        self._device = model.device
         self._lock = threading.Lock()
 
     @classmethod
@@ -110,6 +111,7 @@ class RewardModel:
         import torch
 
         with self._lock, torch.inference_mode():
+            self.model.to(self._device)  # where it may have rested
             ids = self._token_ids(pairs)
             found: list[float | Unscored | None] = [self._problem(one) for one in ids]
             waiting = sorted((k for k, problem in enumerate(found) if problem is None), key=lambda k: len(ids[k]))
@@ -131,6 +133,15 @@ class RewardModel:
                     finite = isinstance(raw, Unscored) or math.isfinite(raw)
                     found[k] = raw if finite else Unscored(Reason.OUT_OF_RANGE, f"the raw score is {raw}")
         return [one for one in found if one is not None]
+
+    def rest(self) -> None:
+        """Leaves a GPU to others until the next score."""
+        import torch
+
+        with self._lock:
+            self.model.to("cpu")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     async def score_async(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
         """`score` in a thread of its own, so that other particles go on meanwhile."""

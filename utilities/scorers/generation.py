@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from utilities.core import Evaluation, Item, ItemResult, Model, Outcome, Response, Scorer, Unscored, Usage
@@ -29,6 +30,9 @@ class GenerationScorer:
         UserError: There is no such prompt, or no room for a response.
     """
 
+    around: Callable[[], AbstractAsyncContextManager[None]] = staticmethod(nullcontext)
+    """What scoring happens inside of; set by whoever lends the scorer the GPU that the model answers on."""
+
     def __init__(
         self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = (), chat: bool = False
     ) -> None:
@@ -49,7 +53,8 @@ class GenerationScorer:
         chat = {"chat": True} if self.chat else {}
         answers = await model.generate(prompts, max_tokens=self.max_tokens, stop=self.stop, **chat)
         start = time.perf_counter()
-        results = await item_results(self, items, [prompt_hash(prompt) for prompt in prompts], answers)
+        async with self.around():
+            results = await item_results(self, items, [prompt_hash(prompt) for prompt in prompts], answers)
         return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:

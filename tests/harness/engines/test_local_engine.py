@@ -14,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaForCausalLM,
@@ -443,10 +444,11 @@ def forced(engine, tokens):
     engine.model.generate = generate
 
 
-def test_every_end_token_of_the_model_ends_an_answer(make, tokenizer):
-    engine = make()
+def test_every_end_token_of_the_model_ends_an_answer(make, tokenizer, base, tmp_path):
     a, b, end, pad = (tokenizer.convert_tokens_to_ids(token) for token in ("a", "b", "</s>", "<pad>"))
-    engine.model.generation_config.eos_token_id = [end, b]
+    shutil.copytree(base, tmp_path / "tiny")
+    GenerationConfig(eos_token_id=[end, b], pad_token_id=pad).save_pretrained(tmp_path / "tiny")
+    engine = make(tmp_path / "tiny")
     forced(engine, [[a, a, a, a, a], [a, end, pad, pad, pad], [a, a, b, pad, pad], [a, a, pad, pad, pad]])
     assert generated(engine, None, ["q1", "q2", "q3", "q4"], max_tokens=5) == [
         Response("a" * 5, 5, "length"),

@@ -1,0 +1,429 @@
+"""The remote engine: a server holds the base model, and loads the particles' adapters while it runs.
+
+A particle's mixture is written to a folder that the server sees, loaded under a name that was never used before, and
+believed only when it answers otherwise than the base model: a server whose adapter fits no module answers as the base,
+silently. Everything that is asked goes as token ids, in requests of many prompts, so a particle reads here what it
+reads in every engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.base import Times, engines
+from harness.engines.canary import Canary, check_servable
+from harness.engines.lora_server import PROBE, LoraServer, Refused
+from harness.engines.settings import EngineSettings
+from harness.engines.slots import lora_rank
+from harness.engines.tokens import Question, Tokens
+from harness.experts import LoraPool, Pool
+from utilities.core import ChoiceLogprobs, Model, Response, Unscored
+from utilities.errors import UserError
+
+__all__ = ["RemoteEngine"]
+
+Row = NDArray[np.float64]
+Ids = tuple[int, ...]
+Pair = tuple[Ids, Ids]
+"""Token ids of a prompt and of one of its options."""
+T = TypeVar("T")
+
+CHUNK = 32
+"""Prompts of one request: many enough that HTTP costs nothing, few enough that a lost one costs little."""
+SLOTS = 20
+"""Adapters loaded at the same time where nobody says how many: the paper's swarm."""
+LOADS = 3
+"""How often an adapter that the server forgot is loaded for one request."""
+MOST_ENDS = 20
+"""Tokens whose log-probabilities vLLM gives in one place, unless it is told otherwise."""
+SCORED: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 0}
+"""What yields the log-probabilities of a prompt's own tokens, and of no others."""
+ENDS: dict[str, Any] = {"max_tokens": 1, "logprobs": 1, "return_tokens_as_token_ids": True}
+"""What yields, with `logprob_token_ids`, those of tokens that may follow."""
+
+
+@dataclass
+class _Adapter:
+    """A particle's place among the loaded ones."""
+
+    row: Row
+    replaces: Path | None = None
+    """What must be unloaded first."""
+    folder: Path | None = None
+    """Its files; the folder's name is the adapter's name on the server."""
+    ready: bool = False
+    users: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@engines.register("remote")
+class RemoteEngine:
+    """Answers through an OpenAI-compatible server that loads LoRA adapters while it runs.
+
+    Jobs of many particles may wait at the same time, from any event loop: one thread has a loop of its own, in which
+    all requests are made.
+
+    Args:
+        base: Folder of the base model that is served, for its tokenizer.
+        pool: The experts, LoRA adapters; None for the base model alone.
+        settings: Address, key, slots, shared folder, requests at the same time.
+        state: Of an earlier engine; there is nothing in it.
+
+    Raises:
+        UserError: No such server, or one that cannot serve these experts: the message has its own words.
+    """
+
+    name = "remote"
+
+    def __init__(
+        self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
+    ) -> None:
+        self.pool = check_servable(pool, self.name)
+        self.times, self.notes = Times(), list[str]()
+        self._base, self._slots, self._reads_ends = base, settings.adapter_slots or SLOTS, True
+        self._adapters: OrderedDict[bytes, _Adapter] = OrderedDict()
+        try:
+            self._tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UserError(f"{base}: the base model's tokenizer cannot be loaded: {first}") from error
+        self._server = LoraServer(settings, self.times)
+        self._folder: AdapterFolder | None = None
+        if pool is not None:
+            self._folder = AdapterFolder(settings.adapter_folder, self._slots * pool.parameters * 4)
+        self._freed, self._mixing, self._closed = asyncio.Event(), asyncio.Lock(), False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="remote-engine", daemon=True)
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def device(self) -> str:
+        """Where it computes, for people."""
+        return f"{self._server.model} at {self._server.url}"
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: what decides the last bit is the server's, and it does not say."""
+        return {}
+
+    def particle(self, row: Row | None) -> Model:
+        """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
+        if row is not None and self.pool is None:
+            raise ValueError("an engine without experts answers as the base model only")
+        if row is None and self.pool is not None:
+            # Not the bare base model: vLLM's CPU build lends a request without an adapter the last slot's, when others
+            # of its batch have one.
+            row = np.zeros(len(self.pool.names))
+        return _Particle(self, None if row is None else np.array(row, dtype=np.float64))
+
+    def close(self) -> None:
+        """Ends what is asked, unloads all adapters and removes their files; may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._folder is not None:
+            self._folder.close()
+
+    async def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs `work` in the engine's own loop."""
+        if self._closed:
+            raise RuntimeError("the engine was closed")
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._loop))
+        except asyncio.CancelledError:
+            if self._closed:
+                raise RuntimeError("the engine was closed") from None
+            raise
+
+    # -- start and end -----------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Whatever the server cannot do is known before a search begins."""
+        await self._server.greet(self._tokens.ids([PROBE])[0])
+        if (context := self._server.context or self._tokens.context) < self._tokens.context:
+            self.notes.append(f"{self._server.url} takes {context} tokens; the base model, {self._tokens.context}")
+            self._tokens.context = context
+        self._canary = Canary(self._tokens)
+        try:
+            songs = await self._sing(self._server.model, self._canary.prompts)
+        except UserError as error:  # vLLM's CPU build ends here where the output layer has slots for adapters
+            raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
+        self._canary.listen(songs)
+        try:
+            await self._end_logprobs(None, [(self._canary.ids, [[self._canary.ids[-1]]])])
+        except UserError:  # a server of an earlier version
+            self._reads_ends = False
+        try:
+            if self.pool is not None:
+                async with self._held(np.full(len(self.pool.names), 1 / len(self.pool.names))) as adapter:
+                    await self._name_of(adapter)
+        except Refused as refused:
+            raise UserError(self._no_adapters(refused)) from refused
+        self.times.forward = self.times.mixing = 0.0  # of the start nobody asks
+
+    def _no_adapters(self, refused: Refused) -> str:
+        folder = str(self._folder.path if self._folder else "")
+        missing = refused.trouble.status in {404, 405} and folder not in str(refused)
+        reason = f"there is no {self._server.url}/load_lora_adapter" if missing else str(refused)
+        return (
+            f"--engine remote: the server does not load LoRA adapters while it runs: {reason}. It must see the folder"
+            f" {folder} (--adapter-folder names another) and be started as: {self._how_to_start()}"
+        )
+
+    def _how_to_start(self) -> str:
+        serve = f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve {self._base}"
+        if not isinstance(self.pool, LoraPool):
+            return serve
+        modules = " ".join(sorted({module.rsplit(".", 1)[-1] for module in self.pool.modules}))
+        rank = lora_rank(self.pool.rank)
+        return f"{serve} --enable-lora --max-loras {self._slots} --max-lora-rank {rank} --lora-target-modules {modules}"
+
+    async def _end(self) -> None:
+        jobs = asyncio.all_tasks() - {asyncio.current_task()}
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()  # who still writes an adapter
+        folders = [one.folder for one in self._adapters.values()] + [one.replaces for one in self._adapters.values()]
+        await asyncio.gather(*(self._server.unload(folder.name) for folder in folders if folder is not None))
+        await self._server.close()
+
+    # -- adapters ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _held(self, row: Row) -> AsyncIterator[_Adapter]:
+        """A place for a particle's adapter, which nobody takes away meanwhile; waits where all are in use."""
+        key, replaced = row.tobytes(), None
+        while key not in self._adapters and len(self._adapters) >= self._slots:
+            idle = next((k for k, one in self._adapters.items() if not one.users), None)
+            if idle is not None:
+                left = self._adapters.pop(idle)
+                replaced = left.folder or left.replaces
+                break
+            self._freed.clear()
+            await self._freed.wait()
+        adapter = self._adapters.setdefault(key, _Adapter(row, replaced))
+        self._adapters.move_to_end(key)
+        adapter.users += 1
+        try:
+            yield adapter
+        finally:
+            adapter.users -= 1
+            self._freed.set()
+
+    async def _name_of(self, adapter: _Adapter) -> str:
+        """The name under which a particle's adapter is loaded, once it is."""
+        async with adapter.lock:
+            if adapter.replaces is not None:
+                await self._unload(adapter.replaces)
+                adapter.replaces = None
+            if not adapter.ready:
+                await self._load(adapter)
+            assert adapter.folder is not None  # noqa: S101 - it was written
+            return adapter.folder.name
+
+    async def _load(self, adapter: _Adapter) -> None:
+        """Writes, loads and hears an adapter, under a new name and from a new path each time."""
+        assert isinstance(self.pool, LoraPool) and self._folder is not None  # noqa: S101 - whoever has a row has a pool
+        async with self._mixing:
+            start, busy = time.perf_counter(), self._server.busy
+            adapter.folder = (await asyncio.to_thread(self._folder.write, self.pool, adapter.row[None]))[0]
+            # While the server works on other particles' requests, mixing costs nobody any time.
+            self.times.mixing += max(0.0, time.perf_counter() - start - (self._server.busy - busy))
+        try:
+            await self._server.load(adapter.folder.name, adapter.folder)
+            try:
+                song = (await self._sing(adapter.folder.name, [self._canary.ids]))[0]
+            except Refused as refused:
+                raise self._forgetful() if refused.trouble.status == 404 else refused from None
+            if not self._canary.sings(song, self.pool, adapter.row):
+                raise UserError(
+                    f"{self._server.url} loaded a particle's adapter and answers as the base model all the same: what"
+                    " the adapter changes is not what the server's model has"
+                )
+        except UserError:
+            folder, adapter.folder = adapter.folder, None
+            await self._unload(folder)
+            raise
+        adapter.ready = True
+
+    async def _unload(self, folder: Path) -> None:
+        await self._server.unload(folder.name)
+        if self._folder is not None:
+            self._folder.remove(folder)
+
+    async def _sing(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probabilities of each prompt's tokens, from the second on."""
+        choices = await self._server.complete(model, prompts, **SCORED, return_token_ids=True)
+        if not all(choice.get("token_ids") for choice in choices):
+            raise UserError(f"{self._server.url} does not give the tokens of its answers; vLLM's server does")
+        pairs = zip(prompts, choices, strict=True)
+        return [self._logprobs(ids, choice)[1:] for ids, choice in pairs]
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    async def generate(
+        self, row: Row | None, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool
+    ) -> list[Response | Unscored]:
+        """Greedy continuations, one a prompt."""
+        asked = self._tokens.prompts(prompts, max_tokens, chat)
+        options = {
+            "max_tokens": max_tokens,
+            "stop": list(stop),
+            "stop_token_ids": self._tokens.ends,
+            "return_token_ids": True,
+        }
+        choices = await self._ask(row, _chunks([one for one in asked if not isinstance(one, Unscored)], options))
+        answers = iter([self._tokens.answer(choice["token_ids"], max_tokens, stop) for choice in choices])
+        return [one if isinstance(one, Unscored) else next(answers) for one in asked]
+
+    async def choice_logprobs(
+        self, row: Row | None, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[ChoiceLogprobs | Unscored]:
+        """Log-probabilities of all options; equal questions are asked once."""
+        questions = self._tokens.questions(prompts, options)
+        asked = [one for one in questions if not isinstance(one, Unscored)]
+        short = [(ids, choices) for ids, choices in asked if self._reads_ends and _is_short(choices)]
+        long = [(ids, choices) for ids, choices in asked if not (self._reads_ends and _is_short(choices))]
+        found = {**await self._end_logprobs(row, short), **await self._sums(row, long)}
+        return [
+            one
+            if isinstance(one, Unscored)
+            else ChoiceLogprobs(
+                tuple(found[tuple(one[0]), tuple(choice)] for choice in one[1]), tuple(len(choice) for choice in one[1])
+            )
+            for one in questions
+        ]
+
+    async def _end_logprobs(self, row: Row | None, questions: Sequence[Question]) -> dict[Pair, float]:
+        """Of options of one token: all are read at the end of the prompt, which the server's prefix cache knows."""
+        packs: list[tuple[list[Ids], set[int]]] = []
+        asked = dict.fromkeys((tuple(ids), frozenset(choice[0] for choice in choices)) for ids, choices in questions)
+        for ids, tokens in asked:
+            if not packs or len(packs[-1][0]) == CHUNK or len(packs[-1][1] | tokens) > MOST_ENDS:
+                packs.append(([], set()))
+            packs[-1][0].append(ids)
+            packs[-1][1].update(tokens)
+        requests = [(prompts, {**ENDS, "logprob_token_ids": sorted(tokens)}) for prompts, tokens in packs]
+        choices = await self._ask(row, requests)
+        ends = [(ids, chosen) for prompts, chosen in packs for ids in prompts]
+        found: dict[Pair, float] = {}
+        for (ids, chosen), choice in zip(ends, choices, strict=True):
+            with self._telling("the log-probabilities of chosen tokens"):
+                told = choice["logprobs"]["top_logprobs"][0]
+                found |= {(ids, (token,)): float(told[f"token_id:{token}"]) for token in chosen}
+        return found
+
+    async def _sums(self, row: Row | None, questions: Sequence[Question]) -> dict[Pair, float]:
+        """Of options of any length: they are asked as parts of the prompt."""
+        pairs = dict.fromkeys((tuple(ids), tuple(choice)) for ids, choices in questions for choice in choices)
+        texts = list(dict.fromkeys((*ids, *choice) for ids, choice in pairs))
+        choices = await self._ask(row, _chunks(texts, SCORED))
+        found = {ids: self._logprobs(ids, choice) for ids, choice in zip(texts, choices, strict=True)}
+        return {(ids, choice): sum(found[*ids, *choice][len(ids) :]) for ids, choice in pairs}
+
+    def _logprobs(self, ids: Sequence[int], choice: dict[str, Any]) -> list[float]:
+        """Log-probability of each token of a prompt; 0 for the first, which follows nothing."""
+        with self._telling("the log-probabilities of a prompt's tokens"):
+            told = choice["prompt_logprobs"]
+            return [0.0] + [float(told[k][str(ids[k])]["logprob"]) for k in range(1, len(ids))]
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, IndexError, ValueError):
+            raise UserError(f"{self._server.url} does not give {what}; vLLM's server does") from None
+
+    async def _ask(
+        self, row: Row | None, requests: Sequence[tuple[Sequence[Sequence[int]], dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """The choices of all prompts of all requests, which are in flight at the same time."""
+        if row is None or not row.any():
+            return await _in_order([self._server.complete(self._server.model, p, **o) for p, o in requests])
+        async with self._held(row) as adapter:
+            return await _in_order([self._chunk(adapter, p, o) for p, o in requests])
+
+    async def _chunk(
+        self, adapter: _Adapter, prompts: Sequence[Sequence[int]], options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """A chunk's choices; an adapter that a restarted server does not know is loaded again under a new name."""
+        for _ in range(LOADS):
+            name = await self._name_of(adapter)
+            try:
+                return await self._server.complete(name, prompts, **options)
+            except Refused as refused:
+                if refused.trouble.status != 404:
+                    raise
+            if adapter.folder is not None and adapter.folder.name == name:  # else another chunk was faster
+                await self._unload(adapter.folder)
+                adapter.ready, adapter.folder = False, None
+                self.notes.append(f"{self._server.url} forgot a particle's adapter (a restart?); it is loaded again")
+        raise self._forgetful()
+
+    def _forgetful(self) -> UserError:
+        return UserError(
+            f"{self._server.url} forgets adapters as soon as it has loaded them; where several API servers answer,"
+            " start it with one"
+        )
+
+
+def _is_short(choices: Sequence[Sequence[int]]) -> bool:
+    return all(len(choice) == 1 for choice in choices) and len({choice[0] for choice in choices}) <= MOST_ENDS
+
+
+def _chunks(
+    prompts: Sequence[Sequence[int]], options: dict[str, Any]
+) -> list[tuple[Sequence[Sequence[int]], dict[str, Any]]]:
+    return [(prompts[at : at + CHUNK], options) for at in range(0, len(prompts), CHUNK)]
+
+
+async def _in_order(work: Sequence[Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """What all work returns, one after another; where one fails the others are not waited for."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return [choice for found in await asyncio.gather(*tasks) for choice in found]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Particle:
+    """A handle: the engine and a row of coefficients."""
+
+    def __init__(self, engine: RemoteEngine, row: Row | None) -> None:
+        self._engine, self._row = engine, row
+
+    async def generate(
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+    ) -> list[Response | Unscored]:
+        """Greedy continuations, one a prompt."""
+        work = self._engine
+        return await work.submit(lambda: work.generate(self._row, prompts, max_tokens, stop, chat))
+
+    async def choice_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[ChoiceLogprobs | Unscored]:
+        """Log-probabilities of each prompt's options."""
+        work = self._engine
+        return await work.submit(lambda: work.choice_logprobs(self._row, prompts, options))

