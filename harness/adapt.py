@@ -22,6 +22,7 @@ from harness.guard import Guard
 from harness.judging import estimate
 from harness.preparation import BASE, Prepared
 from harness.store import Store
+from harness.swarm.budgeted import row_key
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.search import search
 from harness.swarm.state import SwarmState
@@ -440,7 +441,7 @@ def _null_reason(dev: Brief, test: Evaluation) -> str | None:
 
 
 def _key(row: Row) -> str:
-    return sha256(np.ascontiguousarray(row + 0.0).tobytes()).hexdigest()[:16]  # + 0.0 makes -0.0 equal to 0.0
+    return sha256(row_key(row)).hexdigest()[:16]
 
 
 def _or_none(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:

@@ -33,7 +33,8 @@ app = typer.Typer(
 )
 
 VERBS = (
-    "search", "resume", "compare", "evaluate", "score", "validate", "topic", "list", "doctor", "serve", "serve-judge",
+    "search", "resume", "compare", "sweep", "evaluate", "score", "validate", "topic", "list", "doctor", "serve",
+    "serve-judge",
 )  # fmt: skip
 SHORT = {"task": "-t", "limit": "-n"}
 PANELS = {"swarm": "The swarm (Algorithm 1)", "engine_settings": "The engine", "judging": "The judges"}
@@ -208,6 +209,33 @@ def compare(
         display=display,
         json=json,
     )
+
+
+@app.command()
+@_with_settings
+def sweep(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    trials: Annotated[int, typer.Option(min=2, help="Searches; the first one has the settings as they are.")] = 30,
+    sampler: Annotated[Literal["tpe", "random"], typer.Option(help="How hyperparameters are proposed.")] = "tpe",
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Evaluations of each search. [default: particles x (iterations + 1) where given, else 120]"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the sweep; one that was begun there is continued.")] = None,
+    display: DisplayOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Sweeps the hyperparameters of the search, and says what is left of the best where nothing was picked.
+
+    The same command again continues a sweep that was interrupted.
+    """
+    settings = _settings(config, given)
+    from harness.comparison.sweep import run_sweep
+
+    run_sweep(settings, trials=trials, sampler=sampler, budget=budget, out=out, display=display, json=json)
 
 
 @app.command()

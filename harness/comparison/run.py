@@ -30,7 +30,7 @@ from harness.comparison.statistics import ranking, versus
 from harness.compose.adapter import Adapter, read_adapter
 from harness.compose.merges import Space
 from harness.compose.training_texts import Pair, embedded_training_texts, read_training_texts
-from harness.experts import Pool, open_pool
+from harness.experts import CONFIG, Pool, expert_folders, open_pool
 from harness.preparation import Prepared, changed_inputs, prepare, provenance
 from harness.settings import RunSettings
 from harness.store import Store, write_atomically
@@ -73,6 +73,8 @@ def compare(
         UserError: A mistake in the settings, or a folder of another comparison.
     """
     settings = [one.anywhere() for one in settings]
+    if wanted.space == "delta":
+        settings = [_at_one_rank(one, folder.with_name(f"{folder.name}-experts")) for one in settings]
     prepared: list[Prepared] = []
     try:
         prepared += (prepare(one) for one in settings)
@@ -88,6 +90,31 @@ def compare(
     finally:
         for one in prepared:
             one.close()
+
+
+def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
+    """The settings with experts that can stand in one pool: where their ranks differ, copies of the largest rank.
+
+    The zeros that fill them up change no expert. What searches then mix are these A and B; what is merged is their BA.
+
+    Args:
+        settings: Of one task.
+        folder: Where the copies are kept, beside the comparison's own.
+    """
+    sources = expert_folders(settings.expert_specs)
+    if any(not (source / CONFIG).exists() for source in sources):
+        return settings
+    adapters = [read_adapter(source) for source in sources]
+    rank = max(adapter.rank for adapter in adapters)
+    if all(len(A) == rank for adapter in adapters for A, _ in adapter.factors.values()):
+        return settings
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = Store(folder)
+    for adapter in adapters:
+        if not (folder / adapter.name).exists():
+            with copies.replacing(adapter.name) as new:
+                adapter.padded(rank).write(new)
+    return settings.model_copy(update={"experts": tuple(str((folder / a.name).resolve()) for a in adapters)})
 
 
 def _training(prepared: Prepared, wanted: Wanted) -> Mapping[str, Sequence[Pair]] | None:

@@ -384,3 +384,19 @@ def test_an_interruption_says_how_to_continue(given, training, tmp_path, monkeyp
         )  # fmt: skip
     assert "give the same command again" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "one")  # nothing holds it any more
+
+
+# -- experts of different ranks ----------------------------------------------------------------------------------------
+
+
+def test_experts_of_different_ranks_are_compared_in_the_space_of_their_products_alone(
+    given, training, adapters, new_adapter, tmp_path
+):
+    mixed = given(experts=[str(adapters[0]), str(new_adapter("wide", r=8))])
+    names = "base,best_single,uniform_soup,random"
+    with pytest.raises(UserError, match="ranks must be equal"):
+        compare([mixed], wanted(None, names, seeds=1), tmp_path / "factors")
+    found = compare([mixed], wanted(None, names, seeds=1, space="delta"), tmp_path / "delta")
+    assert {o.method for o in found.outcomes} == set(names.split(",")) and not found.absent
+    again = compare([mixed], wanted(None, names, seeds=1, space="delta"), tmp_path / "delta")
+    assert again.outcomes == found.outcomes
