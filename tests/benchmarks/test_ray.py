@@ -36,7 +36,7 @@ def test_two_workers_beside_one(capsys):
     if not (BASE / "model.safetensors").is_file():
         pytest.skip("the embedded model has no weights here")
     pool = open_pool([str(folder) for folder in expert_folders()], BASE)
-    task = load_task("medical", edition="mini")
+    task = load_task("medical", edition="mini", limit=100)
     rows = np.random.default_rng(0).dirichlet(np.ones(len(pool.names)), size=(REPEATS, PARTICLES))
 
     def values(engine, iteration):
@@ -65,7 +65,7 @@ def test_two_workers_beside_one(capsys):
     assert found[1] == found[2]
     assert max(sent.values()) < 100_000
     with capsys.disabled():
-        print(f"\n{PARTICLES} particles of the embedded model, medical mini dev, each worker on a core of its own")
+        print(f"\n{PARTICLES} particles of the embedded model, 100 items of each set, each worker on a core of its own")
         for workers, taken in seconds.items():
             print(f"  {workers} worker{'s' if workers > 1 else ' '}     {min(taken):6.2f} s an iteration")
         print(f"  ratio         {min(seconds[1]) / min(seconds[2]):6.2f}")

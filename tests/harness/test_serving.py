@@ -78,7 +78,7 @@ def test_experts_are_served_by_their_names_and_updates_make_room(run, adapters):
     found = options(served.command("127.0.0.1", 8000))
     assert [json.loads(one)["name"] for one in found["--lora-modules"]] == ["winner", "ant", "bee", "cat"]
     assert [json.loads(one)["path"] for one in found["--lora-modules"]][1:] == [str(one) for one in adapters]
-    assert found["--max-loras"] == ["20"] and found["--max-lora-rank"] == ["64"]
+    assert found["--max-loras"] == ["20"] and found["--max-lora-rank"] == ["8"]
     assert served.environment()["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 
 
