@@ -220,11 +220,11 @@ def sweep(
     sampler: Annotated[Literal["tpe", "random"], typer.Option(help="How hyperparameters are proposed.")] = "tpe",
     budget: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Evaluations of each search. [default: particles x (iterations + 1) where given, else 120]"
-        ),
+        typer.Option(min=1, help="Evaluations of each search; by default those of the settings' iterations, or 120."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the sweep; one that was begun there is continued.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep; one that was begun there is continued.")
+    ] = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:

@@ -56,6 +56,7 @@ def test_snippets_run_in_order(tmp_path, base, adapters, monkeypatch):
 def test_every_option_in_the_readme_exists():
     known = {"--" + name.replace("_", "-") for name in known_settings()}
     known |= {"--config", "--name", "--out", "--json", "--display", "--split", "--help", "--topic", "--instructions"}
+    known |= {"--methods", "--seeds", "--budget", "--space", "--training-data", "--trials"}  # of compare and sweep
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
     assert len(used) > 8
     assert used <= known

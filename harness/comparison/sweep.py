@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.statistics import paired_difference
-from utilities.tasks import Task
+from utilities.tasks import ItemSet, Task
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -54,17 +54,20 @@ LISTS: dict[str, tuple[float, ...]] = {
     "repel": (0.01, 0.05, 0.1),
     "step_length": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 }
-"""What the paper's own scripts sweep (arXiv 2410.11163, appendix A)."""
+"""What the scripts of the paper's reference code sweep (arXiv 2410.11163)."""
 
 CONFIRMING = 0.25
 """Share of dev that nobody chooses by."""
 LEAST_CLUSTERS = 8
-"""Independent dev items that can be parted: a quarter of fewer would be a single one, which confirms nothing."""
+"""Independent dev items that can be parted: of fewer a quarter is one alone, and nobody knows how far it would vary."""
 DRAWS = 10
 """Partings that are tried until each item set has items in both folds."""
 LEAST_RANKED = 10
 """Trials below which importances are noise: the best tenth of them is one trial."""
 USUAL_BUDGET = 120
+
+UNADDRESSABLE = frozenset("%?{}")
+"""What has a meaning of its own in the address of Optuna's storage."""
 
 Sampler = Literal["tpe", "random"]
 Display = Literal["auto", "plain", "none"]
@@ -136,15 +139,19 @@ def folds(task: Task) -> tuple[Task, Task]:
     for seed in range(DRAWS):
         held = {id(item) for item in split_hold_out(items, CONFIRMING, seed)[1]}
         picking, confirming = (
-            {name: replace(s, dev=tuple(i for i in s.dev if (id(i) in held) is side)) for name, s in sets.items()}
-            for side in (False, True)
+            replace(task, item_sets={name: _side(s, held, side) for name, s in sets.items()}) for side in (False, True)
         )
-        if all(s.dev for fold in (picking, confirming) for s in fold.values()):
-            return replace(task, item_sets=picking), replace(task, item_sets=confirming)
+        if all(s.dev for fold in (picking, confirming) for s in fold.item_sets.values()):
+            return picking, confirming
     raise UserError(
-        f"dev cannot be parted into items that pick and items that confirm: no parting leaves some of"
-        f" {' and '.join(sets)} on both sides; more dev items are needed, or items of more sources"
+        "dev cannot be parted into items that pick and items that confirm: no parting leaves some of"
+        f" {' and '.join(sets)} on both sides; more dev items are needed, of more sources"
     )
+
+
+def _side(s: ItemSet, held: Container[int], side: bool) -> ItemSet:
+    """An item set with the dev items that are held, or with the others."""
+    return replace(s, dev=tuple(item for item in s.dev if (id(item) in held) is side))
 
 
 def _fold(task: Task) -> Fold:
@@ -158,10 +165,13 @@ def _fold(task: Task) -> Fold:
 
 def _document(prepared: Prepared, plan: Plan) -> dict[str, Any]:
     """What settings.yaml says; what a continued sweep must have in common with its beginning."""
-    return {"sweep": asdict(plan), "settings": prepared.settings.model_dump(mode="json"), **provenance(prepared)}
+    task = {"settings": prepared.settings.model_dump(mode="json"), **provenance(prepared)}
+    return {"sweep": asdict(plan), "task": task}  # the settings are not where `resume` would find those of a run
 
 
 def _open(folder: Path, document: dict[str, Any]) -> Store:
+    if not UNADDRESSABLE.isdisjoint(str(folder.resolve())):
+        raise UserError(f"--out {folder}: the address of a database holds none of {' '.join(sorted(UNADDRESSABLE))}")
     if not (folder / "settings.yaml").is_file():
         try:
             Store.check_new(folder)
@@ -190,8 +200,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if "sweep" not in then:
         kind = "a comparison" if "compare" in then else "a run"
         raise UserError(f"the folder given by --out holds {kind}, no sweep; choose another --out")
-    changes = [*_changed(then["sweep"], now["sweep"]), *_changed(then["settings"], now["settings"])]
-    return changes + [f"{what} changed since it began" for what in changed_inputs(then, now)]
+    changes = [*_changed(then["sweep"], now["sweep"]), *_changed(then["task"]["settings"], now["task"]["settings"])]
+    return changes + [f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"])]
 
 
 # -- Optuna ------------------------------------------------------------------------------------------------------------
@@ -257,7 +267,8 @@ def _keep(study: Study, lists: Mapping[str, Sequence[float]], places: dict[str, 
 
 
 def _kept(study: Study) -> list[SweptTrial]:
-    return [SweptTrial(number=one.number, value=one.value, **one.user_attrs) for one in study.get_trials()]
+    told = ({"number": one.number, "value": one.value, **one.user_attrs} for one in study.get_trials())
+    return [SweptTrial.model_validate(one) for one in told]
 
 
 def importance(study: Study) -> tuple[dict[str, float] | None, str | None]:
@@ -333,15 +344,15 @@ class Sweep:
             _keep(study, self.lists, places, await self._trial(picking, number, places))
             self.watch(trials := _kept(study))
 
-        best = max(trials, key=lambda trial: trial.value)  # the first of equals
+        best, first = max(trials, key=lambda trial: trial.value), trials[0]  # the first of equals
         ranked, _ = await picking.ranked_experts()
-        expert = picking.experts[ranked[0]]
-        picked, picked_test = await self._final(picking, confirming, best)
-        defaults, defaults_test = await self._final(picking, confirming, trials[0])
-        initial, initial_test = await self._final(picking, confirming, (expert, experts[ranked[0]].value))
-        row = self.prepared.expert_row(_row(best))
+        expert, reached = picking.experts[ranked[0]], experts[ranked[0]].value
+        both = (picking, confirming)
+        picked, picked_test = await self._final(*both, _row(best), best.value, trial=best.number)
+        defaults, defaults_test = await self._final(*both, _row(first), first.value, trial=0)
+        initial, initial_test = await self._final(*both, picking.expert_row(expert), reached, expert=expert)
         with self.store.replacing("best") as folder:
-            self.prepared.pool.write(torch.from_numpy(row), folder)
+            self.prepared.pool.write(torch.from_numpy(self.prepared.expert_row(_row(best))), folder)
         shares, problem = importance(study)
         self._save()
         return Swept(
@@ -390,19 +401,23 @@ class Sweep:
         )
 
     async def _final(
-        self, picking: Bench, confirming: Bench, one: SweptTrial | tuple[str, float | None]
+        self,
+        picking: Bench,
+        confirming: Bench,
+        row: Row,
+        value: float | None,
+        *,
+        trial: int | None = None,
+        expert: str | None = None,
     ) -> tuple[Final, Evaluation]:
-        """A trial's best mixture, or an expert with its value, on the confirming fold and on test."""
-        if isinstance(one, SweptTrial):
-            name, value, row = f"trial-{one.number}", one.value, _row(one)
-        else:
-            name, value, row = f"expert-{one[0]}", one[1], picking.expert_row(one[0])
+        """A trial's best mixture, or an expert, with its picking value: on the confirming fold and on test."""
+        name = f"trial-{trial}" if expert is None else f"expert-{expert}"
         whole = picking.whole_row(row)
         held, _ = await confirming.recorded(f"{name}-confirming", "dev", whole)
         test, _ = await picking.recorded(name, "test", whole)
         final = Final(
-            trial=one.number if isinstance(one, SweptTrial) else None,
-            name=None if isinstance(one, SweptTrial) else one[0],
+            trial=trial,
+            expert=expert,
             coefficients=picking.coefficients(row),
             picking=value,
             confirming=measured(held),

@@ -51,7 +51,7 @@ class Final(_Closed):
 
     trial: int | None
     """Whose best mixture it is; None for an expert."""
-    name: str | None
+    expert: str | None
     """Which expert it is; None for a mixture."""
     coefficients: dict[str, float]
     """Expert to its coefficient."""

@@ -78,7 +78,7 @@ def _finals(swept: Swept) -> Table:
     same = " = defaults" if swept.picked.trial == 0 else ""
     add(f"picked, trial {swept.picked.trial}{same}", swept.picked, "bold green")
     add("defaults, trial 0", swept.defaults, "")
-    add(f"best initial, {swept.best_initial.name}", swept.best_initial, "")
+    add(f"best initial, {swept.best_initial.expert}", swept.best_initial, "")
     return table
 
 

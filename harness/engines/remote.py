@@ -359,7 +359,7 @@ class RemoteEngine:
         self, row: Row | None, requests: Sequence[tuple[Sequence[Sequence[int]], dict[str, Any]]]
     ) -> list[dict[str, Any]]:
         """The choices of all prompts of all requests, which are in flight at the same time."""
-        if row is None or not row.any():
+        if row is None:
             return await _in_order([self._server.complete(self._server.model, p, **o) for p, o in requests])
         async with self._held(row) as adapter:
             return await _in_order([self._chunk(adapter, p, o) for p, o in requests])
