@@ -129,6 +129,7 @@ def test_a_spent_budget_stops_the_run_and_more_of_it_continues_without_paying_tw
     assert [row["test"] for row in result_of("one")["rows"]] == [row["test"] for row in result_of("two")["rows"]]
 
 
+@pytest.mark.slow
 def test_wherever_the_budget_ends_nothing_that_it_cut_is_kept(here, topic, server):
     """Also within the final test, whose answers are read from the records when the run goes on."""
     budget, ends = 40_000, 0

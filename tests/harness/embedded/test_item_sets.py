@@ -35,6 +35,7 @@ def said(fact):
 # Sizes and shape
 
 
+@pytest.mark.slow
 def test_every_task_has_its_item_sets_with_200_items_in_dev_and_400_in_test():
     topics = {f"topic_{topic}" for topic in TOPICS}
     assert set(item_sets()) == {*SETS, *PROBLEMS, *topics}
