@@ -162,6 +162,6 @@ def test_an_adapter_of_too_high_a_rank_is_refused_in_the_servers_words(server, t
     config = LoraConfig(r=100, target_modules=["q_proj"], init_lora_weights=False)
     get_peft_model(AutoModelForCausalLM.from_pretrained(BASE), config).save_pretrained(tmp_path / "large")
     settings = EngineSettings(base_url=server.url, adapter_folder=tmp_path / "shared")
-    with pytest.raises(UserError, match="rank 100 is greater than max_lora_rank 64"):
+    with pytest.raises(UserError, match="rank 100 is greater than max_lora_rank 8"):
         RemoteEngine(BASE, open_pool([str(tmp_path / "large")], BASE), settings)
     assert not list((tmp_path / "shared").iterdir())
