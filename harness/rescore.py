@@ -48,7 +48,9 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
     """
     store, judges = Store.open(folder), None
     try:
-        kept = store.settings()["settings"]
+        kept = store.settings().get("settings")
+        if kept is None:
+            raise UserError(f"{folder} holds a comparison or a sweep; only the responses of a run can be scored again")
         own = {"option": ()} if "utility" in settings else {}  # the run's options are those of the run's utility
         try:
             before, after = RunSettings(**kept), RunSettings(**{**kept, **own, **settings})

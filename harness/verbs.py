@@ -63,8 +63,9 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         _show(result, console, display, json)
         return
     document = store.settings()
-    if "compare" in document:
-        raise UserError(f"{folder} holds a comparison: the command that began it, given again, continues it")
+    for kind, what in (("compare", "comparison"), ("sweep", "sweep")):
+        if kind in document:
+            raise UserError(f"{folder} holds a {what}: the command that began it, given again, continues it")
     if "evaluated" in document:
         raise UserError(f"{folder} holds the records of `evaluate`, no search that could be continued")
     try:

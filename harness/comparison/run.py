@@ -37,7 +37,7 @@ from harness.store import Store, write_atomically
 from utilities.core import Evaluation
 from utilities.errors import UserError
 
-__all__ = ["Comparison", "Wanted", "compare", "run_compare"]
+__all__ = ["Comparison", "Wanted", "changed_settings", "compare", "run_compare"]
 
 Display = Literal["auto", "plain", "none"]
 Watch = Callable[[Compared], None]
@@ -164,22 +164,23 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two documents, in words."""
     if "compare" not in then:
         return ["it holds a run, no comparison"]
-    found = list(_changed(then["compare"], now["compare"]))
+    found = list(changed_settings(then["compare"], now["compare"]))
     if list(then["tasks"]) != list(now["tasks"]):
         return [*found, f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"]
     for name, document in now["tasks"].items():
         before = then["tasks"][name]
-        changes = [*_changed(before["settings"], document["settings"])]
+        changes = [*changed_settings(before["settings"], document["settings"])]
         changes += [f"{what} changed since it began" for what in changed_inputs(before, document)]
         found += [f"{name}: {change}" for change in changes]
     return list(dict.fromkeys(found))
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two documents of settings, in words; `MAY_CHANGE` may."""
     for name in {**then, **now}:
         before, after = then.get(name), now.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _changed(before, after)
+            yield from changed_settings(before, after)
         elif before != after and name not in MAY_CHANGE:
             yield f"{name} was {_told(before)} and is now {_told(after)}"
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from harness.comparison.bench import Bench
 from harness.comparison.plan import Case, why_not
 from harness.comparison.result import measured
-from harness.comparison.run import _changed
+from harness.comparison.run import changed_settings
 from harness.comparison.sweep_result import Final, Fold, Swept, SweptTrial
 from harness.preparation import Prepared, changed_inputs, prepare, provenance
 from harness.result import Difference
@@ -200,7 +200,10 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if "sweep" not in then:
         kind = "a comparison" if "compare" in then else "a run"
         raise UserError(f"the folder given by --out holds {kind}, no sweep; choose another --out")
-    changes = [*_changed(then["sweep"], now["sweep"]), *_changed(then["task"]["settings"], now["task"]["settings"])]
+    changes = [
+        *changed_settings(then["sweep"], now["sweep"]),
+        *changed_settings(then["task"]["settings"], now["task"]["settings"]),
+    ]
     return changes + [f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"])]
 
 

@@ -29,6 +29,8 @@ from utilities.errors import UserError
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.tasks import Task, load_task
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ant", "bee", "cat"]
 BUDGET = 7
 

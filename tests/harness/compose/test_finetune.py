@@ -13,6 +13,8 @@ from utilities.errors import UserError
 from utilities.scorers.exact_match import ExactMatch
 from utilities.scorers.multiple_choice import MultipleChoice
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [Pair(f"Question {k}: what?\nAnswer:", " B" if k % 2 else " A") for k in range(10)]
 
 
