@@ -27,7 +27,6 @@ from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.search import search
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows
-from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Split, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
@@ -263,10 +262,9 @@ class Adaptation:
         """The evaluation of a row of the final table; read from the records where an interrupted run left it."""
         record = f"{split}_{name}"
         task = self.prepared.task
-        kept = self.store.records(record)
-        if kept is not None:  # the records name their own parts: item sets, or groups of them
-            parts = {part: Evaluation.of(results) for (_, part), results in kept.items()}
-            return combine_evaluations(parts, task.combine)
+        kept = self.store.evaluation(record, task.combine)
+        if kept is not None:
+            return kept
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
         self._tested += evaluation.n + evaluation.n_unscored
         self._stop_without_budget()

@@ -23,7 +23,7 @@ from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = [
     "Expert",
@@ -126,7 +126,7 @@ def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, t
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         if not trust_remote_code and "custom code" in first:
             first = "it brings Python code of its own; with --trust-remote-code that code is run here"
         raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from harness.experts import resolve, weight_files
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["Completion", "LocalJudge", "PromptError", "Question", "Row", "Token"]
 
@@ -123,7 +123,7 @@ class LocalJudge:
                 folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa"
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise UserError(f"{model}: the model cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"{model}: the model cannot be loaded: {first_line(error)}") from error
         if adapter is not None:
             self.model = _merged(self.model, adapter)
         self.model.eval().requires_grad_(False)
@@ -206,7 +206,7 @@ class LocalJudge:
                 try:
                     ids = self.tokenizer.apply_chat_template(chat, **options)["input_ids"]
                 except TemplateError as error:
-                    raise PromptError(f"the model's chat template says: {_first_line(error)}") from error
+                    raise PromptError(f"the model's chat template says: {first_line(error)}") from error
             else:
                 prompt = "\n\n".join(content for role, content in told if role != "assistant")
                 ids = self.tokenizer(prompt, **plain)["input_ids"]
@@ -360,8 +360,4 @@ def _merged(model: Any, adapter: Path) -> Any:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UserWarning) as error:
-        raise UserError(f"{adapter}: the adapter does not fit the model: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{adapter}: the adapter does not fit the model: {first_line(error)}") from error

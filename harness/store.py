@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,21 @@ class Store:
         path = self.folder / "records" / f"{name}.parquet"
         with _replacing_file(path) as partial:
             parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
+
+    def evaluation(self, name: str, combine: Callable[..., Any]) -> Evaluation | None:
+        """The evaluation of one model in `records/<name>.parquet`, its parts combined; None where there is none.
+
+        The records name their own parts: item sets, or groups of them.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        from utilities.combine import combine_evaluations
+
+        kept = self.records(name)
+        if kept is None:
+            return None
+        return combine_evaluations({part: Evaluation.of(results) for (_, part), results in kept.items()}, combine)
 
     def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
         """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["UserError", "in_words"]
+__all__ = ["UserError", "first_line", "in_words"]
 
 
 class UserError(Exception):
@@ -26,3 +26,8 @@ def in_words(error: ValidationError) -> str:
         given = "" if one["type"] in {"missing", "value_error"} else f" (got {str(one['input'])[:60]!r})"
         told.append((f"{where}: " if where else "") + one["msg"].removeprefix("Value error, ") + given)
     return "; ".join(told)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing: libraries write pages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,12 +17,11 @@ from harness.store import Store
 from harness.swarm.budgeted import Budgeted, Stepwise, Told, row_key
 from harness.swarm.search import search
 from harness.swarm.update import Row, Rows
-from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Model, Split
 from utilities.errors import UserError
 from utilities.tasks import Task
 
-__all__ = ["Bench", "BudgetSpentError", "Cost", "recorded_evaluation"]
+__all__ = ["Bench", "BudgetSpentError", "Cost"]
 
 
 class BudgetSpentError(UserError):
@@ -145,7 +144,7 @@ class Bench:
             whole: The engine's row; None is the base model.
         """
         record = f"{self.task.name}-{name}-{split}"
-        evaluation = recorded_evaluation(self.store, record, self.task)
+        evaluation = self.store.evaluation(record, self.task.combine)
         if evaluation is None:
             start = time.perf_counter()
             same = self._tested.get(row_key(whole)) if split == "test" and whole is not None else None
@@ -242,12 +241,3 @@ def _unit(size: int, at: int) -> Row:
     row = np.zeros(size)
     row[at] = 1.0
     return row
-
-
-def recorded_evaluation(store: Store, record: str, task: Task) -> Evaluation | None:
-    """The evaluation of a single model in `records/<record>.parquet`; None where there is none."""
-    kept = store.records(record)
-    if kept is None:
-        return None
-    parts = {part: Evaluation.of(results) for (_, part), results in kept.items()}
-    return combine_evaluations(parts, task.combine)

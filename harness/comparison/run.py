@@ -15,17 +15,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
 from rich.console import Console
 
-from harness.comparison.bench import Bench, BudgetSpentError, Cost, recorded_evaluation
+from harness.comparison.bench import Bench, BudgetSpentError, Cost
 from harness.comparison.making import Made, Order, made_before, make, makers, merged_data_is_there
 from harness.comparison.methods import Chosen, Trial, ways
 from harness.comparison.plan import METHODS, Case, chosen_methods, why_not
 from harness.comparison.result import Absent, Compared, Measured, Outcome, measured
+from harness.comparison.screen import Display, continued_screen
 from harness.comparison.statistics import ranking, versus
 from harness.compose.adapter import Adapter, read_adapter
 from harness.compose.merges import Space
@@ -39,7 +40,6 @@ from utilities.errors import UserError
 
 __all__ = ["Comparison", "Wanted", "changed_settings", "compare", "run_compare"]
 
-Display = Literal["auto", "plain", "none"]
 Watch = Callable[[Compared], None]
 """Sees what was found so far, whenever there is more of it."""
 
@@ -341,7 +341,7 @@ class Comparison:
             dev = measured(await chosen.answer("dev"))
             cost += Cost(seconds=time.perf_counter() - start)
             record = f"{name}-test"
-            test = recorded_evaluation(self.store, record, bench.task)
+            test = self.store.evaluation(record, bench.task.combine)
             if test is None:
                 test = await chosen.answer("test")
                 self.store.save_records(record, [(method, test)])
@@ -388,7 +388,7 @@ class Comparison:
             outcome = Outcome.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise UserError(f"{path} is damaged; without it, the method is measured again") from error
-        test = recorded_evaluation(self.store, Path(outcome.records).stem, case.prepared.task)
+        test = self.store.evaluation(Path(outcome.records).stem, case.prepared.task.combine)
         if test is None:
             return False
         self._add(outcome, test)
@@ -484,16 +484,12 @@ def run_compare(
     json: bool,
 ) -> None:
     """Compares methods, shows the tables while they fill, and says where everything is."""
-    from rich.live import Live
-
     from harness.comparison.table import comparison_tables, live_view
 
     console = Console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
     folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
     wanted = Wanted(tuple(chosen_methods(methods)), seeds, budget, space, training_data)
-    lively = display == "auto" and console.is_terminal and not console.is_dumb_terminal
-    live = Live(console=console, transient=True) if lively else None
     told: set[tuple[str, str, int | None]] = set()
 
     def watch(compared: Compared) -> None:
@@ -503,16 +499,8 @@ def run_compare(
             for line in _new_lines(compared, told):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    try:
-        if live is not None:
-            with live:
-                compared = compare(settings, wanted, folder, watch)
-        else:
-            compared = compare(settings, wanted, folder, watch)
-    except KeyboardInterrupt:
-        text = f"Interrupted; nothing that was finished is lost: give the same command again to continue {folder}"
-        console.print(text, markup=False, soft_wrap=True)
-        raise
+    with continued_screen(console, display, folder) as live:
+        compared = compare(settings, wanted, folder, watch)
     if json:
         print(compared.model_dump_json(indent=2))
     if display != "none":

@@ -28,6 +28,7 @@ from harness.comparison.bench import Bench
 from harness.comparison.plan import Case, why_not
 from harness.comparison.result import measured
 from harness.comparison.run import changed_settings
+from harness.comparison.screen import Display, continued_screen
 from harness.comparison.sweep_result import Final, Fold, Swept, SweptTrial
 from harness.preparation import Prepared, changed_inputs, prepare, provenance
 from harness.result import Difference
@@ -70,7 +71,6 @@ UNADDRESSABLE = frozenset("%?{}")
 """What has a meaning of its own in the address of Optuna's storage."""
 
 Sampler = Literal["tpe", "random"]
-Display = Literal["auto", "plain", "none"]
 Watch = Callable[[Sequence[SweptTrial]], None]
 """Sees the finished trials, whenever there is one more."""
 
@@ -470,15 +470,11 @@ def run_sweep(
     json: bool,
 ) -> None:
     """Sweeps, tells of every trial, and shows what is left of the best one."""
-    from rich.live import Live
-
     from harness.comparison.sweep_table import sweep_tables, trial_line, trials_table
 
     console = Console(stderr=json)
     folder = out or Path("runs") / f"sweep-{Path(settings.task).stem}-seed{settings.seed}"
     plan = Plan(trials, default_budget(settings.swarm) if budget is None else budget, sampler)
-    lively = display == "auto" and console.is_terminal and not console.is_dumb_terminal
-    live = Live(console=console, transient=True) if lively else None
     told = 0
 
     def watch(done: Sequence[SweptTrial]) -> None:
@@ -490,16 +486,8 @@ def run_sweep(
                 console.print(trial_line(trial), markup=False, highlight=False, soft_wrap=True)
         told = len(done)
 
-    try:
-        if live is not None:
-            with live:
-                swept = sweep(settings, plan, folder, watch)
-        else:
-            swept = sweep(settings, plan, folder, watch)
-    except KeyboardInterrupt:
-        text = f"Interrupted; nothing that was finished is lost: give the same command again to continue {folder}"
-        console.print(text, markup=False, soft_wrap=True)
-        raise
+    with continued_screen(console, display, folder) as live:
+        swept = sweep(settings, plan, folder, watch)
     if json:
         print(swept.model_dump_json(indent=2))
     if display != "none":

@@ -26,7 +26,6 @@ from harness.preparation import Prepared, prepare, provenance
 from harness.result import Result
 from harness.settings import RunSettings
 from harness.store import Store, write_atomically
-from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Split
 from utilities.errors import UserError
 from utilities.statistics import Difference, difference_over_runs
@@ -131,11 +130,10 @@ def measure(domain: str) -> Domain:
 
 
 def _recorded(prepared: Prepared, store: Store, name: str) -> Evaluation:
-    records = store.records(f"test_{name}")
-    if records is None:
+    evaluation = store.evaluation(f"test_{name}", prepared.task.combine)
+    if evaluation is None:
         raise UserError(f"{store.folder} has no records of {name}")
-    parts = {part: Evaluation.of(results) for (_, part), results in records.items()}
-    return combine_evaluations(parts, prepared.task.combine)
+    return evaluation
 
 
 def seconds_of_an_evaluation(domain: str) -> float:

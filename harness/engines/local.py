@@ -32,7 +32,7 @@ from harness.engines.settings import EngineSettings
 from harness.engines.tokens import Tokens
 from harness.experts import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["LocalEngine"]
 
@@ -95,7 +95,7 @@ class LocalEngine:
                 trust_remote_code=settings.trust_remote_code,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            first = first_line(error)
             raise UserError(f"{base}: the base model cannot be loaded: {first}") from error
         self.model.to(self._device).eval().requires_grad_(False)
         # Greedy decoding is greedy: `generate` takes what it is not told (a penalty on repetition, say) from here.

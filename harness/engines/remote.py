@@ -30,7 +30,7 @@ from harness.engines.slots import lora_rank
 from harness.engines.tokens import Question, Tokens
 from harness.experts import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["RemoteEngine"]
 
@@ -97,7 +97,7 @@ class RemoteEngine:
         try:
             self._tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            first = first_line(error)
             raise UserError(f"{base}: the base model's tokenizer cannot be loaded: {first}") from error
         self._server = LoraServer(settings, self.times)
         self._folder: AdapterFolder | None = None

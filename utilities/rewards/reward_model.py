@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from utilities.core import Reason, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 from utilities.registry import unknown_name
 
 __all__ = ["RewardModel", "reward_model"]
@@ -95,7 +95,7 @@ class RewardModel:
         try:
             loaded._token_ids([("a question", "an answer")])
         except Exception as error:  # a chat template is a program, and says what it likes
-            raise UserError(f"{name}: its tokenizer cannot format an answer: {_first_line(error)}") from error
+            raise UserError(f"{name}: its tokenizer cannot format an answer: {first_line(error)}") from error
         return loaded
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
@@ -214,7 +214,7 @@ class RewardModel:
         except Exception as error:  # the code is the model's own
             if _out_of_memory(error):
                 raise
-            return Unscored(Reason.MALFORMED, f"get_score raised {type(error).__name__}: {_first_line(error)}")
+            return Unscored(Reason.MALFORMED, f"get_score raised {type(error).__name__}: {first_line(error)}")
 
     def _smaller_batches(self, error: RuntimeError, rows: int, longest: int) -> None:
         """After an error: smaller batches where memory ran out and that can help."""
@@ -235,10 +235,6 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _source(name: str) -> str:
@@ -297,7 +293,7 @@ def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_
     except UserError:
         raise
     except Exception as error:  # the library raises many kinds, and code that a model brings any
-        first = _first_line(error)
+        first = first_line(error)
         if not trust_remote_code and "custom code" in first:
             first = "it brings Python code of its own; with trust_remote_code that code is run here"
         tried = "the reward model cannot be loaded" if Path(source).is_dir() else "no such folder, and not from the hub"

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from utilities.core import Reason, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["LocalClassifier", "PerspectiveClassifier", "ToxicityClassifier", "make_classifier"]
 
@@ -168,7 +168,7 @@ class LocalClassifier:
             )
             self._model.to(self._device).eval().requires_grad_(False)
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError, ImportError, SafetensorError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            first = first_line(error)
             if not trust_remote_code and "custom code" in str(error):
                 first = "it brings Python code of its own; with trust_remote_code that code is run here"
             raise UserError(f"{name}: the toxicity classifier cannot be loaded: {first}") from error

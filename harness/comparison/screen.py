@@ -1,0 +1,34 @@
+"""The screen of a comparison or a sweep: a table that fills on a terminal, and what is said when Ctrl-C ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+__all__ = ["Display", "continued_screen"]
+
+Display = Literal["auto", "plain", "none"]
+
+
+@contextmanager
+def continued_screen(console: Console, display: Display, folder: Path) -> Iterator[Live | None]:
+    """A live table where the console is a terminal, else None; an interruption says how to continue `folder`."""
+    from rich.live import Live
+
+    try:
+        if display == "auto" and console.is_terminal and not console.is_dumb_terminal:
+            with Live(console=console, transient=True) as live:
+                yield live
+        else:
+            yield None
+    except KeyboardInterrupt:
+        text = f"Interrupted; nothing that was finished is lost: give the same command again to continue {folder}"
+        console.print(text, markup=False, soft_wrap=True)
+        raise
