@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import finalists
 from harness import result as schema
 from harness.card import model_card
 from harness.engines.base import Engine
@@ -23,17 +25,18 @@ from harness.judging import estimate
 from harness.preparation import BASE, Prepared
 from harness.store import Store
 from harness.swarm.budgeted import row_key
-from harness.swarm.particle_swarm import ParticleSwarm
+from harness.swarm.optimisers import make_optimiser
 from harness.swarm.search import search
-from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows
 from utilities.core import Evaluation, Split, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
+from utilities.objective import as_objective, choose_objective, with_companions
 from utilities.statistics import paired_difference
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
+    from utilities.tasks import Task
 
 __all__ = ["Adaptation", "adapt", "overlap_note", "problem"]
 
@@ -45,14 +48,24 @@ class Brief:
     """What is remembered of an evaluation: enough for a table, a few bytes in the checkpoint."""
 
     value: float | None
+    """The metric."""
     se: float | None
     n: int
     unscored: int
+    objective: float | None = None
+    """What the search was told."""
+    row: tuple[float, ...] = ()
+    """Which row it is of, where that is needed later."""
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> Brief:
+    def of(cls, evaluation: Evaluation, objective: float | None = None, row: Row | None = None) -> Brief:
         """The brief form of an evaluation."""
-        return cls(evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored)
+        at = () if row is None else tuple(row.tolist())
+        return cls(evaluation.value, evaluation.se, evaluation.n, evaluation.n_unscored, objective, at)
+
+
+NOTHING = Brief(None, None, 0, 0)
+"""Of a row that was not evaluated."""
 
 
 def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
@@ -97,15 +110,24 @@ class Adaptation:
     ) -> None:
         self.prepared, self.store, self.bus, self.engine = prepared, store, bus, engine
         saved = checkpoint or {}
-        self.optimiser = ParticleSwarm(
+        self.optimiser = make_optimiser(
             len(prepared.columns),
+            len(prepared.pool.names),
             prepared.settings.swarm,
             prepared.settings.seed,
-            SwarmState.from_dict(saved["swarm"]) if checkpoint is not None else None,
+            saved.get("swarm"),
         )
-        self.evaluated: dict[str, Brief] = {key: Brief(*brief) for key, brief in saved.get("evaluated", {}).items()}
+        self.objective = choose_objective(prepared.settings.objective, prepared.task)
+        self.task = with_companions(prepared.task, self.objective)
+        """The task of the search, whose scores tell the objective beside the metric."""
+        self.evaluated: dict[str, Brief] = {
+            key: Brief(*(tuple(value) if isinstance(value, list) else value for value in brief))
+            for key, brief in saved.get("evaluated", {}).items()
+        }
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
         self.evaluations: int = saved.get("evaluations", 0)
+        self.items: int = saved.get("items", 0)
+        """Answers to single dev items, what a search costs."""
         self._tested = 0  # items answered for the final table
         self.seconds: dict[str, float] = {"search": 0.0, "scoring": 0.0, "total": 0.0, **saved.get("seconds", {})}
         self._earlier_forward = float(saved.get("times", {}).get("forward", 0.0))
@@ -134,10 +156,12 @@ class Adaptation:
                 experts=self.prepared.pool.names,
                 anchor=BASE if self.prepared.settings.anchor == "base" else None,
                 particles=swarm.particles,
+                labels=self._labels(),
                 iterations=swarm.iterations,
+                objective=self.objective,
                 dev_items=task.size("dev"),
                 test_items=task.size("test"),
-                resumed_from=self.optimiser.state.iteration if self._resumed else None,
+                resumed_from=self.optimiser.snapshot.iteration if self._resumed else None,
             )
         )
         self._tell_notes()
@@ -147,16 +171,24 @@ class Adaptation:
             self.bus(Note(text=told))
         try:
             reason = await search(self.optimiser, self._evaluate, self._iteration_done)
-            return await self._finish(self.optimiser.best[0], reason)
+            return await self._finish(reason)
         finally:
             self._tell_cost()  # however it ends: what was spent is counted when the run goes on
 
     # -- the search ----------------------------------------------------------------------------------------------------
 
+    def _labels(self) -> list[str]:
+        """What the particles are called on the screen."""
+        swarm, columns = self.prepared.settings.swarm, self.prepared.columns
+        if swarm.optimiser != "pso":
+            return [f"mixture {k + 1}" for k in range(swarm.particles)]
+        crossovers = [f"crossover {k + 1}" for k in range(swarm.particles - len(columns))]
+        return [*columns, *crossovers][: swarm.particles]
+
     async def _evaluate(self, rows: Rows) -> list[float | None]:
-        """Values of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
+        """The objective of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
         start = time.perf_counter()
-        iteration, particles = self.optimiser.state.iteration + 1, self.optimiser.asked
+        iteration, particles = self.optimiser.snapshot.iteration + 1, self.optimiser.asked
         keys = [_key(row) for row in rows]
         first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in self.evaluated}
         new = sorted(first.values())
@@ -169,28 +201,33 @@ class Adaptation:
             self._stop_without_budget()
         values: dict[str, float | None] = {}
         for k, evaluation in zip(new, found, strict=True):
-            values[keys[k]] = evaluation.value
-            if evaluation.value is not None:  # else it is missing, not low: asked again when the row comes again
-                self.evaluated[keys[k]] = Brief.of(evaluation)
+            values[keys[k]] = objective = self._objective_of(evaluation).value
+            if objective is not None:  # else it is missing, not low: asked again when the row comes again
+                self.evaluated[keys[k]] = Brief.of(evaluation, objective, rows[k])
         if iteration == 0 and not self.evaluated:
             problems = sorted({problem(evaluation) for evaluation in found})
             raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
         self.evaluations += len(new)
+        self.items += sum(evaluation.n + evaluation.n_unscored for evaluation in found)
         for k, key in enumerate(keys):
             if k not in new:
-                values.setdefault(key, self.evaluated[key].value if key in self.evaluated else None)
-                self.bus(Evaluated(iteration=iteration, particle=int(particles[k]), value=values[key], items=0))
+                known = self.evaluated.get(key, NOTHING)
+                values.setdefault(key, known.objective)
+                self.bus(Evaluated(iteration=iteration, particle=int(particles[k]), value=known.value, items=0))
         self.seconds["search"] += time.perf_counter() - start
         return [values[key] for key in keys]
 
     async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
         model = self.engine.particle(self.prepared.expert_row(row))
-        evaluation = await self.prepared.task(model, "dev")
+        evaluation = await self.task(model, "dev")
         self.seconds["scoring"] += evaluation.usage.seconds
         items = evaluation.n + evaluation.n_unscored
         self.bus(Evaluated(iteration=iteration, particle=particle, value=evaluation.value, items=items))
         self._tell_cost()
         return evaluation
+
+    def _objective_of(self, evaluation: Evaluation) -> Evaluation:
+        return as_objective(evaluation, self.objective, self.prepared.task.combine)
 
     def _tell_cost(self) -> None:
         if self.prepared.judges is not None:
@@ -212,22 +249,30 @@ class Adaptation:
     def _iteration_done(self) -> None:
         start = time.perf_counter()
         self._tell_notes()
-        state = self.optimiser.state
+        now, (best, value) = self.optimiser.snapshot, self.optimiser.best
         self.bus(
             IterationDone(
-                iteration=state.iteration,
-                step_length=state.step_length,
-                scores=_or_none(state.scores),
-                best=_or_none(state.personal_best_scores),
-                restarted=state.restarted.tolist(),
-                skipped=state.skipped.tolist(),
-                global_best=self.optimiser.best[1],
-                coefficients=self._coefficients(state.global_best) if self.optimiser.best[1] is not None else {},
+                iteration=now.iteration,
+                step_length=now.step_length,
+                scores=self._metrics(now.rows),
+                best=[] if now.bests is None else self._metrics(now.bests),
+                restarted=[] if now.restarted is None else now.restarted.tolist(),
+                skipped=[] if now.skipped is None else now.skipped.tolist(),
+                global_best=self._known(best).value,
+                objective=value,
+                coefficients={} if value is None else self._coefficients(best),
                 evaluations=self.evaluations,
             )
         )
         self._save_checkpoint()
         self.seconds["search"] += time.perf_counter() - start
+
+    def _known(self, row: Row) -> Brief:
+        return self.evaluated.get(_key(row), NOTHING)
+
+    def _metrics(self, rows: Rows) -> list[float | None]:
+        """The metric of rows, as far as they were evaluated."""
+        return [self._known(row).value for row in rows]
 
     def _save_checkpoint(self) -> None:
         now = time.perf_counter()
@@ -237,6 +282,7 @@ class Adaptation:
             {
                 "swarm": self.optimiser.state.to_dict(),
                 "evaluations": self.evaluations,
+                "items": self.items,
                 "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
                 "engine": self.engine.state(),
                 "guard": self.guard.state() if self.guard else None,
@@ -259,9 +305,11 @@ class Adaptation:
     # -- the test and the result ---------------------------------------------------------------------------------------
 
     async def _once(self, name: str, row: Row | None, split: Split) -> Evaluation:
-        """The evaluation of a row of the final table; read from the records where an interrupted run left it."""
-        record = f"{split}_{name}"
-        task = self.prepared.task
+        """The evaluation of a row of the final table."""
+        return await self._recorded(f"{split}_{name}", name, row, self.prepared.task, split)
+
+    async def _recorded(self, record: str, name: str, row: Row | None, task: Task, split: Split) -> Evaluation:
+        """An evaluation of the end of a run; read from the records where an interrupted run left it."""
         kept = self.store.evaluation(record, task.combine)
         if kept is not None:
             return kept
@@ -325,10 +373,56 @@ class Adaptation:
             forward=forward, mixing=mixing, scoring=scoring, other=max(0.0, 1.0 - forward - mixing - scoring)
         )
 
-    async def _finish(self, winner: Row, reason: str) -> schema.Result:
+    async def _winner(self) -> tuple[finalists.Finalist, Row]:
+        """Which of the finalists wins, and its row."""
+        prepared, swarm, best = self.prepared, self.prepared.settings.swarm, self.optimiser.best[0]
+        rows: dict[finalists.Finalist, Row] = {"best": best}
+        found = [
+            finalists.Found(np.array(brief.row), brief.objective)
+            for brief in self.evaluated.values()
+            if brief.objective is not None
+        ]
+        if swarm.winner == "centre":
+            rows = {"centre": finalists.centre(found, swarm.elite), **rows}
+        if prepared.confirm is not None:
+            rows["best_initial"] = max(self._initial_rows(), key=self._objective_on_dev)
+            chosen = await finalists.confirm(rows, partial(self._finalist, prepared.confirm, "confirm"))
+        elif swarm.winner == "centre":
+            evaluate = partial(self._finalist, self.task, "dev")
+            chosen = await finalists.choose(rows["centre"], best, evaluate, prepared.task.combine)
+        else:
+            chosen = "best"
+        return chosen, rows[chosen]
+
+    async def _confirmed(self, finalist: finalists.Finalist) -> schema.Measured | None:
+        """The winner's metric on dev items that no search has seen."""
+        held, kept = self.prepared.confirm, self.store.evaluation(f"confirm_{finalist}", self.prepared.task.combine)
+        if held is None or kept is None:
+            return None
+        return schema.Measured(value=kept.value, se=kept.se, n=kept.n, unscored=kept.n_unscored, problem=kept.problem)
+
+    def _optimism(self) -> float | None:
+        if self.prepared.confirm is not None:  # what was confirmed needs no correction
+            return None
+        swarm = self.prepared.settings.swarm
+        elite = swarm.elite if swarm.winner == "centre" else 1
+        return finalists.optimism(self.store, self._objective_of, self.prepared.task.combine, elite)
+
+    async def _finalist(self, task: Task, record: str, name: finalists.Finalist, row: Row) -> Evaluation:
+        return self._objective_of(await self._recorded(f"{record}_{name}", name, row, task, "dev"))
+
+    def _initial_rows(self) -> Rows:
+        return np.eye(len(self.prepared.columns))[: len(self.prepared.pool.names)]
+
+    def _objective_on_dev(self, row: Row) -> float:
+        value = self._known(row).objective
+        return -np.inf if value is None else value
+
+    async def _finish(self, reason: str) -> schema.Result:
         task, pool, settings = self.prepared.task, self.prepared.pool, self.prepared.settings
+        finalist, winner = await self._winner()
         time_share = self._time_share()  # before the test adds its own forward passes
-        experts = np.eye(len(self.prepared.columns))[: len(pool.names)]
+        experts = self._initial_rows()
         wanted: list[tuple[str, Literal["base", "expert", "winner"], Row | None]] = [
             (BASE, "base", None),
             *((name, "expert", experts[j]) for j, name in enumerate(pool.names)),
@@ -339,8 +433,8 @@ class Adaptation:
         test: dict[str, Evaluation] = {}
         for done, (record, (name, _, row)) in enumerate(zip(records, wanted, strict=True)):
             self.bus(Testing(name=name, done=done, total=len(wanted), answered=self._tested))
-            known = None if row is None else self.evaluated.get(_key(row))
-            dev[record] = known or Brief.of(await self._once(record, row, "dev"))
+            known = NOTHING if row is None else self._known(row)
+            dev[record] = known if known is not NOTHING else Brief.of(await self._once(record, row, "dev"))
             test[record] = await self._once(record, row, "test")
         initial = {name: dev[f"expert_{name}"].value for name in pool.names}
         best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)
@@ -369,16 +463,22 @@ class Adaptation:
             seed=settings.seed,
             engine=self.engine.name,
             model=settings.base_model,
-            iterations=self.optimiser.state.iteration,
+            iterations=self.optimiser.snapshot.iteration,
             stopped=reason,
+            optimiser=settings.swarm.optimiser,
+            objective=self.objective,
             evaluations=self.evaluations,
+            item_evaluations=self.items,
             seconds=self.seconds["total"] + time.perf_counter() - self._began,
             time_share=time_share,
             experts=pool.names,
             best_initial=best_initial,
             winner=schema.Winner(
+                finalist=finalist,
                 coefficients=self._coefficients(winner),
                 dev=dev["winner"].value,
+                optimism=self._optimism(),
+                confirmed=await self._confirmed(finalist),
                 test=whole.value,
                 test_se=whole.se,
                 adapter=str(self.store.folder / "best"),

@@ -46,8 +46,8 @@ tags: [model-swarms, lora, model-merging]
 
 # Winner of a model swarm on `{result.task}` ({result.edition})
 
-Found by a particle swarm over mixtures of {len(result.experts)} experts
-(Model Swarms, arXiv 2410.11163; variant `{prepared.settings.variant}`, seed {result.seed},
+Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, arXiv 2410.11163; optimiser
+`{result.optimiser}`, objective `{result.objective}`, winner `{result.winner.finalist}`, seed {result.seed},
 {result.iterations} iterations, {result.evaluations} evaluations on dev; {result.stopped}).
 
 ## What it is made of

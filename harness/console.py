@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -29,6 +29,7 @@ __all__ = [
     "result_table",
 ]
 
+T = TypeVar("T")
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 12
 
@@ -157,9 +158,11 @@ class PlainLines:
             best = "-" if event.global_best is None else f"{event.global_best:.4f}"
             known = [score for score in event.scores if score is not None]
             mean = f"{sum(known) / len(known):.4f}" if known else "-"
+            step = "" if event.step_length is None else f"  step {event.step_length:.3f}"
+            restarted = f"  restarted {sum(event.restarted)}" if event.restarted else ""
             return [
-                f"iteration {event.iteration}/{total}  step {event.step_length:.3f}  mean {mean}  best {best}"
-                f"  restarted {sum(event.restarted)}  evaluations {event.evaluations}"
+                f"iteration {event.iteration}/{total}{step}  mean {mean}  best {best}{restarted}"
+                f"  evaluations {event.evaluations}"
                 f"  {clock(self._progress.elapsed)}  best = {mixture(event.coefficients)}"
             ]
         if isinstance(event, Watched):
@@ -223,28 +226,32 @@ class LiveScreen:
         if self._progress.testing:
             t = self._progress.testing
             return Text(f"test: {t.name} ({t.done + 1} of {t.total})", style="bold green")
-        step = "" if last is None else f"   step length {last.step_length:.3f}"
+        step = "" if last is None or last.step_length is None else f"   step length {last.step_length:.3f}"
         return Text(f"iteration {iteration} of {started.iterations}{step}", style="bold cyan")
 
     def _particles(self, started: Started, last: IterationDone | None, room: int) -> Table:
         table = Table(box=None, padding=(0, 1), pad_edge=False)
         for name in ("particle", "now", "best", "history", ""):
             table.add_column(name, justify="right" if name in {"now", "best"} else "left", no_wrap=True)
-        history = [[done.scores[i] for done in self._progress.done] for i in range(started.particles)]
+        history = [
+            [done.scores[i] for done in self._progress.done if i < len(done.scores)] for i in range(started.particles)
+        ]
         known = [score for row in history for score in row if score is not None]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)
         order = list(range(started.particles))
         if started.particles > room and last is not None:
-            order.sort(key=lambda i: float("inf") if (best := last.best[i]) is None else -best)
-        names = [*started.experts, *([started.anchor] if started.anchor else [])]
+            order.sort(key=lambda i: float("inf") if (best := _at(last.best or last.scores, i)) is None else -best)
+        # In a search without personal bests, the first rows are the initial experts, and later ones are mixtures.
+        initial = last is None and bool(started.labels) and started.labels[0] not in started.experts
+        names = started.experts if initial else started.labels
         for i in order[:room]:
-            name = names[i] if i < len(names) else f"crossover {i - len(names) + 1}"
-            now = self._progress.now.get(i, last.scores[i] if last else None)
+            name = names[i] if i < len(names) else ""
+            now = self._progress.now.get(i, _at(last.scores, i) if last else None)
             running = i in self._progress.now
-            best = last.best[i] if last else None
+            best = _at(last.best, i) if last else None
             mark = ""
             if last is not None:
-                mark = "restarted" if last.restarted[i] else "skipped" if last.skipped[i] else ""
+                mark = "restarted" if _at(last.restarted, i) else "skipped" if _at(last.skipped, i) else ""
             leader = last is not None and best is not None and best == last.global_best
             table.add_row(
                 Text(name[:18], style="bold" if leader else ""),
@@ -274,6 +281,29 @@ class LiveScreen:
         left = "..." if p.expected is None else clock(p.expected)
         counted = f"{done} evaluated, {p.left} left"
         return Text(f"{counted}   {rate:.0f} answers/s   {clock(p.elapsed)}, about {left} left", style="dim")
+
+
+def _at(values: Sequence[T], i: int) -> T | None:
+    return values[i] if i < len(values) else None
+
+
+def winner_line(result: Result) -> str:
+    """How the winner was chosen, and what that makes of its dev value."""
+    winner = result.winner
+    what = {
+        "centre": "the mean of the best mixtures",
+        "best": "the best mixture",
+        "best_initial": "an initial expert: no mixture did better on dev items that the search had not seen",
+    }[winner.finalist]
+    told = f"winner: {what} of {result.evaluations} by {result.optimiser} on the {result.objective} objective"
+    if winner.confirmed is not None:
+        return f"{told}; on dev items that it had not seen {number(winner.confirmed.value, winner.confirmed.se)}"
+    if winner.optimism is None or winner.dev is None:
+        return told
+    return (
+        f"{told}; choosing makes a dev value look about {max(0.0, winner.optimism):.4f} too good: expect"
+        f" {winner.dev - max(0.0, winner.optimism):.4f} of items like dev"
+    )
 
 
 def judged_line(cost: Cost) -> str:
@@ -423,6 +453,7 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
     say(difference_line("winner - best initial", result.difference["winner_minus_best_initial"]))
     say(difference_line("winner - base", result.difference["winner_minus_base"]))
     say(f"winner = {mixture(result.winner.coefficients, most=5)}")
+    say(winner_line(result))
     share = result.time_share
     say(
         f"{result.evaluations} evaluations in {clock(result.seconds)}; of the search {share.forward:.0%} forward pass,"

@@ -44,7 +44,10 @@ class Started(Event):
     device: str
     experts: list[str]
     particles: int
+    labels: list[str] = []
+    """What the particles are called."""
     iterations: int
+    objective: str = "metric"
     dev_items: int
     test_items: int
     anchor: str | None = None
@@ -69,12 +72,18 @@ class IterationDone(Event):
 
     kind: Literal["iteration"] = "iteration"
     iteration: int
-    step_length: float
+    step_length: float | None
+    """Of the published swarm, of the next move."""
     scores: list[float | None]
+    """The metric of every row that was looked at."""
     best: list[float | None]
+    """The metric of every particle's personal best; empty in a search without them, as are the next two."""
     restarted: list[bool]
     skipped: list[bool]
     global_best: float | None
+    """The metric of the row that the objective says is best."""
+    objective: float | None = None
+    """What the objective says of it."""
     coefficients: dict[str, float]
     """What the global best is made of."""
     evaluations: int

@@ -22,6 +22,8 @@ from harness.experts import LoraPool, Pool, check_finite, folder_hash, open_pool
 from harness.judging import Judges, open_judges
 from harness.safety import split_hold_out
 from harness.settings import RunSettings
+from utilities.errors import UserError
+from utilities.objective import choose_objective
 from utilities.registry import unknown_name
 from utilities.tasks import Task, load_task, read_task_file
 from utilities.user_file import absolute_spec, file_of
@@ -46,6 +48,8 @@ class Prepared:
     judges: Judges | None = None
     hold_out: Task | None = None
     """The dev items that a judged objective never uses, as a task of their own."""
+    confirm: Task | None = None
+    """The dev items of `--confirm`, on which the finalists are compared, as a task of their own."""
     starting: Future[Engine] | None = field(default=None, compare=False)
     """The engine, where it was started while everything else was still being read."""
 
@@ -168,6 +172,11 @@ def prepare(
         if start:
             starting = _start(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
+        if settings.confirm and task.judged:
+            raise UserError(
+                "--confirm: what a judge rates has a hold-out of its own, --hold-out, which only watches; 0 is accepted"
+            )
+        choose_objective(settings.objective, task)  # says so where there is no such objective
         check_finite(pool)
     except BaseException:
         if judges is not None:
@@ -175,10 +184,12 @@ def prepare(
         if starting is not None:
             _close_when_started(starting)
         raise
-    hold_out = None
+    hold_out = confirmed = None
     if task.judged and settings.judging.hold_out:
         task, hold_out = _held_out(task, settings.judging.hold_out)
-    return Prepared(settings, task, base, pool, judges, hold_out, starting)
+    elif settings.confirm:
+        task, confirmed = _held_out(task, settings.confirm)
+    return Prepared(settings, task, base, pool, judges, hold_out, confirmed, starting)
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

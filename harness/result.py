@@ -47,11 +47,19 @@ class Row(_Closed):
 
 
 class Winner(_Closed):
-    """The best particle on dev."""
+    """What the search came to."""
 
+    finalist: Literal["centre", "best", "best_initial"] = "best"
+    """centre: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, where the
+    others did not do better on items that no search has seen."""
     coefficients: dict[str, float]
     """Expert to its coefficient in the winner; with `--anchor base` also the base model's."""
     dev: float | None
+    optimism: float | None = None
+    """By how much choosing on dev makes such a value look too good, by the bootstrap over items; None where that is
+    not known."""
+    confirmed: Measured | None = None
+    """Its value on the dev items of `--confirm`, which no search has seen."""
     test: float | None
     test_se: float | None
     adapter: str
@@ -145,8 +153,13 @@ class Result(_Closed):
     """Moves of the swarm that were made."""
     stopped: str
     """Why the search ended."""
+    optimiser: str = "pso"
+    objective: Literal["metric", "smooth", "mix"] = "metric"
+    """What it maximised."""
     evaluations: int
     """Particles evaluated on dev, the initial population included; equal rows count once."""
+    item_evaluations: int = 0
+    """Answers to single dev items that this took."""
     seconds: float
     """Wall time of the whole run, all its parts where it was resumed."""
     time_share: TimeShare

@@ -1,6 +1,6 @@
 """Everything a run depends on, as one frozen model: validated as a whole before any model is loaded.
 
-Precedence: defaults < variant < task file < `--config` file < flags.
+Precedence: defaults < preset < variant < task file < `--config` file < flags.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.embedded import BASE, EXPERTS
 from harness.engines.settings import EngineSettings
-from harness.swarm.settings import VARIANTS, SwarmSettings
+from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
 from utilities.errors import UserError, in_words
 from utilities.judges.settings import JudgeSettings
 from utilities.registry import unknown_name
@@ -57,8 +57,15 @@ class RunSettings(BaseModel):
     """Engine that answers the prompts."""
     seed: int = Field(0, ge=0)
     """Seed of every random number of the search."""
+    preset: Literal["default", "paper"] = "default"
+    """paper: the published search; default: what was found to do better on test than it."""
     variant: Literal["paper", "reference"] = "paper"
-    """paper: the published algorithm; reference: the choices of its authors' code."""
+    """Of the published search (so it implies --preset paper). paper: Algorithm 1; reference: its authors' code."""
+    objective: Literal["auto", "metric", "smooth", "mix"] = "auto"
+    """What the search maximises. metric: the task's own value, which is what is reported; smooth: its smooth companion,
+    the probability of the gold answer; mix: the mean of both; auto: smooth where that asks the model nothing more."""
+    confirm: float = Field(0.0, ge=0, le=0.5)
+    """Share of dev that no search sees: the finalists are compared there, and the winner's value there is unbiased."""
     swarm: SwarmSettings = SwarmSettings()
     engine_settings: EngineSettings = EngineSettings()
     judging: JudgeSettings = JudgeSettings()
@@ -173,8 +180,8 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
     for layer in layers:
         _refuse_unknown(layer, "settings")
         flat |= {name: value for name, value in layer.items() if value is not None}
-    variant = VARIANTS.get(str(flat.get("variant", "paper")), {})
-    flat = {**variant, **flat}
+    preset = flat.setdefault("preset", "paper") if "variant" in flat else flat.get("preset", "default")
+    flat = {**PRESETS.get(str(preset), {}), **VARIANTS.get(str(flat.get("variant", "paper")), {}), **flat}
     nested = {
         group: {name: flat.pop(name) for name in list(flat) if name in model.model_fields}
         for group, model in NESTED.items()

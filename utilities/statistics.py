@@ -25,6 +25,7 @@ __all__ = [
     "difference_over_runs",
     "paired_difference",
     "resampled_difference",
+    "selection_optimism",
 ]
 
 Floats = NDArray[np.float64]
@@ -270,3 +271,39 @@ def _over_runs(values: Floats, left: Iterator[NDArray[np.intp]]) -> Floats:
     if len(values) == 1:
         return np.asarray(values[0])
     return np.asarray(np.take_along_axis(np.moveaxis(values, 0, -1), next(left), axis=-1).mean(-1))
+
+
+def selection_optimism(
+    chosen_by: Sequence[Evaluation], measured: Sequence[Evaluation], combine: Combine, top: int = 1, seed: int = 0
+) -> float | None:
+    """By how much choosing the best of many rows makes their value look too good.
+
+    On every resample of the clusters the rows are chosen anew, and their mean value there is compared with the one on
+    all items, of which the resample is a sample: the bootstrap's estimate of optimism (Efron, "Estimating the Error
+    Rate of a Prediction Rule", 1983).
+
+    Args:
+        chosen_by: What the rows are chosen by, [rows] evaluations of the same items.
+        measured: What is reported of them, in the same order and of the same items.
+        combine: The parts' values to one number.
+        top: How many rows are chosen; their mean is what is looked at.
+        seed: Of the resamples.
+
+    Returns:
+        Value on the sample that chose minus value on the items it was drawn from; None where a part has too few
+        clusters, or most resamples have no value.
+    """
+    rows = len(measured)
+    data = _cluster_sums([*chosen_by, *measured])
+    if not _enough(data):
+        return None
+    whole = _combined(data, np.arange(data.counts.shape[1]), combine)[rows:]
+
+    def statistic(index: NDArray[np.intp]) -> Floats:
+        values = _combined(data, index, combine)
+        chosen = np.argsort(-values[:rows], axis=0, kind="stable")[:top]
+        seen = np.take_along_axis(values[rows:], chosen, axis=0)
+        return np.asarray((seen - whole[chosen]).mean(axis=0))
+
+    drawn = _resampled(statistic, (data.counts.shape[1],), seed)
+    return None if drawn is None else float(drawn.mean())

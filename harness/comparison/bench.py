@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness import finalists
 from harness.comparison.result import Measured, measured
 from harness.engines.base import Engine
 from harness.preparation import Prepared
@@ -19,6 +21,7 @@ from harness.swarm.search import search
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Model, Split
 from utilities.errors import UserError
+from utilities.objective import ObjectiveKind, as_objective, choose_objective, with_companions
 from utilities.tasks import Task
 
 __all__ = ["Bench", "BudgetSpentError", "Cost"]
@@ -50,6 +53,15 @@ class Cost:
         return cls(1, evaluation.n + evaluation.n_unscored, tokens, seconds)
 
 
+class Known(NamedTuple):
+    """What is known of a row on dev."""
+
+    measured: Measured
+    cost: Cost
+    objectives: Mapping[ObjectiveKind, float | None]
+    """What a search is told of it: the metric, and the objective of the run's settings."""
+
+
 @dataclass
 class Bench:
     """One task, one engine, one pool of the experts and of every adapter that was made of them.
@@ -66,7 +78,7 @@ class Bench:
     checkpoint: dict[str, Any]
     """What is saved of this task; `save` writes it."""
     save: Callable[[], None]
-    _known: dict[bytes, tuple[Measured, Cost]] = field(default_factory=dict)
+    _known: dict[bytes, Known] = field(default_factory=dict)
     """What is known of engine's rows on dev."""
     _tested: dict[bytes, Evaluation] = field(default_factory=dict)
     """Their evaluations on test."""
@@ -76,10 +88,20 @@ class Bench:
         """The experts' names."""
         return self.prepared.pool.names
 
+    @cached_property
+    def objective(self) -> ObjectiveKind:
+        """What the swarm of the run's settings maximises."""
+        return choose_objective(self.prepared.settings.objective, self.prepared.task)
+
     @property
     def task(self) -> Task:
         """What is evaluated."""
         return self.prepared.task
+
+    @cached_property
+    def _with_objective(self) -> Task:
+        """The task, whose scores tell the objective beside the metric."""
+        return with_companions(self.prepared.task, self.objective)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -104,7 +126,7 @@ class Bench:
     # -- evaluations -------------------------------------------------------------------------------------------------
 
     async def _evaluate(self, whole: Row | None, split: Split, task: Task) -> Evaluation:
-        evaluation = await task(self.model(whole), split)
+        evaluation = await (self._with_objective if task is self.task else task)(self.model(whole), split)
         judges = self.prepared.judges
         if judges is not None and judges.panel.budget.exhausted:
             raise BudgetSpentError(
@@ -113,7 +135,7 @@ class Bench:
             )
         return evaluation
 
-    async def measure(self, wholes: Rows, task: Task | None = None) -> list[tuple[Measured, Cost]]:
+    async def measure(self, wholes: Rows, task: Task | None = None) -> list[Known]:
         """Engine's rows on dev, all at the same time; rows that are equal to earlier ones are looked up.
 
         What an earlier row cost is told again: every method pays for what it asks, whoever asked first.
@@ -129,9 +151,17 @@ class Bench:
         start = time.perf_counter()
         found = await asyncio.gather(*(self._evaluate(wholes[k], "dev", task or self.task) for k in new))
         each = (time.perf_counter() - start) / max(1, len(new))  # they wait for each other, so their own times overlap
-        fresh = {keys[k]: (measured(e), Cost.of(e, each)) for k, e in zip(new, found, strict=True)}
-        known |= {key: one for key, one in fresh.items() if one[0].value is not None}  # missing: asked again
+        fresh = {keys[k]: self._told(e, Cost.of(e, each)) for k, e in zip(new, found, strict=True)}
+        known |= {key: one for key, one in fresh.items() if one.measured.value is not None}  # missing: asked again
         return [fresh[key] if key in fresh else known[key] for key in keys]
+
+    def _told(self, evaluation: Evaluation, cost: Cost) -> Known:
+        objective = self.objective_of(evaluation).value
+        return Known(measured(evaluation), cost, {self.objective: objective, "metric": evaluation.value})
+
+    def objective_of(self, evaluation: Evaluation) -> Evaluation:
+        """What the objective of the run's settings says of an evaluation."""
+        return as_objective(evaluation, self.objective, self.task.combine)
 
     async def recorded(self, name: str, split: Split, whole: Row | None) -> tuple[Evaluation, Cost]:
         """An evaluation whose answers are needed later: read from its records where it was made before.
@@ -158,7 +188,7 @@ class Bench:
         if split == "test":
             self._tested.setdefault(row_key(whole), evaluation)
         elif evaluation.value is not None:
-            self._known.setdefault(row_key(whole), (measured(evaluation), cost))
+            self._known.setdefault(row_key(whole), self._told(evaluation, cost))
         return evaluation, cost
 
     async def expert_evaluations(self, split: Split) -> tuple[list[Evaluation], Cost]:
@@ -185,6 +215,7 @@ class Bench:
         *,
         task: Task | None = None,
         penalty: Callable[[Row], float] | None = None,
+        objective: ObjectiveKind = "metric",
     ) -> tuple[Budgeted, Cost]:
         """Runs a search to its end, or from where an interrupted one stood; it chooses on dev alone.
 
@@ -194,6 +225,7 @@ class Bench:
             budget: Evaluations.
             task: As in `measure`.
             penalty: As in `Budgeted`.
+            objective: What the search is told: the metric, or the objective of the run's settings.
 
         Raises:
             UserError: No row had a value.
@@ -205,8 +237,8 @@ class Bench:
         async def evaluate(rows: Rows) -> list[float | None]:
             nonlocal cost
             found = await self.measure(np.array([self.whole_row(row) for row in rows]), task)
-            cost = sum((one for _, one in found), cost)
-            return [told.value for told, _ in found]
+            cost = sum((one.cost for one in found), cost)
+            return [one.objectives["metric" if task is not None else objective] for one in found]
 
         def after() -> None:
             self.checkpoint["searches"] = {name: {"state": optimiser.state.to_dict(), "cost": asdict(cost)}}
@@ -216,6 +248,27 @@ class Bench:
         if optimiser.best[1] is None:
             raise UserError(f"none of the {optimiser.evaluations} mixtures that were tried has a value on dev")
         return optimiser, cost
+
+    async def finalist(self, name: str, found: Budgeted, elite: int) -> tuple[Row, Cost]:
+        """The mean of the best rows of a search, unless the best one is certainly better on dev; what that costs.
+
+        Args:
+            name: What its evaluations are recorded under.
+            found: The search.
+            elite: How many rows are averaged.
+        """
+        rows = [finalists.Found(row, value) for row, value in found.found]
+        middle, best = finalists.centre(rows, elite), found.best[0]
+        cost = Cost()
+
+        async def evaluate(which: finalists.Finalist, row: Row) -> Evaluation:
+            nonlocal cost
+            evaluation, own = await self.recorded(f"{name}-{which}", "dev", self.whole_row(row))
+            cost = own if which == "centre" else cost  # what the best row costs was paid when it was found
+            return self.objective_of(evaluation)
+
+        chosen = await finalists.choose(middle, best, evaluate, self.task.combine)
+        return middle if chosen == "centre" else best, cost
 
     # -- results -----------------------------------------------------------------------------------------------------
 
@@ -232,9 +285,10 @@ class Bench:
         ranked, _ = await self.ranked_experts()
         whole = self.whole_row(self.expert_row(self.experts[ranked[0]]))
         turned = {name: replace(s, dev=tuple(reversed(s.dev))) for name, s in self.task.item_sets.items()}
-        ((first, _),) = await self.measure(whole[None])
-        ((again, _),) = await self.measure(whole[None], replace(self.task, item_sets=turned))
-        return 0.0 if first.value is None or again.value is None else abs(first.value - again.value)
+        (first,) = await self.measure(whole[None])
+        (again,) = await self.measure(whole[None], replace(self.task, item_sets=turned))
+        a, b = first.measured.value, again.measured.value
+        return 0.0 if a is None or b is None else abs(a - b)
 
 
 def _unit(size: int, at: int) -> Row:

@@ -21,10 +21,12 @@ from harness.compose.vote import TOP_K, vote
 from harness.swarm.budgeted import Stepwise
 from harness.swarm.cma import cma, evol_merge
 from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
-from harness.swarm.particle_swarm import ParticleSwarm
+from harness.swarm.optimisers import make_stepwise
 from harness.swarm.random_search import RandomSearch
+from harness.swarm.settings import PRESETS, SwarmSettings
 from harness.swarm.update import Row
 from utilities.core import Evaluation, Item, Response, Split
+from utilities.objective import ObjectiveKind
 from utilities.registry import Registry
 from utilities.scorers.generation import prompt_variables
 from utilities.scorers.gold_logprob import GoldLogprob
@@ -90,13 +92,36 @@ ways.register("evol_merge")(partial(_searched, make=evol_merge))
 
 @ways.register("swarm")
 async def swarm(trial: Trial) -> Chosen:
-    """The ordinary search with the settings of the run, but for its iterations: the budget says when it ends."""
-    prepared = trial.bench.prepared
-    settings = prepared.settings.swarm.model_copy(update={"iterations": trial.budget})
-    inner = ParticleSwarm(len(prepared.columns), settings, trial.seed)
-    found, cost = await trial.bench.search(trial.name, inner, trial.budget)
-    early = found.evaluations < trial.budget
-    return Chosen(cost, found.best[0], note=found.finished if early else None)
+    """The search of the run's settings, but for its iterations: the budget says when it ends.
+
+    Where its winner is the mean of the best rows, evaluating that mean is part of the budget.
+    """
+    bench = trial.bench
+    settings = bench.prepared.settings.swarm
+    if settings.winner == "best":
+        return await _with_settings(trial, settings, trial.budget, bench.objective)
+    last = trial.budget - 1 if trial.budget > 1 else 1
+    return await _with_settings(trial, settings, last, bench.objective)
+
+
+@ways.register("paper")
+async def paper(trial: Trial) -> Chosen:
+    """The published search: its moves, the metric as objective, the best particle as winner."""
+    own = {name: value for name, value in PRESETS["paper"].items() if name in SwarmSettings.model_fields}
+    settings = trial.bench.prepared.settings.swarm.model_copy(update=own)
+    return await _with_settings(trial, settings, trial.budget, "metric")
+
+
+async def _with_settings(trial: Trial, swarm: SwarmSettings, budget: int, objective: ObjectiveKind) -> Chosen:
+    bench = trial.bench
+    whole = swarm.model_copy(update={"iterations": trial.budget})
+    inner = make_stepwise(len(bench.prepared.columns), whole, trial.seed)
+    found, cost = await bench.search(trial.name, inner, budget, objective=objective)
+    early = found.finished if found.evaluations < budget else None
+    if swarm.winner == "best":
+        return Chosen(cost, found.best[0], note=early)
+    row, more = await bench.finalist(trial.name, found, swarm.elite)
+    return Chosen(cost + more, row, note=early)
 
 
 @ways.register("greedy_soup")

@@ -121,6 +121,7 @@ METHODS: dict[str, Method] = {
     "random": Method("dynamic", seeded=True, needs=(_two_experts,)),
     "cma": Method("dynamic", seeded=True, needs=(_two_experts,)),
     "dev_finetune": Method("dynamic", seeded=True, needs=(_adapters, _dev_pairs)),
+    "paper": Method("dynamic", seeded=True, needs=(_two_columns,)),
     "swarm": Method("always", seeded=True, needs=(_two_columns,)),
 }
 """Every method by name, in the order of tables."""

@@ -374,8 +374,8 @@ class Comparison:
         if whole is None:
             evaluation, _ = await bench.recorded("base", "dev", None)
             return measured(evaluation)
-        ((dev, _),) = await bench.measure(whole[None])
-        return dev
+        (known,) = await bench.measure(whole[None])
+        return known.measured
 
     # -- what is there -----------------------------------------------------------------------------------------------
 

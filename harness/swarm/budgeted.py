@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.swarm.search import Snapshot
 from harness.swarm.update import Row, Rows
 
 __all__ = ["Budgeted", "Stepwise", "Told", "row_key"]
@@ -106,6 +107,16 @@ class Budgeted:
         """The best row so far and its value after the penalty; the first of equals. nan and None without any."""
         row, value = self._best
         return (np.array([np.nan]) if row is None else row), value
+
+    @property
+    def found(self) -> list[tuple[Row, float]]:
+        """Every row that has a value, with the value, in the order of asking."""
+        return [(np.frombuffer(key), value) for key, value in self._known.items() if value is not None]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Where it stands after the last `tell`; an iteration is an `ask`."""
+        return Snapshot(len(self._told) - 1, np.zeros((0, 0)) if self._rows is None else self._rows)
 
     @property
     def asked(self) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.swarm import update
+from harness.swarm.search import Snapshot
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows, Weights
@@ -30,6 +31,7 @@ class ParticleSwarm:
         self._weights = Weights(settings.inertia, settings.cognitive, settings.social, settings.repel)
         self.state = state if state is not None else self._initial(experts, seed)
         self._asked: SwarmState | None = None
+        self._seen: Rows = self.state.positions
 
     def _initial(self, experts: int, seed: int) -> SwarmState:
         s, rng = self.settings, np.random.default_rng(seed)
@@ -70,6 +72,12 @@ class ParticleSwarm:
         """The global best row [experts] and its score; None while nothing was scored."""
         score = self.state.global_best_score
         return self.state.global_best, None if np.isnan(score) else score
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Where it stands after the last `tell`; positions are those that were told, before any restart."""
+        s = self.state
+        return Snapshot(s.iteration, self._seen, s.personal_best, s.step_length, s.restarted, s.skipped)
 
     @property
     def asked(self) -> NDArray[np.intp]:
@@ -163,7 +171,7 @@ class ParticleSwarm:
             unchanged=int(unchanged),
             restarted=restarted,
         )
-        self._asked = None
+        self._asked, self._seen = None, state.positions
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:

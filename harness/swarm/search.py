@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,21 @@ from harness.swarm.update import Row, Rows
 
 Evaluate = Callable[[Rows], Awaitable[Sequence[float | None]]]
 """Rows [asked, experts] to their values, in order; None where a value is missing."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a search stands after an iteration, for whoever watches."""
+
+    iteration: int
+    """0 is the evaluation of the initial rows."""
+    rows: Rows
+    """[rows, experts]: what was looked at in this iteration, those that were skipped included."""
+    bests: Rows | None = None
+    """[rows, experts]: personal bests, in a search that has them."""
+    step_length: float | None = None
+    restarted: NDArray[np.bool_] | None = None
+    skipped: NDArray[np.bool_] | None = None
 
 
 class Optimiser(Protocol):
@@ -30,6 +46,11 @@ class Optimiser(Protocol):
     @property
     def best(self) -> tuple[Row, float | None]:
         """The best row so far and its value."""
+        ...
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Where it stands after the last `tell`."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The hyperparameters of Algorithm 1, and where the reference code chose others than the paper."""
+"""What a search is: which optimiser, its hyperparameters, and presets of them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["VARIANTS", "SwarmSettings"]
+__all__ = ["PRESETS", "VARIANTS", "SwarmSettings"]
 
 
 class SwarmSettings(BaseModel):
-    """The hyperparameters of Algorithm 1.
+    """Which search, and the hyperparameters of Algorithm 1 for the published one.
 
-    Where the paper swept a value, the default is its author's later single-run choice.
+    Where the paper swept a value, the default is its author's later single-run choice. The other defaults are what was
+    found best in `EXPERIMENTS.md`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    optimiser: Literal["cma-positive", "cma", "pso", "pso-standard", "random"] = "cma-positive"
+    """Where the search looks next: pso is the published swarm, pso-standard one with constriction and random factors a
+    coefficient, cma-positive CMA-ES on mixtures without negative coefficients."""
+    winner: Literal["centre", "best"] = "centre"
+    """centre: the mean of the best rows, unless the best one is certainly better on dev; best: the best row."""
+    elite: int = Field(10, ge=1)
+    """Rows whose mean is the centre."""
     particles: int = Field(20, ge=1)
-    """N: particles of the swarm; the experts first, then crossovers of two of them."""
+    """N: particles of the swarm, or rows that a search looks at in an iteration."""
     iterations: int = Field(50, ge=0)
-    """K: moves of the whole swarm, after the evaluation of the initial population."""
+    """K: moves of the whole swarm, after the evaluation of the initial population; or iterations of another search."""
     inertia: float = Field(0.2, ge=0)
     """phi_v: weight of the particle's own velocity."""
     cognitive: float = Field(0.3, ge=0)
@@ -50,6 +58,12 @@ class SwarmSettings(BaseModel):
     drop_particle: float = Field(0.0, ge=0, lt=1)
     """drop-N: probability that a particle moves without being evaluated."""
 
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"optimiser": "pso", "objective": "metric", "winner": "best"},
+}
+"""`paper` is the published search: its moves, the metric as objective, the best particle as winner."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},

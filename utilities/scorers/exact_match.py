@@ -33,6 +33,8 @@ class ExactMatch(GenerationScorer):
         UserError: There is no such prompt, or no such kind of answer.
     """
 
+    accuracy_like = True
+
     def __init__(
         self, reads: Reads = "auto", prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()
     ) -> None:

@@ -30,6 +30,9 @@ class GenerationScorer:
         UserError: There is no such prompt, or no room for a response.
     """
 
+    accuracy_like = False
+    """Whether a score says how right an answer is, so that the likelihood of the gold answer is its companion."""
+
     around: Callable[[], AbstractAsyncContextManager[None]] = staticmethod(nullcontext)
     """What scoring happens inside of; set by whoever lends the scorer the GPU that the model answers on."""
 
@@ -45,6 +48,19 @@ class GenerationScorer:
     def check(self, item: Item) -> str | None:
         """An item without an answer cannot be scored here."""
         return None if (item.answer or "").strip() else "the item has no answer"
+
+    def companion(self) -> Scorer | None:
+        """The smooth companion: how likely the gold answer is after the same prompt; None where there is none.
+
+        It asks the model once more. Likelihoods are not asked for through chat templates.
+        """
+        if not self.accuracy_like or self.chat:
+            return None
+        from utilities.scorers.gold_logprob import GoldLogprob
+
+        smooth = GoldLogprob(scale="probability")
+        smooth.prompt = self.prompt
+        return smooth
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The mean score of the model's responses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 from utilities.core import (
     ChoiceLogprobs,
@@ -14,9 +15,13 @@ from utilities.core import (
     Unscored,
     scorer_registry,
 )
-from utilities.scorers.multiple_choice import MultipleChoice
+from utilities.registry import unknown_name
+from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
 
 __all__ = ["GoldLogprob"]
+
+
+Scale = Literal["log", "probability"]
 
 
 @scorer_registry.register("gold_logprob")
@@ -25,8 +30,30 @@ class GoldLogprob(MultipleChoice):
 
     An accuracy moves in steps of one item and rewards luck; this moves with every item, so dev and test stay closer
     together. Values are at most 0 and natural logarithms; the best is 0, and guessing among four options is ln(1/4).
-    The arguments are those of `MultipleChoice`.
+
+    Args:
+        prompt: As of `MultipleChoice`.
+        answer_by: As of `MultipleChoice`.
+        normalize: As of `MultipleChoice`.
+        scale: `probability` takes the exponential of each item's value: the accuracy to be expected if the model drew
+            its answer (of a free answer, the geometric mean of its tokens' probabilities). Between 0 and 1 as an
+            accuracy is, so that it is combined as one, and no single item that is certainly wrong decides the mean.
     """
+
+    def __init__(
+        self,
+        prompt: str = "lettered",
+        answer_by: AnswerBy = "letter",
+        normalize: Normalize = "none",
+        scale: Scale = "log",
+    ) -> None:
+        super().__init__(prompt, answer_by, normalize)
+        if scale not in get_args(Scale):
+            raise unknown_name("scale", str(scale), get_args(Scale))
+        self.scale = scale
+
+    def companion(self) -> None:
+        """It is smooth itself."""
 
     def check(self, item: Item) -> str | None:
         """An item without an answer cannot be scored here."""
@@ -51,7 +78,7 @@ class GoldLogprob(MultipleChoice):
         gold = values[list(item.choices).index(item.answer or "") if item.choices else 0]
         if not math.isfinite(gold):
             return Unscored(Reason.OUT_OF_RANGE, f"log-probability {gold} of the gold answer")
-        if not item.choices:
-            return Score(gold)
-        top = max(values)
-        return Score(gold - top - math.log(sum(math.exp(value - top) for value in values)))
+        if item.choices:
+            top = max(values)
+            gold -= top + math.log(sum(math.exp(value - top) for value in values))
+        return Score(math.exp(gold) if self.scale == "probability" else gold)

@@ -33,6 +33,8 @@ class LegacyNumber(GenerationScorer):
         stop: As in `GenerationScorer`.
     """
 
+    accuracy_like = True
+
     def __init__(
         self, last_words: int | None = None, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()
     ) -> None:

@@ -65,6 +65,14 @@ class MultipleChoice:
         """An item without options cannot be scored here."""
         return None if item.choices else "the item has no choices"
 
+    def companion(self) -> MultipleChoice | None:
+        """The smooth companion: how likely the gold option is; it reads the same responses."""
+        from utilities.scorers.gold_logprob import GoldLogprob  # which is a `MultipleChoice`
+
+        smooth = GoldLogprob(answer_by=self.answer_by, normalize=self.normalize, scale="probability")
+        smooth.prompt = self.prompt
+        return smooth
+
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The share of items whose gold option is the most likely one; ties go to the first option."""
         prompts, hashes, options = self._prepare(items)

@@ -19,6 +19,8 @@ class MultipleChoiceGenerated(GenerationScorer):
     letter means nothing.
     """
 
+    accuracy_like = True
+
     def __init__(self, prompt: str = "lettered", max_tokens: int = 10, stop: Sequence[str] = ()) -> None:
         super().__init__(prompt, max_tokens, stop)
 

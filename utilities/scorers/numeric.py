@@ -13,6 +13,8 @@ __all__ = ["Numeric"]
 class Numeric(GenerationScorer):
     """Accuracy of the final number of a response. The arguments are those of `GenerationScorer`."""
 
+    accuracy_like = True
+
     def check(self, item: Item) -> str | None:
         """An item whose answer is no number cannot be scored here."""
         if item.answer is None:

@@ -13,6 +13,8 @@ __all__ = ["TokenF1"]
 class TokenF1(GenerationScorer):
     """Mean token-level F1 of the responses' first lines. The arguments are those of `GenerationScorer`."""
 
+    accuracy_like = True
+
     def score_one(self, item: Item, response: Response) -> Outcome:
         """F1 of the response's first line, 0 to 1: base models go on after their answer."""
         first = next(iter(response.text.strip().splitlines()), "")

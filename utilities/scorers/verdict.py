@@ -26,6 +26,8 @@ class YesNo(GenerationScorer):
         UserError: There is no such prompt, or an answer that is no word.
     """
 
+    accuracy_like = True
+
     def __init__(
         self,
         answers: Sequence[str] = ("yes", "no", "neutral"),
