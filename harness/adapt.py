@@ -58,6 +58,12 @@ class Brief:
     """Which row it is of, where that is needed later."""
 
     @classmethod
+    def read(cls, values: Sequence[Any]) -> Brief:
+        """From the values in a checkpoint."""
+        value, se, n, unscored, objective, row = values
+        return cls(value, se, n, unscored, objective, tuple(row))
+
+    @classmethod
     def of(cls, evaluation: Evaluation, objective: float | None = None, row: Row | None = None) -> Brief:
         """The brief form of an evaluation."""
         at = () if row is None else tuple(row.tolist())
@@ -120,10 +126,7 @@ class Adaptation:
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
         self.task = with_companions(prepared.task, self.objective)
         """The task of the search, whose scores tell the objective beside the metric."""
-        self.evaluated: dict[str, Brief] = {
-            key: Brief(*(tuple(value) if isinstance(value, list) else value for value in brief))
-            for key, brief in saved.get("evaluated", {}).items()
-        }
+        self.evaluated: dict[str, Brief] = {k: Brief.read(brief) for k, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
         self.evaluations: int = saved.get("evaluations", 0)
         self.items: int = saved.get("items", 0)

@@ -122,6 +122,7 @@ METHODS: dict[str, Method] = {
     "cma": Method("dynamic", seeded=True, needs=(_two_experts,)),
     "dev_finetune": Method("dynamic", seeded=True, needs=(_adapters, _dev_pairs)),
     "paper": Method("dynamic", seeded=True, needs=(_two_columns,)),
+    "swarm_third": Method("dynamic", seeded=True, needs=(_two_columns,)),
     "swarm": Method("always", seeded=True, needs=(_two_columns,)),
 }
 """Every method by name, in the order of tables."""

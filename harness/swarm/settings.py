@@ -49,6 +49,8 @@ class SwarmSettings(BaseModel):
     """c_r: a particle goes back to its personal best after so many evaluations without improving it."""
     restart_reset: bool = True
     """Whether a restart resets the particle's stagnation counter; the reference code never resets it."""
+    best_margin: float = Field(0.0, ge=0)
+    """A new personal or global best must be better than the old one by more than this; 0 as published."""
     initial_velocity: Literal["random", "zero", "best"] = "random"
     """Towards a random other particle, none, or towards the global best."""
     crossover_max: float = Field(1.0, gt=0)

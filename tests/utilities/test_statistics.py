@@ -12,6 +12,7 @@ from utilities.statistics import (
     difference_over_runs,
     paired_difference,
     resampled_difference,
+    selection_optimism,
 )
 
 
@@ -230,3 +231,49 @@ def test_equal_sides_have_p_1_and_a_constant_gain_the_smallest_p():
     same, better = evaluation(base), evaluation(base + 0.25)
     assert resampled_difference([Pair([same], [same], mean)]).p == 1
     assert resampled_difference([Pair([better], [same], mean)]).p == pytest.approx(2 / 2001)
+
+
+# -- optimism --------------------------------------------------------------------------------------------------------
+
+
+def population(rng, rows, items, spread):
+    """Rows of right and wrong answers: skills, what each row truly scores, and evaluations of a sample of items."""
+    skill = 0.6 + spread * rng.normal(size=rows)
+    seen = rng.uniform(size=(rows, items)) < skill[:, None]
+    return skill, [evaluation(row.astype(float)) for row in seen]
+
+
+def test_optimism_is_what_the_best_of_equals_shows_too_much():
+    rng = np.random.default_rng(0)
+    found, true = [], []
+    for _ in range(10):
+        skill, rows = population(rng, 40, 150, 0.0)
+        found.append(selection_optimism(rows, rows, mean))
+        best = max(range(40), key=lambda k: rows[k].value)
+        true.append(rows[best].value - skill[best])
+    assert np.mean(true) > 0.06
+    # The bootstrap adds its noise to the sample's own, which spreads equal rows: it sees most of the optimism, not all.
+    assert 0.5 * np.mean(true) < np.mean(found) < 1.2 * np.mean(true)
+
+
+def test_a_mean_of_several_is_less_optimistic_than_the_best():
+    _, rows = population(np.random.default_rng(1), 40, 150, 0.02)
+    one, ten = (selection_optimism(rows, rows, mean, top) for top in (1, 10))
+    assert 0 < ten < one
+
+
+def test_a_single_row_that_nobody_chose_is_not_optimistic():
+    _, rows = population(np.random.default_rng(2), 1, 300, 0.0)
+    assert selection_optimism(rows, rows, mean) == pytest.approx(0.0, abs=0.003)
+
+
+def test_optimism_of_the_metric_is_small_where_something_else_chose():
+    rng = np.random.default_rng(3)
+    _, rows = population(rng, 40, 150, 0.0)
+    _, others = population(rng, 40, 150, 0.0)
+    assert selection_optimism(others, rows, mean) == pytest.approx(0.0, abs=0.005)
+
+
+def test_optimism_needs_more_than_one_cluster():
+    rows = [evaluation([1.0, 0.0], clusters=["same", "same"])] * 3
+    assert selection_optimism(rows, rows, mean) is None
