@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -323,7 +324,8 @@ def test_a_machine_may_leave_and_another_one_is_used(cluster, make, expected, mo
         assert asked(engine, prompts=prompts, options=options) == whole
     finally:
         gone.join()
-        os.kill(there.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a stopped process outlives its machine's others, or does not
+            os.kill(there.pid, signal.SIGKILL)
     wait_until(lambda: engine.device == "3 Ray workers (cpu)")
     assert asked(engine) == expected  # the fourth has no room yet
     assert any("was lost" in note and "jobs are done again" in note for note in engine.notes)
