@@ -1,6 +1,8 @@
 """The local engine on a GPU: 20 particles of rank 16 on models of 1 and 7 billion random parameters.
 
 Skipped without a GPU. The weights are made on the GPU, so that nothing of the size of a model is written or read.
+
+    python -m pytest -m benchmark tests/benchmarks/test_gpu.py -s
 """
 
 from __future__ import annotations
