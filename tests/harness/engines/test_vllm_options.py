@@ -23,12 +23,12 @@ def started(monkeypatch, base, adapters):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "vllm" or find(name))
     pool = open_pool([str(folder) for folder in adapters], base)
 
-    def start(*, on_cpu=False, error=ValueError("so far"), memory=80 << 30, **settings):
+    def start(*, on_cpu=False, error=None, memory=80 << 30, **settings):
         given = {}
 
         def make(**options):
             given.update(options)
-            raise error
+            raise error or ValueError("so far")
 
         platform = SimpleNamespace(
             is_cpu=lambda: on_cpu, get_device_name=lambda: "a card", is_sleep_mode_available=lambda: True
