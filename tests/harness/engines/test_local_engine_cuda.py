@@ -1,7 +1,7 @@
 """The local engine on a GPU, beside the battery: memory that is too small, precision, and a search that repeats.
 
-    python -m pytest -m slow tests/harness/engines/test_local_engine_cuda.py
-    python -m pytest -m slow tests/harness/engines/test_engine_battery.py -k cuda
+python -m pytest -m slow tests/harness/engines/test_local_engine_cuda.py
+python -m pytest -m slow tests/harness/engines/test_engine_battery.py -k cuda
 """
 
 from __future__ import annotations

@@ -454,6 +454,26 @@ def descendants(pid):
 
 
 @slow
+def test_a_run_joins_a_cluster_and_leaves_it_as_it_was(cluster, search, base, adapters, tmp_path):
+    import ray
+
+    experts = [part for folder in adapters for part in ("--experts", folder)]
+    job = ["search", "--task", "medical", "--edition", "mini", "--limit", 8, "--particles", 5, "--iterations", 3]
+    job += ["--base-model", base, *experts, "--device", "cpu", "--out", tmp_path, "--name", "joined"]
+    run = started(*job, "--engine", "ray", "--workers", 2, "--ray-address", cluster.address, "--display", "plain")
+    met = set()
+    while run.poll() is None:
+        met.add(ray.available_resources().get("CPU"))
+        time.sleep(0.05)
+    _, err = run.communicate()
+    assert run.returncode == 0, err
+    assert 2 in met  # two cores of this cluster were taken
+    rows = json.loads((tmp_path / "joined" / "result.json").read_text())["rows"]
+    assert rows == search("local", engine="local")[0]["rows"]
+    wait_until(lambda: ray.available_resources().get("CPU") == 4)
+
+
+@slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_is_resumed(base, adapters, tmp_path, stop):
     experts = [part for folder in adapters for part in ("--experts", folder)]
