@@ -28,6 +28,7 @@ import pickle
 import queue
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -53,7 +54,7 @@ from harness.engines.settings import EngineSettings
 from harness.engines.worker import QUESTIONS_KEPT, Answer, Plan, Question, Report, Worker
 from harness.experts import Pool, folder_hash
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["RayEngine", "Sent"]
 
@@ -72,8 +73,10 @@ PATIENCE = 300.0
 """Seconds without any worker after which a run ends: machines that restart, or that a cluster orders, take minutes."""
 PLACING = 10.0
 """Seconds in which a cluster that has room gives a worker its process."""
-REACH = 25.0
-"""Seconds in which a cluster must answer; importing Ray and connecting takes a few on a busy machine."""
+REACH = 60.0
+"""Seconds in which a cluster must answer; importing Ray and connecting takes a few, and more on a busy machine."""
+KNOCK = 5.0
+"""Seconds in which its port must take a connection."""
 GRACE = 5.0
 """Seconds that workers have to remove their files when the pool is closed."""
 TICK = 1.0
@@ -307,7 +310,7 @@ class RayEngine:
         self._waiting, self._members = [], []
 
     def _when_done(self, member: _Member, reference: Any, then: Callable[[_Member, Any], None]) -> None:
-        """Has the thread call `then` with what `reference` will hold; the member's death takes another way."""
+        """Has the thread call `then` with what `reference` will hold; the member's death takes another way, once."""
 
         def arrived(done: Future[Any]) -> None:
             if member not in self._members:
@@ -343,6 +346,7 @@ class RayEngine:
             member = _Member(actor.remote(self._settings.worker_cpus, self._gpu))
             self._members.append(member)
             self._when_done(member, member.actor.hello.remote(), self._met)
+            self._when_done(member, member.actor.live.remote(), lambda member, nothing: None)
 
     def _met(self, member: _Member, told: tuple[int, str]) -> None:
         member.pid, member.machine = told
@@ -599,7 +603,7 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _try_to_reach(address: str) -> None:
-    """Connects in a process of its own first: Ray waits minutes for a cluster that is not there.
+    """Knocks at the port, and connects in a process of its own: Ray waits minutes for a cluster that is not there.
 
     Raises:
         UserError: Nothing answers.
@@ -609,6 +613,12 @@ def _try_to_reach(address: str) -> None:
     code = "import sys, ray; ray.init(sys.argv[1], logging_level=50, log_to_driver=False)"
     if "://" in address:
         raise UserError(told + expected)
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"{told} ({first_line(error)}){expected}") from None
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
             [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=REACH

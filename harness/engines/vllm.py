@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -284,6 +284,8 @@ class VllmEngine:
                 disable_log_stats=True,
                 **options,
             )
+        except torch.OutOfMemoryError:
+            raise
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
             raise UserError(f"{self._base}: vLLM cannot serve this base model: {first_line(error)}") from error
         self._engine = self._llm.llm_engine
@@ -318,7 +320,8 @@ class VllmEngine:
 
     def _try_an_adapter(self, pool: LoraPool) -> None:
         """What vLLM cannot serve is refused before a search begins: the mean of the experts is loaded and heard."""
-        adapter = self._load([np.full(len(pool.names), 1 / len(pool.names))])[0]
+        mean = np.full(len(pool.names), 1 / len(pool.names))
+        adapter = self._load(mean, self._write([mean])[0])
         (song,) = self._sing(self._canary.ids, request=adapter.request)
         if not self._canary.sings(song, pool, adapter.row):
             raise UserError(
@@ -363,27 +366,36 @@ class VllmEngine:
 
     # -- adapters ----------------------------------------------------------------------------------------------------
 
-    def _load(self, rows: Sequence[Row], loads: int = 1) -> list[_Adapter]:
-        """Mixes and writes rows together, and loads them one by one.
+    def _write(self, rows: Sequence[Row]) -> list[Path]:
+        """Mixes rows together and writes them.
 
         Raises:
-            UserError: There is no room for their files, or vLLM refuses one, in its words.
+            UserError: There is no room for their files.
+        """
+        assert self.pool is not None  # noqa: S101 - whoever has a row has a pool
+        start = time.perf_counter()
+        folders = self._folder.write(self.pool, np.stack(rows), self._dtype)
+        self.times.mixing += time.perf_counter() - start
+        return folders
+
+    def _load(self, row: Row, folder: Path, loads: int = 1) -> _Adapter:
+        """Loads a row that was written.
+
+        Raises:
+            UserError: vLLM refuses it, in its words.
         """
         from vllm.lora.request import LoRARequest
 
-        assert self.pool is not None  # noqa: S101 - whoever has a row has a pool
         start = time.perf_counter()
-        loaded = []
-        for row, folder in zip(rows, self._folder.write(self.pool, np.stack(rows), self._dtype), strict=True):
-            request = LoRARequest(folder.name, next(self._numbers), str(folder))
-            try:
-                self._engine.add_lora(request)
-            except Exception as error:  # of many types, from reading a config to copying a tensor
-                raise UserError(f"vLLM cannot load a particle's adapter: {first_line(error)}") from error
-            self.loads += 1
-            loaded.append(_Adapter(request, folder, row, loads))
+        request = LoRARequest(folder.name, next(self._numbers), str(folder))
+        try:
+            self._engine.add_lora(request)
+        except Exception as error:  # of many types, from reading a config to copying a tensor
+            self._folder.remove(folder)
+            raise UserError(f"vLLM cannot load a particle's adapter: {first_line(error)}") from error
+        self.loads += 1
         self.times.mixing += time.perf_counter() - start
-        return loaded
+        return _Adapter(request, folder, row, loads)
 
     def _unload(self, adapter: _Adapter) -> None:
         self._engine.remove_lora(adapter.request.lora_int_id)
@@ -424,19 +436,30 @@ class VllmEngine:
                     continue
                 self._unload(self._adapters.pop(oldest))
             new[job.key] = job.row
-        try:
-            for adapter in self._load(list(new.values())) if new else ():
-                self._use(adapter)
-        except UserError as error:
-            for job in (job for job in jobs if job.key in new):
-                job.failed(error)
-            jobs = [job for job in jobs if job.key not in new]
+        refused = self._bring(new)
+        for job in (job for job in jobs if job.key in refused):
+            job.failed(refused[job.key])
+        jobs = [job for job in jobs if job.key not in refused]
         later = [job for job in jobs if job.key is not None and job.key not in self._adapters]
         for job in jobs:
             if job not in later:
                 self._submit(job)
         with self._ready:
             self._jobs = [*later, *self._jobs]
+
+    def _bring(self, new: Mapping[bytes, Row]) -> dict[bytes | None, UserError]:
+        """Writes and loads new particles; those that cannot be used, and why: one that is bad harms no other."""
+        refused: dict[bytes | None, UserError] = {}
+        try:
+            folders = self._write(list(new.values())) if new else []
+        except UserError as error:
+            return dict.fromkeys(new, error)
+        for (key, row), folder in zip(new.items(), folders, strict=True):
+            try:
+                self._use(self._load(row, folder))
+            except UserError as error:
+                refused[key] = error
+        return refused
 
     def _submit(self, job: _Job) -> None:
         request = None
@@ -493,7 +516,7 @@ class VllmEngine:
             for job in adapter.held:
                 self._open.pop(id(job)).failed(UserError(told))
             return
-        self._use(self._load([adapter.row], adapter.loads + 1)[0])
+        self._use(self._load(adapter.row, self._write([adapter.row])[0], adapter.loads + 1))
         for job in adapter.held:
             self._submit(job)
 

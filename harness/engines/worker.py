@@ -103,6 +103,10 @@ class Worker:
         """Its process id and its machine, as soon as it has one."""
         return os.getpid(), str(import_module("ray").util.get_node_ip_address())
 
+    async def live(self) -> None:
+        """Never returns: by its failure the driver learns of this worker's death, also while nothing is asked of it."""
+        await asyncio.Event().wait()
+
     async def missing(self, hashes: Mapping[str, str]) -> list[str]:
         """The folders that this machine's own disk does not have with the same content."""
         return await asyncio.to_thread(lambda: [folder for folder, told in hashes.items() if not _has(folder, told)])

@@ -111,7 +111,11 @@ def test_mixing_writing_and_loading_against_copying_the_bytes(tmp_path, monkeypa
         taken, copied, loads = [], [], engine.loads
         for k in range(ROUNDS):
             rows, loaded, before = rows_of(20, len(experts), seed=k), [], engine.times.mixing
-            asyncio.run(engine._control(lambda rows=rows, loaded=loaded: loaded.extend(engine._load(rows))))
+
+            def load(rows=rows, loaded=loaded):
+                loaded.extend(map(engine._load, rows, engine._write(rows)))
+
+            asyncio.run(engine._control(load))
             taken.append(engine.times.mixing - before)
             one = loaded[0].folder / "adapter_model.safetensors"
             copies = SHARED_MEMORY / f"{engine._folder.path.name}-copies"

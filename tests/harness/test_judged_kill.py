@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(folder, *arguments):
@@ -26,7 +26,7 @@ def start(folder, *arguments):
 
 
 def ended(process):
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
@@ -53,7 +53,7 @@ def test_a_killed_run_with_the_embedded_judge_goes_on_without_asking_again(tmp_p
     assert children  # the judge
     running.send_signal(signal.SIGKILL)
     running.communicate()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert psutil.wait_procs(children, timeout=120)[1] == []
     known = judgements(tmp_path / "killed")
     ended(start(tmp_path / "killed", "resume", "runs/one", "--display", "none"))
     results = [tmp_path / name / "runs" / "one" / "result.json" for name in ("whole", "killed")]

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOB = ["--task", "medical", "--edition", "mini", "--limit", 30, "--iterations", 6, "--particles", 6, "--device", "cpu"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(*arguments):
@@ -31,7 +31,7 @@ def start(*arguments):
 
 
 def ended(process):
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -7,12 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,29 +38,6 @@ def pool():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server that lets clients load adapters, as `serve` starts it."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).parents[3] / "run.py"), "serve", "--port", str(port)]
-    command += ["--", "--dtype", "float32", "--max-loras", "6", "--max-cpu-loras", "6", "--enforce-eager"]
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as served:
-        try:
-            for _ in range(300):
-                assert served.poll() is None, log.read_text()[-3000:]
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                    break
-                except OSError:
-                    time.sleep(1)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            served.terminate()
-
-
-@pytest.fixture(scope="module")
 def local(pool):
     engine = engines.get("local")(BASE, pool, EngineSettings(dtype="float32", device="cpu"), {})
     yield engine
@@ -83,7 +54,7 @@ def engine(request, pool):
     name, _, device = request.param.partition(" on ")
     settings = {"dtype": "float32", "device": device or "cpu", "adapter_slots": 6}
     if request.param == "remote":
-        settings["base_url"] = request.getfixturevalue("server")
+        settings["base_url"] = request.getfixturevalue("vllm_server").url
     if request.param == "ray":
         settings |= {"workers": 2, "worker_engine": "local"}
     engine = engines.get(name)(BASE, pool, EngineSettings(**settings), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -62,6 +63,10 @@ def asked(engine, rows=ROWS, prompts=PROMPTS, options=OPTIONS):
     return asyncio.run(ask())
 
 
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+
+
 def wait_until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
@@ -91,10 +96,16 @@ def expected(base, pool):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Two machines that are one, with 3 cores and 1, which this process is part of."""
+def machines():
+    """A cluster of two machines that are one, with 3 cores and 1, which this process is part of."""
+    given = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_health_check_period_ms": "1000",  # a machine that is gone is missed soon
+        "RAY_health_check_timeout_ms": "60000",  # and one that is only slow is not
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}.items():
+        for name, value in given.items():
             patch.setenv(name, value)
         import ray
         from ray.cluster_utils import Cluster
@@ -109,6 +120,18 @@ def cluster():
 
 def second(machines):
     return machines.add_node(num_cpus=1, object_store_memory=MEMORY)
+
+
+@pytest.fixture
+def cluster(machines):
+    """The cluster with both machines and all four cores free, whatever an earlier test did to it."""
+    import ray
+
+    if not machines.worker_nodes:
+        second(machines)
+    wait_until(lambda: sum(node["Alive"] for node in ray.nodes()) == 2)
+    wait_until(lambda: ray.available_resources().get("CPU") == 4)
+    return machines
 
 
 @pytest.fixture
@@ -283,15 +306,29 @@ def test_a_machine_may_leave_and_another_one_is_used(cluster, make, expected, mo
     monkeypatch.setattr(ray_pool, "TICK", 0.2)
     engine = make(workers=4)
     wait_until(lambda: engine.device == "4 Ray workers (cpu)")
+    (machine,) = cluster.worker_nodes
+    raylet = machine.all_processes["raylet"][0].process.pid
+    (there,) = (one for one in engine._members if parent(one.pid) == raylet)
     prompts, options = PROMPTS * 40, OPTIONS * 40
     whole = asked(engine, prompts=prompts, options=options)
-    gone = threading.Timer(0.3, lambda: cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False))
+
+    def leave():
+        """In the middle of a job, and without a word, as when the plug is pulled."""
+        wait_until(lambda: there.jobs)
+        os.kill(there.pid, signal.SIGSTOP)
+        cluster.remove_node(machine, allow_graceful=False)
+
+    gone = threading.Thread(target=leave)
     gone.start()
-    assert asked(engine, prompts=prompts, options=options) == whole
-    gone.join()
+    try:
+        assert asked(engine, prompts=prompts, options=options) == whole
+    finally:
+        gone.join()
+        with contextlib.suppress(ProcessLookupError):  # a stopped process outlives its machine's others, or does not
+            os.kill(there.pid, signal.SIGKILL)
     wait_until(lambda: engine.device == "3 Ray workers (cpu)")
     assert asked(engine) == expected  # the fourth has no room yet
-    assert any("was lost" in note for note in engine.notes)
+    assert any("was lost" in note and "jobs are done again" in note for note in engine.notes)
     known = {one.pid for one in engine._members if one.pid}
     second(cluster)
     wait_until(lambda: engine.device == "4 Ray workers (cpu)")
@@ -299,6 +336,15 @@ def test_a_machine_may_leave_and_another_one_is_used(cluster, make, expected, mo
     assert asked(engine) == expected
     new = [one for one in engine._members if one.pid not in known]
     assert len(new) == 1 and new[0].items > 0
+
+
+@slow
+def test_a_worker_that_dies_while_nothing_is_asked_is_replaced(cluster, make, expected):
+    engine = make(workers=1)
+    os.kill(engine._members[0].pid, signal.SIGKILL)
+    wait_until(lambda: "takes part" in (engine.notes or [""])[-1])
+    assert [word in note for word, note in zip(("was lost", "takes part"), engine.notes, strict=True)] == [True, True]
+    assert asked(engine) == expected
 
 
 @slow
@@ -315,7 +361,7 @@ def test_closing_ends_the_workers_and_leaves_a_cluster_that_was_there(cluster, m
     import ray
 
     engine = make()
-    assert engine.device == "4 Ray workers (cpu)"  # as many as there are cores
+    wait_until(lambda: engine.device == "4 Ray workers (cpu)")  # as many as there are cores
     pids = [one.pid for one in engine._members]
 
     async def interrupted():
@@ -408,6 +454,26 @@ def descendants(pid):
 
 
 @slow
+def test_a_run_joins_a_cluster_and_leaves_it_as_it_was(cluster, search, base, adapters, tmp_path):
+    import ray
+
+    experts = [part for folder in adapters for part in ("--experts", folder)]
+    job = ["search", "--task", "medical", "--edition", "mini", "--limit", 8, "--particles", 5, "--iterations", 3]
+    job += ["--base-model", base, *experts, "--device", "cpu", "--out", tmp_path, "--name", "joined"]
+    run = started(*job, "--engine", "ray", "--workers", 2, "--ray-address", cluster.address, "--display", "plain")
+    met = set()
+    while run.poll() is None:
+        met.add(ray.available_resources().get("CPU"))
+        time.sleep(0.05)
+    _, err = run.communicate()
+    assert run.returncode == 0, err
+    assert 2 in met  # two cores of this cluster were taken
+    rows = json.loads((tmp_path / "joined" / "result.json").read_text())["rows"]
+    assert rows == search("local", engine="local")[0]["rows"]
+    wait_until(lambda: ray.available_resources().get("CPU") == 4)
+
+
+@slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_is_resumed(base, adapters, tmp_path, stop):
     experts = [part for folder in adapters for part in ("--experts", folder)]
@@ -420,9 +486,9 @@ def test_an_interrupted_run_leaves_no_process_and_is_resumed(base, adapters, tmp
     children = descendants(run.pid)
     assert children
     run.send_signal(stop)
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=240)
     assert run.returncode == 130 and "Interrupted; continue with" in out + err and "Traceback" not in out + err
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 30)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     if stop == signal.SIGTERM:
         return  # resumed once is enough
     resumed = started("resume", tmp_path / "ray", "--display", "plain")

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
-import torch
-import yaml
 from openai import OpenAI
 
 from harness.embedded import BASE, EXPERTS
@@ -24,16 +13,17 @@ from harness.engines.local import LocalEngine
 from harness.engines.remote import RemoteEngine
 from harness.engines.settings import EngineSettings
 from harness.experts import open_pool
-from harness.result import Result
 from utilities.errors import UserError
 from utilities.tasks import load_task
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-ROOT = Path(__file__).parents[3]
-EMPTY = {"value": None, "low": None, "high": None}
-WINNER = [0.5, 0.3, 0.2, 0.0, 0.1, -0.1, 0.0, 0.0, 0.2, 0.0]
-ROWS = [WINNER, [0.0] * 9 + [1.0], [0.3] + [-0.2, 0.6] * 2 + [0.1] * 5, None]
+ROWS = [
+    [0.5, 0.3, 0.2, 0.0, 0.1, -0.1, 0.0, 0.0, 0.2, 0.0],
+    [0.0] * 9 + [1.0],
+    [0.3] + [-0.2, 0.6] * 2 + [0.1] * 5,
+    None,
+]
 MARGIN = 1e-3
 
 
@@ -50,52 +40,13 @@ def local(pool):
 
 
 @pytest.fixture(scope="module")
-def server(pool, tmp_path_factory):
-    """A finished run's server, with its experts, which lets clients load adapters; checked to leave no process."""
-    folder = tmp_path_factory.mktemp("serve")
-    pool.write(torch.tensor(WINNER), folder / "run" / "best")
-    (folder / "run" / "settings.yaml").write_text(yaml.safe_dump({"settings": {"task": "medical"}}))
-    result = Result(
-        task="medical", edition="mini", seed=0, engine="local", model="embedded", iterations=1, stopped="patience",
-        evaluations=10, seconds=1.0, best_initial=pool.names[0], experts=pool.names, rows=[], overlap={}, run="run",
-        time_share={"forward": 1.0, "mixing": 0.0, "scoring": 0.0, "other": 0.0},
-        winner={"coefficients": {}, "dev": 0.5, "test": 0.5, "test_se": 0.1, "adapter": "best"},
-        difference={"winner_minus_best_initial": EMPTY, "winner_minus_base": EMPTY},
-    )  # fmt: skip
-    (folder / "run" / "result.json").write_text(result.model_dump_json())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "run.py", "serve", str(folder / "run"), "--experts", "--updates", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        child = subprocess.Popen([*command, "--", "--max-model-len", "512"], cwd=ROOT, stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            assert child.poll() is None, (folder / "log").read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(1)
-        yield SimpleNamespace(url=f"http://127.0.0.1:{port}/v1", log=folder / "log", child=child)
-        family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-        assert len(family) > 1  # vLLM's engine is a process of its own
-        child.send_signal(signal.SIGTERM)
-        child.wait(60)
-        _, alive = psutil.wait_procs(family, timeout=30)
-        assert not alive
-    finally:
-        child.kill()
-
-
-@pytest.fixture(scope="module")
-def remote(server, pool):
-    engine = RemoteEngine(BASE, pool, EngineSettings(base_url=server.url, adapter_slots=3))
+def remote(vllm_server, pool):
+    engine = RemoteEngine(BASE, pool, EngineSettings(base_url=vllm_server.url, adapter_slots=3))
     yield engine
     folder = engine._folder.path
     engine.close()
     assert not folder.exists()
-    assert [name for name in models(server) if name.startswith(folder.name.removeprefix("model-swarms-"))] == []
+    assert [name for name in models(vllm_server) if name.startswith(folder.name.removeprefix("model-swarms-"))] == []
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +68,15 @@ async def asked(engine, question, rows=ROWS, **options):
     return await asyncio.gather(*(getattr(one, question)(*options["given"], **options["more"]) for one in particles))
 
 
-def test_the_plain_client_finds_the_winner_and_the_experts_by_name(server, pool, local):
-    assert set(models(server)) >= {"embedded", "winner", *pool.names}
+def test_the_plain_client_finds_the_winner_and_the_experts_by_name(vllm_server, pool, local):
+    assert set(models(vllm_server)) >= {"embedded", "winner", *pool.names}
     prompt = "The heart pumps"
-    with OpenAI(base_url=server.url, api_key="none") as client:
+    with OpenAI(base_url=vllm_server.url, api_key="none") as client:
         answers = {
             name: client.completions.create(model=name, prompt=prompt, max_tokens=12, temperature=0.0).choices[0].text
             for name in ("winner", "embedded", pool.names[-1])
         }
-    for name, row in {"winner": WINNER, "embedded": None, pool.names[-1]: ROWS[1]}.items():
+    for name, row in {"winner": vllm_server.winner, "embedded": None, pool.names[-1]: ROWS[1]}.items():
         found = asyncio.run(asked(local, "generate", [row], given=([prompt],), more={"max_tokens": 12}))[0][0]
         assert answers[name] == found.text
 
@@ -155,13 +106,13 @@ def test_generations_are_those_of_the_local_engine(remote, local, questions):
     assert different == []
 
 
-def test_an_adapter_of_too_high_a_rank_is_refused_in_the_servers_words(server, tmp_path):
+def test_an_adapter_of_too_high_a_rank_is_refused_in_the_servers_words(vllm_server, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     config = LoraConfig(r=100, target_modules=["q_proj"], init_lora_weights=False)
     get_peft_model(AutoModelForCausalLM.from_pretrained(BASE), config).save_pretrained(tmp_path / "large")
-    settings = EngineSettings(base_url=server.url, adapter_folder=tmp_path / "shared")
+    settings = EngineSettings(base_url=vllm_server.url, adapter_folder=tmp_path / "shared")
     with pytest.raises(UserError, match="rank 100 is greater than max_lora_rank 8"):
         RemoteEngine(BASE, open_pool([str(tmp_path / "large")], BASE), settings)
     assert not list((tmp_path / "shared").iterdir())
