@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from utilities.statistics import Estimate
 
 __all__ = [
     "CHECKS",
+    "Closed",
     "Conclusion",
     "Finding",
     "Fitness",
     "Verdict",
     "Weight",
+    "finding",
     "inapplicable",
     "overall",
 ]
@@ -22,11 +28,13 @@ Verdict = Literal["pass", "warn", "fail", "not applicable"]
 Fitness = Literal["fit as objective", "fit as report only", "not fit"]
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
+    """A part of `lab.json`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Finding(_Closed):
+class Finding(Closed):
     """One check of a utility: a row of the lab's table, and of `lab.json`."""
 
     check: str
@@ -49,7 +57,7 @@ class Finding(_Closed):
     """More figures, by name."""
 
 
-class Conclusion(_Closed):
+class Conclusion(Closed):
     """The final word of the lab on one utility."""
 
     fitness: Fitness
@@ -120,6 +128,35 @@ def inapplicable(check: str, why: str, yardstick: str = "") -> Finding:
         yardstick: As in `Finding`.
     """
     return Finding(check=check, title=CHECKS[check].title, yardstick=yardstick, verdict="not applicable", advice=why)
+
+
+def finding(
+    check: str,
+    verdict: Verdict,
+    advice: str,
+    value: Estimate | float,
+    yardstick: str = "",
+    numbers: Mapping[str, float | int | None] | None = None,
+) -> Finding:
+    """The finding of a check that was made; ends of intervals and figures that are not finite are None."""
+    one = value if isinstance(value, Estimate) else Estimate(value, None, None)
+    return Finding(
+        check=check,
+        title=CHECKS[check].title,
+        value=_finite(one.value),
+        low=_finite(one.low),
+        high=_finite(one.high),
+        yardstick=yardstick,
+        verdict=verdict,
+        advice=advice,
+        numbers={name: _finite(number) for name, number in (numbers or {}).items()},
+    )
+
+
+def _finite(number: float | None) -> float | int | None:
+    if number is None or not math.isfinite(number):
+        return None
+    return int(number) if isinstance(number, (int, np.integer)) else float(number)
 
 
 def overall(findings: Sequence[Finding]) -> Conclusion:

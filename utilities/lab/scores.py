@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from utilities.core import Evaluation, ItemResult, Score, Unscored, Usage
 from utilities.judges.companion import words
 
-__all__ = ["Answer", "Scores"]
+__all__ = ["ENOUGH_ITEMS", "Answer", "Scores"]
 
 Floats = NDArray[np.float64]
+
+ENOUGH_ITEMS = 20
+"""Below, an interval says little and a share is a guess: checks that need one do not apply."""
 
 Answer = tuple[str, str]
 """An item's id and a response to it: the response's text, or the name of the model that gave it."""
@@ -131,6 +134,24 @@ class Scores:
             self.tokens,
         )
 
+    def lacking(self, models: int = 1) -> str | None:
+        """What is missing for statistics over items, in one sentence; None where nothing is.
+
+        Args:
+            models: How many must have scores.
+        """
+        scored = int((~np.isnan(self.values)).any(1).sum())
+        if not scored:
+            why = ", ".join(f"{reason} {count} times" for reason, count in sorted(self.reasons.items()))
+            return f"no answer was scored{f' ({why})' if why else ''}"
+        if scored < models:
+            return f"{_models(scored)} with a score, and at least {models} are needed"
+        items = self.shared.size if models > 1 else int((~np.isnan(self.values)).any(0).sum())
+        if items < ENOUGH_ITEMS:
+            told = "items that all models have a score of" if models > 1 else "scored items"
+            return f"{items} {told}, and below {ENOUGH_ITEMS} an interval says nothing"
+        return None
+
     def answers(self) -> dict[Answer, float]:
         """(item, model) to its score, of those that have one: what labels by model name are compared with."""
         return {
@@ -139,6 +160,10 @@ class Scores:
             for item, value in zip(self.items, row, strict=True)
             if not np.isnan(value)
         }
+
+
+def _models(count: int) -> str:
+    return "one model" if count == 1 else f"{count} models"
 
 
 def _results(evaluation: Evaluation, item_set: str | None) -> dict[str, ItemResult]:
