@@ -124,13 +124,15 @@ def clustered_estimate(
     """
     value = float(statistic(np.arange(len(clusters))))
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+    order = np.argsort(index, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(index))[:-1])
     if len(members) < 2 or not np.isfinite(value):
         return Estimate(value, None, None)
 
     def drawn_statistic(rows: NDArray[np.intp]) -> Floats:
         flat = rows.reshape(-1, len(members))
-        values = [statistic(np.concatenate([members[k] for k in row])) for row in flat]
+        alone = len(members) == len(order)  # each item its own cluster: no lists to join
+        values = [statistic(order[row] if alone else np.concatenate([members[k] for k in row])) for row in flat]
         return np.array(values, dtype=np.float64).reshape(rows.shape[:-1])
 
     drawn = _resampled(drawn_statistic, (len(members),), seed, resamples)

@@ -26,6 +26,8 @@ Statistic = Callable[[Floats, Floats, Floats], float]
 """Of scores [pairs], labels [pairs], and the classes [classes] in order; nan where it has no value."""
 
 RESAMPLES = 500
+SLIGHT = 0.2
+"""Agreement beyond chance up to which it is called slight (Landis and Koch 1977): more than nothing, and of no use."""
 MOST_CLASSES = 20
 """Distinct labels up to which they are classes."""
 
@@ -110,7 +112,8 @@ def agreement(
     """Agreement of a utility with raters, one finding a statistic, and that of the raters among themselves.
 
     The utility fails where the interval does not leave the constant predictor behind (0, or the share of the commonest
-    label), passes where it is as good as published ones or as one rater is for another, and is warned of in between.
+    label), or not by more than a slight agreement; passes where it is as good as published ones or as one rater is for
+    another; and is warned of in between. Where raters agree little, half of their agreement is no longer slight.
     For kappa, alpha and the share of same labels the scores become labels by `as_labels`.
 
     Args:
@@ -192,19 +195,23 @@ def _measured(
     )
     constant = _commonest(pairs.labels) if check == "same_label" else 0.0
     human = measure.compute(*people, np.unique(people)) if people else float("nan")
+    known = bool(np.isfinite(human))
     yardstick = f"a constant {constant:.2f}; {measure.source}"
-    yardstick += f"; one rater for another {human:.2f}" if np.isfinite(human) else ""
+    yardstick += f"; one rater for another {human:.2f}" if known else ""
     numbers = {**matched, "constant": constant, "human_human": human, "pairs": len(pairs.labels)}
     if not np.isfinite(found.value):
         found = Estimate(constant, None, None)  # the utility says the same of every answer: it is the constant
     low = found.low if found.low is not None else constant
-    verdict: Verdict = "pass" if found.value >= (min(measure.good, human) if people else measure.good) else "warn"
-    if low <= constant:
+    slight = constant + (1 - constant) * SLIGHT
+    if known:
+        slight = min(slight, (constant + max(human, constant)) / 2)
+    verdict: Verdict = "pass" if found.value >= (min(measure.good, human) if known else measure.good) else "warn"
+    if low <= constant or found.value < slight:
         verdict = "fail"
     advice = {
         "pass": "it agrees with people about as well as good ones do",
         "warn": "it agrees better than a constant and less than good ones: look at where it and people differ most",
-        "fail": "a constant predictor agrees as well: it does not measure what people labelled",
+        "fail": "a constant predictor agrees about as well: it does not measure what people labelled",
     }[verdict]
     return finding(check, verdict, advice, found, yardstick, numbers)
 

@@ -110,7 +110,8 @@ def optimism(scores: Scores, candidates: int) -> Finding:
 
     The expected maximum of as many normal errors, each with the standard error that remains after what the items share
     is taken out. Mixtures lie closer together than the experts and err alike, so this is an upper bound where the
-    scores are of experts. It is weighed against the range of their values, for which a search is made.
+    scores are of experts. It is weighed against the range of their true values, for which a search is made: the range
+    that was seen, less what noise adds to it.
 
     Args:
         scores: Of experts, or of particles.
@@ -128,14 +129,14 @@ def optimism(scores: Scores, candidates: int) -> Finding:
     if not np.isfinite(error):
         return inapplicable("optimism", "all items are of one cluster, so no standard error can be known")
     expected = float(error * expected_maximum(candidates))
-    spread = float(np.ptp(known.means))
+    spread = float(np.ptp(known.means) * np.sqrt(_reliability(known)))
     verdict: Verdict = "fail" if expected >= spread else "warn" if expected > spread / 2 else "pass"
     advice = {
         "pass": "the gain that a search shows on dev is mostly real",
         "warn": "a good part of the gain on dev will be luck: more dev items, and believe only test",
         "fail": "luck alone promises as much as the best expert has over the worst: more dev items before any search",
     }[verdict]
-    yardstick = f"at most half of {spread:.3g}, the range of these models' values"
+    yardstick = f"at most half of {spread:.3g}, the range of these models' true values"
     return finding("optimism", verdict, advice, expected, yardstick, {"candidates": candidates, "se": error})
 
 
