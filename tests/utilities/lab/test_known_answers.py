@@ -8,7 +8,7 @@ import pytest
 from simulated import Collected, World, better_one, judged_pairs, quality
 
 from utilities.judges.budget import Spent
-from utilities.lab import CHECKS, Label, Labels, Material, SearchPlan, examine, overall
+from utilities.lab import CHECKS, Label, Labels, Material, Scores, SearchPlan, examine, overall
 from utilities.scorers.function import FunctionScorer
 
 WORLD = World()
@@ -180,14 +180,16 @@ def labels_by_chance():
 
 def passages(per_passage=20):
     """Experts whose only difference is luck, which the items of a passage share."""
-    world = World(items_per_source=per_passage)
-    luck = {}
-
-    def by_passage(item, text, rng):
-        model = text.split()[0]
-        return luck.setdefault((item.source, model[0]), rng.normal()) + rng.normal(0, 0.1)
-
-    return Collected(by_passage, world).material("dev")
+    rng = np.random.default_rng(2)
+    luck = np.repeat(rng.normal(size=(10, 200 // per_passage)), per_passage, axis=1)
+    return Material(
+        dev=Scores(
+            models=tuple(f"expert{m}" for m in range(10)),
+            items=tuple(f"i{k}" for k in range(200)),
+            values=luck + rng.normal(0, 0.1, (10, 200)),
+            clusters=tuple(f"passage{k // per_passage}" for k in range(200)),
+        )
+    )
 
 
 def too_dear():
