@@ -52,11 +52,13 @@ def _correlation(check: str, dev: Scores, test: Scores, seed: int | None) -> Fin
     values = np.nanmean(on_dev, 1), np.nanmean(on_test, 1)
     if any(np.ptp(side) == 0 for side in values):
         return inapplicable(check, "all models have the same value on one of the splits, so there are no ranks")
-    rho = float(stats.spearmanr(*values).statistic)
+    rho = float(np.clip(stats.spearmanr(*values).statistic, -1, 1))
     if seed is None:
         half = 1.96 * np.sqrt((1 + rho**2 / 2) / (len(rows) - 3))
-        centre = np.arctanh(np.clip(rho, -0.9999, 0.9999))
-        estimate = Estimate(rho, float(np.tanh(centre - half)), float(np.tanh(centre + half)))
+        # A perfect correlation of few models is no certainty: it stands for all within half a swap of neighbours.
+        most = 1 - 6 / (len(rows) * (len(rows) ** 2 - 1))
+        centre = np.arctanh(np.clip(rho, -most, most))
+        estimate = Estimate(rho, min(rho, float(np.tanh(centre - half))), max(rho, float(np.tanh(centre + half))))
     else:
         estimate = _over_items(rho, (on_dev, dev.clusters), (on_test, test.clusters), seed)
     verdict: Verdict = "pass"
