@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,14 +61,15 @@ def ladder(rungs: Scores, seed: int = 0) -> Finding:
     return finding("ladder", verdict, advice, at, yardstick, numbers)
 
 
-def auroc(better: Floats, worse: Floats) -> float:
+def auroc(better: Sequence[float] | Floats, worse: Sequence[float] | Floats) -> float:
     """Probability that a random `better` is above a random `worse`, ties counting a half; nan leaves both sides.
 
     The area under the ROC curve, by ranks (Mann-Whitney); nan where a side is empty.
     """
     from scipy import stats
 
-    a, b = better[~np.isnan(better)], worse[~np.isnan(worse)]
+    a, b = (np.asarray(side, dtype=np.float64) for side in (better, worse))
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     if not a.size or not b.size:
         return float("nan")
     ranks = stats.rankdata(np.concatenate([a, b]))
