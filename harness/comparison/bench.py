@@ -127,13 +127,21 @@ class Bench:
 
     async def _evaluate(self, whole: Row | None, split: Split, task: Task) -> Evaluation:
         evaluation = await (self._with_objective if task is self.task else task)(self.model(whole), split)
+        self.stop_without_budget()
+        return evaluation
+
+    def stop_without_budget(self) -> None:
+        """What the budget has cut a part of is neither told nor kept: with more of it, it is done again.
+
+        Raises:
+            BudgetSpentError: A judgement was refused for lack of budget.
+        """
         judges = self.prepared.judges
         if judges is not None and judges.panel.budget.exhausted:
             raise BudgetSpentError(
                 f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens); nothing that was finished is"
                 " lost: give the same command with a larger --budget-tokens or --budget-usd"
             )
-        return evaluation
 
     async def measure(self, wholes: Rows, task: Task | None = None) -> list[Known]:
         """Engine's rows on dev, all at the same time; rows that are equal to earlier ones are looked up.
