@@ -1,4 +1,4 @@
-"""What only a model can tell of designs: the experts on dev and test, one of them twice, and mixtures between them.
+"""What only a model can tell of designs: the experts on dev and test, on dev twice, and mixtures between them.
 
 Every evaluation is recorded in the folder of its design, so a lab that was ended goes on where it stood.
 """
@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from harness.comparison.bench import Bench
+from harness.comparison.bench import Bench, stop_without_budget
 from harness.engines.base import Engine
-from harness.laboratory.observed import Cost, Observed
+from harness.laboratory.observed import Observed, whole_evaluations
 from harness.laboratory.remembering import RememberingEngine
 from harness.preparation import BASE, Prepared
 from harness.store import Store
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation
-from utilities.judges.judged import PanelScorer
 
-__all__ = ["Progress", "Subject", "cloud_rows", "evaluation_cost", "measure"]
+__all__ = ["Progress", "Subject", "cloud_rows", "measure"]
 
-Progress = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and how much there is."""
+Progress = Callable[[str], None]
+"""Is told of every step that is done."""
 
 
 @dataclass
@@ -39,6 +38,7 @@ class Subject:
     store: Store
     """Of this design alone."""
     checkpoint: dict[str, Any]
+    """Of this design alone."""
     save: Callable[[], None]
     """Saves `checkpoint`."""
 
@@ -63,10 +63,10 @@ def cloud_rows(experts: int, size: int, seed: int) -> Rows:
 
 
 async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed: int, progress: Progress) -> None:
-    """Fills `models`, `tested`, `cloud`, `cloud_tested`, `again` and `cost` of every subject's observations.
+    """Evaluates the experts and a cloud of mixtures on both splits, and the experts on dev twice, under every design.
 
     Args:
-        subjects: The designs, all of one pool and the same items.
+        subjects: The designs, all of one pool and the same items; their observations are filled.
         engine: Answers.
         cloud: Particles between experts; 0 for none.
         seed: Seed of the cloud.
@@ -79,90 +79,56 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
     benches = [subject.bench(remembering) for subject in subjects]
     names = subjects[0].prepared.pool.names
     rows: dict[str, Row | None] = {BASE: None, **dict(zip(names, np.eye(len(names)), strict=True))}
-    between = {f"cloud-{k:02d}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
+    between = {f"mixture {k + 1}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
     total, done = 2 * len(subjects) * (len(rows) + len(between)), 0
     found: dict[tuple[int, str, str], Evaluation] = {}
 
     async def answer(name: str, row: Row | None) -> None:
         nonlocal done
-        record = name if name in between else "base" if row is None else f"expert-{name}"
+        record = "base" if row is None else f"expert-{name}" if name in rows else name.replace(" ", "-")
         for k, bench in enumerate(benches):  # one after another: the next one finds the answers of this one
             for split in ("dev", "test"):
                 found[k, name, split], _ = await bench.recorded(record, split, row)
                 done += 1
-                progress("evaluations of experts and mixtures", done, total)
+                progress(f"{done} of {total} evaluations of experts and mixtures")
 
     await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))
     for k, subject in enumerate(subjects):
         o = subject.observed
-        o.models, o.tested = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
-        o.cloud, o.cloud_tested = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))
-        if not between:
-            o.missing["cloud"] = "no mixtures of experts were asked for (--cloud 0)"
-    for subject in subjects:
-        await _measure_again(subject, engine, progress)
+        o.dev, o.test = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
+        o.cloud_dev, o.cloud_test = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))
+        if cloud < 3:
+            o.absent["dev_for_test_cloud"] = "fewer than 3 mixtures of experts were asked for (--cloud)"
     remembering.forget()
+    for subject in subjects:
+        await _measure_again(subject, engine)
+        progress(f"{subject.observed.design.label}: the experts measured again")
 
 
-async def _measure_again(subject: Subject, engine: Engine, progress: Progress) -> None:
-    """The best expert once more, its items turned round and another expert beside it, in batches of another kind."""
+async def _measure_again(subject: Subject, engine: Engine) -> None:
+    """The experts once more, all at the same time and their items turned round: in batches of another kind."""
     o, prepared = subject.observed, subject.prepared
-    names = prepared.pool.names
-    ranked = sorted(names, key=lambda name: -_or(o.models[name].value))
-    best, other = ranked[0], ranked[1 % len(ranked)]
     turned = replace(
         prepared.task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in prepared.task.item_sets.items()}
     )
     bench = subject.bench(engine)
     record = f"{prepared.task.name}-again-dev"
-    second = subject.store.evaluation(record, prepared.task.combine)
-    if second is None:
-        progress("measuring the best expert again", 0, 1)
-        rows = [bench.whole_row(bench.expert_row(name)) for name in (best, other)]
+    if (kept := subject.store.records(record)) is None:
+        rows = [bench.whole_row(bench.expert_row(name)) for name in bench.experts]
         start = time.perf_counter()
-        second, *_ = await asyncio.gather(*(turned(bench.model(row), "dev") for row in rows))
-        subject.checkpoint["evaluation_seconds"] = (time.perf_counter() - start) / len(rows)
-        bench.stop_without_budget()
-        subject.store.save_records(record, [(best, second)])
+        answered = await asyncio.gather(*(turned(bench.model(row), "dev") for row in rows))
+        subject.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(rows)
+        if prepared.judges is not None:
+            stop_without_budget(prepared.judges.panel)
+        pairs = zip(bench.experts, answered, strict=True)
+        subject.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
         subject.save()
-    o.again = (best, o.models[best], second)
-    o.cost = evaluation_cost(o, subject.checkpoint.get("evaluation_seconds", 0.0))
+        kept = subject.store.records(record) or {}
+    o.again = {name: whole for label, whole in whole_evaluations(kept).items() for name in [label.removeprefix("again-")]}
+    o.seconds = subject.checkpoint.get("seconds_of_one")
 
 
-def _or(value: float | None) -> float:
-    return -np.inf if value is None else value
-
-
-def evaluation_cost(observed: Observed, seconds: float) -> Cost:
-    """What one evaluation on dev costs; of judges about, and as if none had been asked before."""
-    known = next(iter(observed.models.values()))
-    results = [result for leaf in known.leaves.values() for result in leaf.results]
-    judgements, judge_tokens, usd = judged_cost(observed)
-    return Cost(
-        evaluations=1,
-        requests=len(results),
-        tokens=sum(result.response.tokens for result in results),
-        seconds=seconds,
-        judge_requests=judgements,
-        judge_tokens=judge_tokens,
-        usd=usd,
-    )
-
-
-def judged_cost(observed: Observed, split: Literal["dev", "test"] = "dev") -> tuple[int, int, float | None]:
-    """About how many judgements, tokens and dollars the judges of one evaluation take; zeros without judges."""
-    judgements, tokens, usd = 0, 0, 0.0
-    for s in observed.task.item_sets.values():
-        if isinstance(s.scorer, PanelScorer) and s.scorer.judge is not None:
-            of_set, tokens_of_set = s.scorer.cost(s.split(split))
-            judgements, tokens = judgements + of_set, tokens + tokens_of_set
-            prices = [judge.price for judge in s.scorer.judge.judges]
-            if None in prices:
-                return judgements, tokens, None
-            usd += sum(price.usd(tokens_of_set, 0) for price in prices if price) / len(prices)
-    return judgements, tokens, usd
-
-
-def told(answers: Mapping[str, Evaluation]) -> dict[str, float | None]:
-    """The values by name."""
-    return {name: one.value for name, one in answers.items()}
+def _turned(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with its items the other way round."""
+    parts = {name: _turned(part) for name, part in evaluation.parts.items()}
+    return replace(evaluation, results=evaluation.results[::-1], parts=parts)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.laboratory.design import Design
-from utilities.core import Evaluation
+from harness.preparation import BASE
+from utilities.core import Evaluation, ItemResult
 from utilities.lab.labels import Labels
 from utilities.lab.scores import Answer
 from utilities.tasks import Task
 
-__all__ = ["BASE", "Answered", "Observed"]
-
-BASE = "base model"
-"""Stands beside the experts; the checks are over the experts alone."""
+__all__ = ["Answered", "Observed", "whole_evaluations"]
 
 Answered = Mapping[str, Evaluation]
 """Evaluations of the same items by the name of what answered: an expert, a mixture, a canary, a rung of the ladder."""
@@ -27,9 +25,9 @@ class Observed:
     design: Design
     task: Task
     """Its item sets are scored by the design."""
-    dev: Answered = field(default_factory=dict)
-    """The experts, and the base model, on dev."""
-    test: Answered = field(default_factory=dict)
+    dev: dict[str, Evaluation] = field(default_factory=dict)
+    """The experts, and the base model, on dev; the checks are over the experts alone."""
+    test: dict[str, Evaluation] = field(default_factory=dict)
     """The same on test."""
     cloud_dev: Answered = field(default_factory=dict)
     """Particles between two experts, on dev."""
@@ -66,3 +64,18 @@ class Observed:
         """Whether answers are options that were compared by log-probability, so that a text alone is no answer."""
         results = (r for one in self.dev.values() for leaf in one.leaves.values() for r in leaf.results)
         return any(result.response.choice_logprobs is not None for result in results)
+
+
+def whole_evaluations(records: Mapping[tuple[str, str], Sequence[ItemResult]]) -> dict[str, Evaluation]:
+    """Results by name and item set, as one evaluation a name.
+
+    Of several item sets there is no value: nobody asks for it, and its standard error would take a bootstrap.
+    """
+    parts: dict[str, dict[str, Evaluation]] = {}
+    for (name, part), results in records.items():
+        parts.setdefault(name, {})[part] = Evaluation.of(results)
+    found = {}
+    for name, of in parts.items():
+        n, unscored = sum(one.n for one in of.values()), sum(one.n_unscored for one in of.values())
+        found[name] = next(iter(of.values())) if len(of) == 1 else Evaluation(None, None, n, unscored, parts=of)
+    return found
