@@ -124,7 +124,9 @@ async def _measure_again(subject: Subject, engine: Engine) -> None:
         subject.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
         subject.save()
         kept = subject.store.records(record) or {}
-    o.again = {name: whole for label, whole in whole_evaluations(kept).items() for name in [label.removeprefix("again-")]}
+    o.again = {
+        name: whole for label, whole in whole_evaluations(kept).items() for name in [label.removeprefix("again-")]
+    }
     o.seconds = subject.checkpoint.get("seconds_of_one")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from harness.result import Cost, Measured
-from utilities.lab.finding import Conclusion, Finding
 from utilities.lab.designs import Designs
+from utilities.lab.finding import Conclusion, Finding
 
 __all__ = ["Examined", "Examination", "Model", "Searched", "Trial"]
 

@@ -1,4 +1,4 @@
-"""A lab from its command to its folder: designs are measured, probed, examined, compared, and where asked searched with.
+"""A lab from its command to its folder: designs are measured, probed, examined, compared, and used as objectives.
 
 A lab is a folder; the same command again continues what a kill has ended, and asks no judge twice.
 """
@@ -300,9 +300,7 @@ def examine_stored(
         document = {
             "lab": {**wanted.document(), "responses": [str(folder.resolve()) for folder in folders]},
             "settings": settings.model_dump(mode="json"),
-            "designs": {
-                d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)
-            },
+            "designs": {d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)},
         }
         store = open_folder(out, f"{_name(settings, designs)}-stored", document)
         try:

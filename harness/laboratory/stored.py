@@ -95,7 +95,9 @@ def read_stored(folders: Sequence[Path]) -> Stored:
         try:
             document = store.settings()
             if "settings" not in document:
-                raise UserError(f"{folder} holds a comparison or a sweep; a run's, evaluate's or lab's answers are read")
+                raise UserError(
+                    f"{folder} holds a comparison or a sweep; a run's, evaluate's or lab's answers are read"
+                )
             settings.append(RunSettings(**document["settings"]))
             found = _answers_of_lab(folder) if "lab" in document else _answers_of_run(store, document)
         except ValidationError as error:

@@ -27,8 +27,8 @@ FITNESS: dict[Fitness, str] = {
     "fit as report only": "bold yellow",
     "not fit": "bold red",
 }
-WIDTHS = (22, 21, 28, 4)
-"""Of check, value, yardstick and verdict; with the spaces between them they are 78 columns."""
+WIDTHS = (4, 48, 26)
+"""Of verdict, check and value; with the spaces between them they are 80 columns."""
 
 
 def examination_tables(examination: Examination) -> RenderableType:
@@ -49,30 +49,41 @@ def design_table(examination: Examination, examined: Examined) -> RenderableType
     lines: list[RenderableType] = [
         Text(f"{examined.design} on {x.task} ({x.edition})", style="bold"),
         Text(about, style="dim"),
-        _row([Text(name, style="bold") for name in ("check", "value [95 %]", "yardstick", "")]),
+        _row(Text(), Text("check", style="bold"), Text("value [95 % interval]", style="bold")),
     ]
     for finding in examined.findings:
         if finding.verdict != "not applicable":
             lines += _finding_rows(finding)
     lines += list(_left_out(examined.findings))
-    word = examined.conclusion.fitness
-    lines.append(Text(f"{examined.design}: {word}", style=FITNESS[word]))
-    lines += [Padding(Text(f"- {reason}"), (0, 0, 0, 1)) for reason in examined.conclusion.reasons]
+    conclusion = examined.conclusion
+    lines.append(Text(f"{examined.design}: {conclusion.fitness}", style=FITNESS[conclusion.fitness]))
+    if conclusion.reasons:
+        lines.append(Padding(Text("because of " + "; ".join(map(_brief, conclusion.reasons))), (0, 0, 0, 5)))
     return Group(*lines)
 
 
 def _finding_rows(finding: Finding) -> list[RenderableType]:
+    """Verdict, check and value; below them what to hold the value against, and what to do."""
     mark, style = MARKS[finding.verdict]
-    cells = [Text(finding.title), Text(_value(finding)), Text(finding.yardstick, style="dim"), Text(mark, style=style)]
-    return [_row(cells), Padding(Text(finding.advice, style="dim" if finding.verdict == "pass" else ""), (0, 0, 0, 3))]
+    rows: list[RenderableType] = [_row(Text(mark, style=style), Text(finding.title), Text(_value(finding)))]
+    if finding.yardstick:
+        rows.append(Padding(Text(f"yardstick: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
+    told = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
+    return [*rows, Padding(told, (0, 0, 0, 5))]
 
 
-def _row(cells: Sequence[Text]) -> Table:
+def _row(*cells: Text) -> Table:
     row = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     for width in WIDTHS:
         row.add_column(width=width, overflow="fold")
     row.add_row(*cells)
     return row
+
+
+def _brief(reason: str) -> str:
+    """The check of a reason; what to do stands in its row."""
+    title, _, told = reason.partition(": ")
+    return f"{title} (not shown)" if told.startswith("not shown") else title
 
 
 def _left_out(findings: Sequence[Finding]) -> Iterator[RenderableType]:
