@@ -40,7 +40,7 @@ from utilities.lab import compare_designs, overall, read_labels
 from utilities.lab.labels import Labels
 from utilities.tasks import Edition, asks_judge, read_task_file
 
-__all__ = ["Wanted", "examine_designs", "examine_stored"]
+__all__ = ["Wanted", "examine_designs", "examine_stored", "project_version"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Lab:
             judges=[] if self.panel is None else [judge.name for judge in self.panel.judges],
             labels=None if self.labels is None else self.labels.where,
             seed=self.settings.seed,
-            version=_version(),
+            version=project_version(),
             made=date.today().isoformat(),
             designs=examined,
             compared=compare_designs(comparable, plans, self.settings.seed) if len(comparable) > 1 else None,
@@ -345,7 +345,8 @@ def _name(settings: RunSettings, designs: Sequence[Design]) -> str:
     return f"lab-{Path(settings.task).stem}-{about[:80]}-seed{settings.seed}"
 
 
-def _version() -> str:
+def project_version() -> str:
+    """The version of this project, where it is installed."""
     try:
         return version("model-swarms")
     except PackageNotFoundError:
