@@ -20,7 +20,7 @@ from harness.laboratory.remembering import RememberingEngine
 from harness.preparation import BASE, Prepared
 from harness.store import Store
 from harness.swarm.update import Row, Rows
-from utilities.core import Evaluation
+from utilities.core import Evaluation, Usage
 
 __all__ = ["Progress", "Subject", "cloud_rows", "measure"]
 
@@ -88,7 +88,8 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
         record = "base" if row is None else f"expert-{name}" if name in rows else name.replace(" ", "-")
         for k, bench in enumerate(benches):  # one after another: the next one finds the answers of this one
             for split in ("dev", "test"):
-                found[k, name, split], _ = await bench.recorded(record, split, row)
+                evaluation, _ = await bench.recorded(record, split, row)
+                found[k, name, split] = _with_requests(evaluation, f"{record}-{split}", subjects[k].checkpoint)
                 done += 1
                 progress(f"{done} of {total} evaluations of experts and mixtures")
 
@@ -103,6 +104,13 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
     for subject in subjects:
         await _measure_again(subject, engine)
         progress(f"{subject.observed.design.label}: the experts measured again")
+
+
+def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, Any]) -> Evaluation:
+    """The evaluation with the number of its requests, which records do not tell, and without times, which differ."""
+    known = checkpoint.setdefault("requests", {})
+    requests = known.setdefault(record, evaluation.usage.requests or evaluation.n + evaluation.n_unscored)
+    return replace(evaluation, usage=Usage(requests=requests))
 
 
 async def _measure_again(subject: Subject, engine: Engine) -> None:

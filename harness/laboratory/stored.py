@@ -118,8 +118,10 @@ def _answers_of_run(store: Store, document: Mapping[str, object]) -> dict[tuple[
     found: dict[tuple[str, Split], Parts] = {}
     for record, split in model_records(store.folder):
         for (label, part), results in (store.records(record) or {}).items():
-            if label != "winner":
-                found.setdefault((label, split), {})[part] = results
+            # A search labels by what a row of its table is, `evaluate` by the table's own names.
+            name = label.removeprefix("expert_") if record == f"{split}_{label}" else label
+            if name != "winner":
+                found.setdefault((BASE if name == "base" else name, split), {})[part] = results
     experts = document.get("experts")
     names = list(experts) if isinstance(experts, Mapping) else []
     for (label, part), results in (store.records("iter_0000") or {}).items():
