@@ -29,13 +29,15 @@ class Design:
     def settings(self, settings: RunSettings, edition: Edition) -> RunSettings:
         """The settings under which this design is the objective of a search on the task.
 
-        The scorer that the task file names keeps the options that stand there. All dev items count, and nothing is
-        measured beside them: a lab watches nothing.
+        The scorer that the task file names keeps the options that stand there. The design is the objective, and not its
+        smooth companion, which is a design of its own; all dev items count, and nothing is measured beside them.
         """
         own = {s.scorer for s in edition.item_sets.values()} == {self.utility}
         flat = {
             "utility": None if own else self.utility,
             "option": (*settings.option, *self.options),
+            "objective": "metric",
+            "confirm": 0.0,
             "judging": settings.judging.model_copy(update={"hold_out": 0.0, "factuality": "none"}),
         }
         return RunSettings(**{**dict(settings), **flat})

@@ -91,18 +91,18 @@ def _lengths(axes: Axes, dev: Scores | None) -> None:
 
 def _splits(axes: Axes, o: Observed) -> None:
     shown = False
-    looks: dict[str, Any]
-    for dev, test, looks, name in (
-        (o.cloud_dev, o.cloud_test, {"marker": "x", "color": "0.5"}, "mixtures"),
-        (o.experts, o.test, {"marker": "o", "color": "black"}, "experts"),
-        ({k: v for k, v in o.dev.items() if k == BASE}, o.test, {"marker": "s", "markerfacecolor": "white"}, BASE),
-    ):
-        pairs = [(_mean(one), _mean(test[key])) for key, one in dev.items() if key in test]
+    base = {name: one for name, one in o.dev.items() if name == BASE}
+    looks: list[tuple[str, Any, Any, dict[str, Any]]] = [
+        ("mixtures", o.cloud_dev, o.cloud_test, {"marker": "x", "color": "0.5"}),
+        ("experts", o.experts, o.test, {"marker": "o", "color": "black"}),
+        (BASE, base, o.test, {"marker": "s", "color": "black", "markerfacecolor": "white"}),
+    ]
+    for name, dev, test, look in looks:
+        pairs = [(one.value, test[key].value) for key, one in dev.items() if key in test]
         known = [(x, y) for x, y in pairs if x is not None and y is not None]
         if known:
-            axes.plot(
-                *zip(*known, strict=True), linestyle="none", markersize=5, label=name, **{"color": "black", **looks}
-            )
+            x, y = zip(*known, strict=True)
+            axes.plot(x, y, linestyle="none", markersize=5, label=name, **look)
             shown = True
     if not shown:
         _empty(axes, "no values on both splits")
@@ -112,10 +112,6 @@ def _splits(axes: Axes, o: Observed) -> None:
     axes.set_xlabel("value on dev", fontsize=8)
     axes.set_ylabel("value on test", fontsize=8)
     axes.legend(fontsize=7, frameon=False)
-
-
-def _mean(evaluation: object) -> float | None:
-    return getattr(evaluation, "value", None)
 
 
 def _canaries(axes: Axes, dev: Scores | None, attacked: Scores | None) -> None:

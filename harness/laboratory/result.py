@@ -8,7 +8,7 @@ from harness.result import Cost, Measured
 from utilities.lab.designs import Designs
 from utilities.lab.finding import Conclusion, Finding
 
-__all__ = ["Examined", "Examination", "Model", "Searched", "Trial"]
+__all__ = ["Examined", "Examination", "Found", "Model", "Searched"]
 
 
 class _Closed(BaseModel):
@@ -42,7 +42,7 @@ class Examined(_Closed):
     """Particles between two experts."""
 
 
-class Trial(_Closed):
+class Found(_Closed):
     """One search with one design as its objective."""
 
     seed: int
@@ -60,7 +60,7 @@ class Searched(_Closed):
     """What a design is worth as an objective: searches of the same number of evaluations, judged by the task itself."""
 
     design: str
-    trials: list[Trial]
+    trials: list[Found]
     """One a seed."""
     test: float | None
     """Mean over the seeds; None where a winner has no value."""

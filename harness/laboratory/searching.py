@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.comparison.methods import Trial, ways
+from harness.comparison.plan import Case
 from harness.comparison.result import measured
 from harness.engines.base import Engine
 from harness.laboratory.measuring import Progress, Subject
-from harness.laboratory.result import Searched, Trial
-from harness.swarm.particle_swarm import ParticleSwarm
+from harness.laboratory.result import Found, Searched
 from utilities.core import Evaluation
+from utilities.errors import UserError
 from utilities.statistics import difference_over_runs
 
 __all__ = ["search_with_each"]
@@ -44,7 +46,7 @@ async def search_with_each(
         UserError: A search found no mixture with a value, or the judges' budget is spent.
     """
     judging = referee.bench(engine)
-    trials: dict[str, list[Trial]] = {}
+    trials: dict[str, list[Found]] = {}
     tests: dict[str, list[Evaluation]] = {}
     for subject in subjects:
         label = subject.observed.design.label
@@ -56,7 +58,7 @@ async def search_with_each(
             test, _ = await judging.recorded(record, "test", judging.whole_row(row))
             tests[label].append(test)
             trials[label].append(
-                Trial(
+                Found(
                     seed=seed,
                     objective=found["objective"],
                     test=measured(test),
@@ -73,16 +75,18 @@ async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> d
     """The best row on dev under one design, from the checkpoint where it was found before."""
     winners = subject.checkpoint.setdefault("winners", {})
     if str(seed) not in winners:
-        bench, settings = subject.bench(engine), subject.prepared.settings
-        swarm = settings.swarm.model_copy(update={"iterations": budget})  # the budget says when it ends
-        inner = ParticleSwarm(len(subject.prepared.columns), swarm, seed)
-        found, cost = await bench.search(f"search-{seed}", inner, budget)
-        row, value = found.best
+        bench = subject.bench(engine)
+        search = Trial(bench, Case(subject.prepared, None), budget, seed, f"search-{seed}")
+        chosen = await ways.get("swarm")(search)
+        if chosen.row is None:
+            raise UserError(f"{subject.observed.design.label}: the search found no mixture")
+        row = chosen.row
+        (known,) = await bench.measure(bench.whole_row(row)[None])
         winners[str(seed)] = {
             "row": row.tolist(),
-            "objective": value,
-            "evaluations": found.evaluations,
-            "seconds": cost.seconds,
+            "objective": known.measured.value,
+            "evaluations": chosen.cost.evaluations,
+            "seconds": chosen.cost.seconds,
         }
         subject.save()
     kept: dict[str, Any] = winners[str(seed)]
@@ -90,7 +94,7 @@ async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> d
 
 
 def _ranked(
-    trials: Mapping[str, Sequence[Trial]], tests: Mapping[str, Sequence[Evaluation]], combine: Callable[..., Any]
+    trials: Mapping[str, Sequence[Found]], tests: Mapping[str, Sequence[Evaluation]], combine: Callable[..., Any]
 ) -> list[Searched]:
     means = {
         label: fmean(values) if len(values := [e.value for e in of if e.value is not None]) == len(of) else None

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -81,7 +82,7 @@ def part_of_task(case: Case, folder: Path) -> str:
     told["items"] = {
         split: [item for item in items[split] if case.domain in {None, item["domain"]}] for split in ("dev", "test")
     }
-    part = {"name": f"{case.task}_{case.domain or name}", "title": described.title}
+    part: dict[str, Any] = {"name": f"{case.task}_{case.domain or name}", "title": described.title}
     part |= {"editions": {"mini": {"settings": described.editions["mini"].settings, "item_sets": {name: told}}}}
     file = folder / f"{part['name']}.yaml"
     folder.mkdir(parents=True, exist_ok=True)

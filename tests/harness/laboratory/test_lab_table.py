@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from harness.laboratory.result import Examination, Examined, Searched, Trial
+from harness.laboratory.result import Examination, Examined, Found, Searched
 from harness.laboratory.table import examination_tables, figure_of
 from harness.result import Measured
 from utilities.lab import CHECKS, Conclusion, Finding, inapplicable
@@ -38,7 +38,7 @@ def examination():
         for n in names
     )
     measured = Measured(value=0.5, se=0.1, n=20, unscored=0)
-    trial = Trial(seed=0, objective=1.0, test=measured, coefficients={}, evaluations=60, seconds=12.0)
+    trial = Found(seed=0, objective=1.0, test=measured, coefficients={}, evaluations=60, seconds=12.0)
     searched = [
         Searched(design=names[1], trials=[trial], test=0.5, behind=0.0, low=None, high=None),
         Searched(design=names[0], trials=[trial], test=0.25, behind=0.25, low=0.1, high=0.4),
