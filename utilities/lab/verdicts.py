@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["VERDICTS", "StoredVerdict", "read_verdicts", "verdicts_text"]
+__all__ = ["VERDICTS", "StoredVerdict", "read_verdicts", "verdicts_table", "verdicts_text"]
 
 VERDICTS = Path(__file__).parent / "verdicts.yaml"
 
@@ -51,3 +51,14 @@ def verdicts_text(verdicts: dict[str, StoredVerdict]) -> str:
     """The file's text, by name."""
     told = {name: verdicts[name].model_dump(mode="json", exclude_defaults=True) for name in sorted(verdicts)}
     return HEAD + yaml.safe_dump(told, sort_keys=False, width=120, allow_unicode=True)
+
+
+def verdicts_table(verdicts: dict[str, StoredVerdict]) -> str:
+    """The verdicts in markdown, as the README shows them."""
+    lines = ["| utility | tried on | the lab says | because of | warned of |", "|---|---|---|---|---|"]
+    for name in sorted(verdicts):
+        one = verdicts[name]
+        tried = f"`{one.task}`, {one.dev_items} dev, {one.test_items} test items" if one.task else ""
+        cells = [f"`{name}`", tried, one.fitness, "; ".join(one.because), "; ".join(one.warned)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """What the lab said of the built-in utilities, where a user would pick one."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,8 +9,10 @@ from harness.laboratory.design import read_designs
 from harness.laboratory.verdicts import CASES, UNTRIED, part_of_task
 from utilities.core import scorer_registry
 from utilities.lab import CHECKS, Fitness
-from utilities.lab.verdicts import VERDICTS, read_verdicts, verdicts_text
+from utilities.lab.verdicts import VERDICTS, read_verdicts, verdicts_table, verdicts_text
 from utilities.tasks import load_task
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_built_in_utility_has_a_verdict_or_a_reason_why_not():
@@ -30,6 +33,10 @@ def test_every_built_in_utility_has_a_verdict_or_a_reason_why_not():
 
 def test_the_file_is_as_the_lab_writes_it():
     assert VERDICTS.read_text(encoding="utf-8") == verdicts_text(read_verdicts())
+
+
+def test_the_readme_shows_the_verdicts_as_they_came_out():
+    assert verdicts_table(read_verdicts()) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_list_of_utilities_shows_the_verdicts(here):
