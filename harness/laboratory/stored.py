@@ -116,14 +116,14 @@ def read_stored(folders: Sequence[Path]) -> Stored:
 def _answers_of_run(store: Store, document: Mapping[str, object]) -> dict[tuple[str, Split], Parts]:
     """Those of whole models; a search keeps its experts' dev answers as the first particles of its iteration 0."""
     found: dict[tuple[str, Split], Parts] = {}
+    experts = document.get("experts")
+    names = list(experts) if isinstance(experts, Mapping) else []
     for record, split in model_records(store.folder):
         for (label, part), results in (store.records(record) or {}).items():
             # A search labels by what a row of its table is, `evaluate` by the table's own names.
-            name = label.removeprefix("expert_") if record == f"{split}_{label}" else label
-            if name != "winner":
-                found.setdefault((BASE if name == "base" else name, split), {})[part] = results
-    experts = document.get("experts")
-    names = list(experts) if isinstance(experts, Mapping) else []
+            name = BASE if label == "base" else label.removeprefix("expert_") if record == f"{split}_{label}" else label
+            if name in {BASE, *names}:  # a winner is no expert
+                found.setdefault((name, split), {})[part] = results
     for (label, part), results in (store.records("iter_0000") or {}).items():
         if int(label) < len(names):
             found.setdefault((names[int(label)], "dev"), {})[part] = results
