@@ -10,10 +10,13 @@ import yaml
 
 from harness.comparison.run import changed_settings
 from harness.preparation import changed_inputs
-from harness.store import Store
+from harness.store import Store, write_atomically
 from utilities.errors import UserError
 
 __all__ = ["open_folder"]
+
+OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "confirm"}
+"""What nothing that was measured hangs on, until a lab searches: then its searches do."""
 
 
 def open_folder(out: Path | None, name: str, document: Mapping[str, Any]) -> Store:
@@ -42,7 +45,12 @@ def open_folder(out: Path | None, name: str, document: Mapping[str, Any]) -> Sto
                 f"--out {folder} holds something else: {'; '.join(differing)}. Choose another, or give the command that"
                 " it began with"
             )
-    return Store.open(folder) if (folder / "settings.yaml").is_file() else Store.create(folder, now)
+    if not (folder / "settings.yaml").is_file():
+        return Store.create(folder, now)
+    store = Store.open(folder)
+    if not store.settings()["lab"]["search"]:  # what its searches are to be is open until there are some
+        write_atomically(folder / "settings.yaml", yaml.safe_dump(now, sort_keys=False))
+    return store
 
 
 def _differing(folder: Path, now: Mapping[str, Any]) -> list[str]:
@@ -56,8 +64,10 @@ def _differing(folder: Path, now: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    yield from changed_settings(then["lab"], now["lab"])
-    yield from changed_settings(then["settings"], now["settings"])
+    free = {"labels"} if then["lab"]["search"] else {"labels", *OF_SEARCHES}
+    for part in ("lab", "settings"):
+        before, after = ({k: v for k, v in side[part].items() if k not in free} for side in (then, now))
+        yield from changed_settings(before, after)
     yield from (f"{name} was changed" for name, known in now["designs"].items() if then["designs"].get(name) != known)
     if "data" in now:
         yield from (f"{what} changed since it began" for what in changed_inputs(then, now))

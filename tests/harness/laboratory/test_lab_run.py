@@ -228,6 +228,18 @@ def test_a_utility_that_was_changed_gets_a_folder_of_its_own(sums, given):
         examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), sums / "full")
 
 
+def test_labels_and_a_search_may_come_later_and_nothing_is_measured_again(sums, given, monkeypatch):
+    lab(given(), "mine.py:vowels", out=sums / "lab", cloud=0)
+    answered = sorted(p.stem for p in (sums / "lab").rglob("*.parquet"))
+    (sums / "labels.csv").write_text("item,response,label\n" + "".join(f"i{k},a{k},{k % 2}\n" for k in range(22)))
+    lab(given(iterations=3), "mine.py:vowels", out=sums / "lab", cloud=0, labels=sums / "labels.csv")
+    assert sorted(p.stem for p in (sums / "lab").rglob("*.parquet")) == answered
+    found = lab(given(iterations=3), "mine.py:vowels", out=sums / "lab", cloud=0, search=True, budget=4)
+    assert len(found.searched) == 1
+    with pytest.raises(UserError, match="particles was 4 and is now 5"):
+        lab(given(particles=5), "mine.py:vowels", out=sums / "lab", cloud=0, search=True, budget=4)
+
+
 def test_the_engine_is_closed_and_the_folder_let_go_whatever_happens(sums, given, monkeypatch):
     monkeypatch.setattr(run_module, "measure", None)
     with pytest.raises(TypeError):
