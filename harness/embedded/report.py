@@ -39,11 +39,12 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def settings_of(domain: str, seed: int = 0, **more: object) -> RunSettings:
-    """The default settings of a task, as the command line would make them."""
+    """The default settings of a task, as the command line would make them; float32 on every device."""
     from harness.settings import run_settings
 
     described, _ = read_task_file(domain)
-    return run_settings(described.editions["mini"].settings, {"task": domain, "seed": seed, **more})
+    layer = {"task": domain, "seed": seed, "dtype": "float32", **more}
+    return run_settings(described.editions["mini"].settings, layer)
 
 
 def run_seed(domain: str, seed: int) -> tuple[Store, Result]:
