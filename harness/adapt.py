@@ -121,7 +121,7 @@ class Adaptation:
             len(prepared.pool.names),
             prepared.settings.swarm,
             prepared.settings.seed,
-            saved.get("swarm"),
+            None if checkpoint is None else saved["swarm"],
         )
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
         self.task = with_companions(prepared.task, self.objective)
@@ -159,7 +159,7 @@ class Adaptation:
                 experts=self.prepared.pool.names,
                 anchor=BASE if self.prepared.settings.anchor == "base" else None,
                 particles=swarm.particles,
-                labels=self._labels(),
+                labels=[] if swarm.optimiser == "pso" else [f"mixture {k + 1}" for k in range(swarm.particles)],
                 iterations=swarm.iterations,
                 objective=self.objective,
                 dev_items=task.size("dev"),
@@ -179,14 +179,6 @@ class Adaptation:
             self._tell_cost()  # however it ends: what was spent is counted when the run goes on
 
     # -- the search ----------------------------------------------------------------------------------------------------
-
-    def _labels(self) -> list[str]:
-        """What the particles are called on the screen."""
-        swarm, columns = self.prepared.settings.swarm, self.prepared.columns
-        if swarm.optimiser != "pso":
-            return [f"mixture {k + 1}" for k in range(swarm.particles)]
-        crossovers = [f"crossover {k + 1}" for k in range(swarm.particles - len(columns))]
-        return [*columns, *crossovers][: swarm.particles]
 
     async def _evaluate(self, rows: Rows) -> list[float | None]:
         """The objective of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
