@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from scipy.stats import mannwhitneyu
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from harness.embedded import BASE, JUDGE
@@ -33,6 +32,7 @@ from utilities.core import Item
 from utilities.judges.canary import canaries
 from utilities.judges.evidence import bundled_evidence
 from utilities.judges.matching import nearest, shared_words
+from utilities.lab.checks.ladder import auroc
 from utilities.prompts import load_prompt
 
 PASSAGES = 3
@@ -223,11 +223,6 @@ def _next_logits(model: Any, tokenizer: PreTrainedTokenizerFast, prompts: Sequen
         ids = torch.tensor([tokenizer.encode(prompt)])
         found.append(model(input_ids=ids, logits_to_keep=1).logits[0, -1])
     return torch.stack(found)
-
-
-def auroc(better: Sequence[float], worse: Sequence[float]) -> float:
-    """How often a value of the first beats one of the second; ties count half."""
-    return float(mannwhitneyu(better, worse).statistic) / (len(better) * len(worse))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from harness.embedded.corpus_reader import Fact, read_corpus
-from harness.embedded.judge import auroc, graded
+from harness.embedded.judge import graded
 from harness.embedded.questions import split_facts
 from harness.judge_server import JudgeProcess
 from utilities.core import Item, Response, Score
@@ -14,6 +14,7 @@ from utilities.judges.factuality import Factuality
 from utilities.judges.panel import open_panel
 from utilities.judges.settings import JudgeSettings
 from utilities.judges.topic_interest import TopicInterest
+from utilities.lab.checks.ladder import auroc
 
 pytestmark = pytest.mark.slow
 EACH = 60

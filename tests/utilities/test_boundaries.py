@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import utilities
+import utilities.lab
 import utilities.scorers
 from utilities.core import scorer_registry
 
@@ -52,7 +53,9 @@ def loaded_by(statement):
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["utilities", "utilities.scorers", "utilities.errors", "utilities.registry"])
+@pytest.mark.parametrize(
+    "module", ["utilities", "utilities.scorers", "utilities.lab", "utilities.errors", "utilities.registry"]
+)
 def test_importing_the_light_modules_loads_nothing_heavy(module):
     loaded = loaded_by(f"import {module}")
     assert module in loaded
@@ -79,13 +82,21 @@ def test_every_scorer_resolves_to_a_public_name_of_its_module(name):
     assert name in home.__all__
 
 
-@pytest.mark.parametrize("package", [utilities, utilities.scorers])
+@pytest.mark.parametrize("name", utilities.lab.__all__)
+def test_every_name_of_the_lab_resolves_whatever_was_imported_before(name):
+    # A check and a module of one name would hide each other, depending on what was imported first.
+    home = import_module(utilities.lab._HOME[name])
+    assert getattr(utilities.lab, name) is getattr(home, name)
+    assert name in home.__all__
+
+
+@pytest.mark.parametrize("package", [utilities, utilities.scorers, utilities.lab])
 def test_public_names_and_their_homes_are_the_same_list(package):
     assert sorted(package.__all__) == sorted(package._HOME)
     assert len(set(package.__all__)) == len(package.__all__)
 
 
-@pytest.mark.parametrize("package", [utilities, utilities.scorers])
+@pytest.mark.parametrize("package", [utilities, utilities.scorers, utilities.lab])
 def test_an_unknown_attribute_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'evaluate_everything'"):
         package.evaluate_everything  # noqa: B018 - looking it up is the test

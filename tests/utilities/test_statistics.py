@@ -6,8 +6,10 @@ from utilities.combine import combine_evaluations, harmonic_mean
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
 from utilities.statistics import (
     Difference,
+    Estimate,
     Pair,
     bootstrap_se,
+    clustered_estimate,
     clustered_se,
     difference_over_runs,
     paired_difference,
@@ -277,3 +279,50 @@ def test_optimism_of_the_metric_is_small_where_something_else_chose():
 def test_optimism_needs_more_than_one_cluster():
     rows = [evaluation([1.0, 0.0], clusters=["same", "same"])] * 3
     assert selection_optimism(rows, rows, mean) is None
+
+
+def mean_of(values):
+    return lambda index: float(values[index].mean())
+
+
+@pytest.mark.parametrize("method", ["percentile", "normal"])
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_interval_of_any_statistic_is_as_wide_as_the_clustered_standard_error_says(method, size):
+    rng = np.random.default_rng(11)
+    values = np.repeat(rng.normal(0, 1, 120), size) + rng.normal(0, 0.1, 120 * size)
+    order = rng.permutation(values.size)  # neighbours in a list need not share a cluster
+    values, clusters = values[order], [f"c{k // size}" for k in order]
+    found = clustered_estimate(mean_of(values), clusters, method=method)
+    assert found.value == values.mean()
+    assert found.high - found.low == pytest.approx(2 * 1.96 * clustered_se(list(values), clusters), rel=0.08)
+
+
+def test_normal_intervals_lie_around_the_value_where_resampling_pulls_it_down():
+    rng = np.random.default_rng(12)
+    scores = np.linspace(0, 1, 30)[:, None] + rng.normal(0, 2, (2, 30, 100))
+
+    def rank_correlation(index):
+        return float(stats.spearmanr(*scores[:, :, index].mean(-1)).statistic)
+
+    items = [str(k) for k in range(100)]
+    low, high = clustered_estimate(rank_correlation, items, resamples=300)[1:]
+    centred = clustered_estimate(rank_correlation, items, resamples=300, method="normal")
+    assert (centred.low + centred.high) / 2 == pytest.approx(centred.value)
+    assert (low + high) / 2 < centred.value + 0.05
+    assert (high - low) == pytest.approx(centred.high - centred.low, rel=0.25)
+
+
+def test_a_statistic_without_a_value_has_no_interval():
+    values = np.arange(10.0)
+    assert clustered_estimate(mean_of(values), ["one"] * 10) == Estimate(4.5, None, None)
+    nowhere = clustered_estimate(lambda index: float("nan"), list("abcdefghij"))
+    assert np.isnan(nowhere.value)
+    assert nowhere[1:] == (None, None)
+    seldom = clustered_estimate(lambda index: 1.0 if len(set(index)) > 8 else float("nan"), list("abcdefghij"))
+    assert seldom == Estimate(1.0, None, None)
+
+
+def test_the_seed_decides_the_interval():
+    values, items = np.random.default_rng(13).random(40), [str(k) for k in range(40)]
+    one, same, other = (clustered_estimate(mean_of(values), items, seed) for seed in (1, 1, 2))
+    assert one == same != other
