@@ -122,6 +122,7 @@ class Adaptation:
             prepared.settings.swarm,
             prepared.settings.seed,
             None if checkpoint is None else saved["swarm"],
+            len(prepared.groups),
         )
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
         self.task = with_companions(prepared.task, self.objective)
@@ -168,6 +169,8 @@ class Adaptation:
             )
         )
         self._tell_notes()
+        if (told := self.prepared.grouping_told) is not None:
+            self.bus(Note(text=told))
         if not self._resumed:
             self._save_checkpoint()
         if self.guard is not None and not self._resumed and (told := estimate(self.prepared)):
@@ -255,7 +258,7 @@ class Adaptation:
                 skipped=[] if now.skipped is None else now.skipped.tolist(),
                 global_best=self._known(best).value,
                 objective=value,
-                coefficients={} if value is None else self._coefficients(best),
+                coefficients={} if value is None else self.prepared.coefficients(best),
                 evaluations=self.evaluations,
             )
         )
@@ -293,9 +296,6 @@ class Adaptation:
     @property
     def _mixing(self) -> float:
         return self._earlier_mixing + self.engine.times.mixing
-
-    def _coefficients(self, row: Row) -> dict[str, float]:
-        return {name: float(value) for name, value in zip(self.prepared.columns, row, strict=True)}
 
     # -- the test and the result ---------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ class Adaptation:
         if swarm.winner == "centre":
             rows = {"centre": finalists.centre(found, swarm.elite), **rows}
         if prepared.confirm is not None:
-            rows["best_initial"] = max(self._initial_rows(), key=self._objective_on_dev)
+            rows["best_initial"] = max(self.prepared.unit_rows, key=self._objective_on_dev)
             chosen = await finalists.confirm(rows, partial(self._finalist, prepared.confirm, "confirm"))
         elif swarm.winner == "centre":
             evaluate = partial(self._finalist, self.task, "dev")
@@ -406,9 +406,6 @@ class Adaptation:
     async def _finalist(self, task: Task, record: str, name: finalists.Finalist, row: Row) -> Evaluation:
         return self._objective_of(await self._recorded(f"{record}_{name}", name, row, task, "dev"))
 
-    def _initial_rows(self) -> Rows:
-        return np.eye(len(self.prepared.columns))[: len(self.prepared.pool.names)]
-
     def _objective_on_dev(self, row: Row) -> float:
         value = self._known(row).objective
         return -np.inf if value is None else value
@@ -417,7 +414,7 @@ class Adaptation:
         task, pool, settings = self.prepared.task, self.prepared.pool, self.prepared.settings
         finalist, winner = await self._winner()
         time_share = self._time_share()  # before the test adds its own forward passes
-        experts = self._initial_rows()
+        experts = self.prepared.unit_rows
         wanted: list[tuple[str, Literal["base", "expert", "winner"], Row | None]] = [
             (BASE, "base", None),
             *((name, "expert", experts[j]) for j, name in enumerate(pool.names)),
@@ -470,7 +467,8 @@ class Adaptation:
             best_initial=best_initial,
             winner=schema.Winner(
                 finalist=finalist,
-                coefficients=self._coefficients(winner),
+                coefficients=self.prepared.coefficients(winner),
+                groups=self.prepared.group_coefficients(winner),
                 dev=dev["winner"].value,
                 optimism=self._optimism(),
                 confirmed=await self._confirmed(finalist),

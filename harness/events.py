@@ -93,7 +93,7 @@ class IterationDone(Event):
     objective: float | None = None
     """What the objective says of it."""
     coefficients: dict[str, float]
-    """What the global best is made of."""
+    """What the global best is made of; where groups of modules have coefficients of their own, their mean."""
     evaluations: int
     """Particles evaluated so far."""
 

@@ -53,7 +53,10 @@ class Winner(_Closed):
     """centre: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, where the
     others did not do better on items that no search has seen."""
     coefficients: dict[str, float]
-    """Expert to its coefficient in the winner; with `--anchor base` also the base model's."""
+    """Expert to its coefficient in the winner; with `--anchor base` also the base model's. With `--granularity layer`
+    or `module`, its mean over the groups of modules."""
+    groups: dict[str, dict[str, float]] = {}
+    """Group of modules to expert to its coefficient there; empty with `--granularity model`."""
     dev: float | None
     optimism: float | None = None
     """By how much choosing on dev makes such a value look too good, by the bootstrap over items; None where that is

@@ -544,7 +544,8 @@ def _plan(base: Path, pool: Pool | None, settings: EngineSettings) -> Plan:
     except OSError as error:
         raise UserError(f"{error.filename}: the files cannot be read: {error.strerror}") from error
     experts = None if pool is None else tuple((one.name, str(one.folder.absolute())) for one in pool.experts)
-    return Plan(settings.worker_engine, settings, str(base.absolute()), experts, hashes)
+    granularity = "model" if pool is None else pool.grouping.granularity
+    return Plan(settings.worker_engine, settings, str(base.absolute()), experts, granularity, hashes)
 
 
 def _connect(address: str | None) -> tuple[Any, bool, bool]:

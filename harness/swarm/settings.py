@@ -59,6 +59,8 @@ class SwarmSettings(BaseModel):
     """drop-K: probability that a whole iteration moves without being evaluated."""
     drop_particle: float = Field(0.0, ge=0, lt=1)
     """drop-N: probability that a particle moves without being evaluated."""
+    shrinkage: float = Field(0.5, ge=0, le=1)
+    """With --granularity: the part of what tells groups' coefficients from what they share that is taken away again."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -29,12 +29,13 @@ EXPERTS = expert_folders()[:5]
 MARGIN = 1e-3
 """Of log-probabilities, and of the two best options where the greedy choice must be the same."""
 MIXTURES = [np.full(5, 0.2), np.array([0.9, -0.3, 0.4, 0.2, 0.1]), np.array([0.0, 0.0, 1.3, 0.0, -0.2])]
+MIXTURES += [np.tile(MIXTURES[1], 4) + np.repeat([0.3, -0.1, 0.2, -0.4], 5)]  # other coefficients in each layer
 PARITY_ITEMS = 200
 
 
 @pytest.fixture(scope="module")
 def pool():
-    return open_pool([str(folder) for folder in EXPERTS], BASE)
+    return open_pool([str(folder) for folder in EXPERTS], BASE).grouped("layer")
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ from utilities.errors import UserError
 ROOT = Path(__file__).parents[3]
 CPU = {"device": "cpu", "dtype": "float32"}
 ROWS = [np.random.default_rng(k).normal(size=3) for k in range(8)]
+ROWS += [np.random.default_rng(8).normal(size=6)]  # other coefficients in each of the two layers
 PROMPTS = ["Q: what is it?\nA:", "The heart pumps", "x", "A much longer prompt than the others, with more words in it:"]
 OPTIONS = [[" yes", " no"], [" blood", " air", " a rather long answer", " b"], ["y", "zz"], [" 1", " 22", " 333"]]
 MEMORY = 100 << 20
@@ -85,7 +86,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def pool(adapters, base):
-    return open_pool([str(folder) for folder in adapters], base)
+    return open_pool([str(folder) for folder in adapters], base).grouped("layer")
 
 
 @pytest.fixture(scope="module")
