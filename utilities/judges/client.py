@@ -11,9 +11,12 @@ import asyncio
 import json
 import os
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Required, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit, urlunsplit
@@ -44,6 +47,12 @@ OPENAI = "https://api.openai.com/v1"
 
 FIRST_WAIT, MOST_WAIT = 1.0, 30.0
 """Seconds before a second attempt at most, and before any; doubled in between."""
+
+PATIENCE = 4
+"""Times as many attempts at a server that is busy: it has worked on none of them, and says that it will later."""
+
+SILENCE = 300.0
+"""Seconds in which many attempts brought no reply to any question, after which a server is taken for gone."""
 
 ENVELOPE, HEAD = 16, 64
 """Tokens that a chat template adds at most to each message, and to the whole."""
@@ -100,8 +109,8 @@ class JudgeClient:
 
     What can pass is tried again with growing random waits (full jitter), or after the wait that the server asks for:
     429, 408, 409, 5xx, timeouts, lost connections. After that the item is unscored. What cannot pass (401, 402, 403,
-    404, no credit, no server at the first question) stops the judge: everyone who waits, and everyone who asks later,
-    gets the same `JudgeStopped` without a request.
+    404, no credit, no server at the first question, no reply to anybody for minutes) stops the judge: everyone who
+    waits, and everyone who asks later, gets the same `JudgeStopped` without a request.
 
     Several `asyncio.run` one after another may use one client: connections belong to an event loop and are closed with
     it. Elsewhere `async with` closes them.
@@ -117,7 +126,7 @@ class JudgeClient:
         max_in_flight: Requests at the same time at most.
         timeout: Seconds for one attempt.
         temperature: What `model` was made with; part of what a cached reply is found by.
-        attempts: Requests for one reply at most.
+        attempts: Requests for one reply at most; `PATIENCE` times as many more where a server is busy.
         wait: Sleeps; tests put something shorter.
         cached_as: What stands for the endpoint in the cache, where one judge has another address every time.
     """
@@ -148,6 +157,8 @@ class JudgeClient:
         self._naps: set[asyncio.Future[None]] = set()
         self._stopped: str | None = None
         self._answered = False
+        self._in_vain = 0  # attempts since the last reply, and when the first of them ended
+        self._silent_since = 0.0
         self._unknown: frozenset[str] = frozenset()
         self._connection: AsyncGenerator[BaseChatModel, None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -292,6 +303,12 @@ class JudgeClient:
         # Who asked may be cancelled; the request goes on, and what it costs buys a judgement that is kept.
         return await asyncio.shield(task)
 
+    async def finish(self) -> None:
+        """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
+        if self._stopped is None:
+            self._end(f"judge {self.name} is asked no more: the run has ended")
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
     async def close(self) -> None:
         """Ends what is in flight and closes the connections; the cache and the budget belong to others."""
         asking = list(self._asking.values())
@@ -308,7 +325,8 @@ class JudgeClient:
 
     async def _reply_to(self, question: _Question, key: str) -> Reply | Unscored:
         """A reply after as many attempts as it takes and is allowed."""
-        for attempt in range(1, self._attempts + 1):
+        failures: Counter[bool] = Counter()
+        for attempt in count(1):
             async with self._limiter.slot() as slot:
                 self._raise_if_stopped()
                 found = await self._attempt(question)
@@ -322,10 +340,11 @@ class JudgeClient:
                 if found.then == "skip":
                     return Unscored(found.reason, found.words, attempt)
                 slot.met_trouble()
-            words = found.words
-            if attempt < self._attempts:
-                await self._rest(attempt, found.retry_after)
-        return Unscored(Reason.TRANSPORT, f"{self._attempts} attempts; the last one: {words}", self._attempts)
+            failures[found.busy] += 1
+            if failures[found.busy] == self._attempts * (PATIENCE if found.busy else 1):
+                break
+            await self._rest(failures[found.busy], found.retry_after)
+        return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
 
     async def _attempt(self, question: _Question) -> Reply | Trouble | None:
         """One attempt, without what the server turns out not to know; None where the budget does not allow it."""
@@ -336,7 +355,7 @@ class JudgeClient:
             found = await self._request(chat, question, extras)
             if isinstance(found, Reply):
                 self._unknown |= left_out
-                self._answered = True
+                self._answered, self._in_vain = True, 0
                 return found
             if found is None or found.then != "skip" or found.reason is not Reason.TRANSPORT or not extras:
                 return found
@@ -383,9 +402,10 @@ class JudgeClient:
 
     async def _rest(self, attempt: int, retry_after: float | None) -> None:
         """Waits before the next attempt, or until the judge is stopped."""
-        seconds = self._random.uniform(0.0, min(MOST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)))
+        most = FIRST_WAIT if retry_after is not None else min(MOST_WAIT, FIRST_WAIT * 2 ** (attempt - 1))
+        seconds = self._random.uniform(0.0, most) + (retry_after or 0.0)
         with self._limiter.paused() if retry_after is not None else nullcontext():
-            nap = asyncio.ensure_future(self._wait(seconds + (retry_after or 0.0)))
+            nap = asyncio.ensure_future(self._wait(seconds))
             self._naps.add(nap)
             try:
                 await nap
@@ -402,12 +422,22 @@ class JudgeClient:
             self._stop(trouble.words, "No server was reached: is it running? Check --judge-url")
         if trouble.advice and (trouble.then == "stop" or not self._answered):
             self._stop(trouble.words, trouble.advice)
+        if trouble.then == "again":
+            now, self._in_vain = time.monotonic(), self._in_vain + 1
+            self._silent_since = now if self._in_vain == 1 else self._silent_since
+            # Twice as many as one question has: it takes more than one to say something of the server.
+            if self._in_vain >= 2 * self._attempts and now - self._silent_since >= SILENCE:
+                self._stop(trouble.words, f"For {SILENCE / 60:.0f} minutes no question was answered")
 
     def _stop(self, words: str, advice: str) -> NoReturn:
-        self._stopped = f"judge {self.name} at {_public(self.endpoint)}: {words.rstrip('. ')}. {advice}."
+        why = f"judge {self.name} at {_public(self.endpoint)}: {words.rstrip('. ')}. {advice}."
+        self._end(why)
+        raise JudgeStopped(why)
+
+    def _end(self, why: str) -> None:
+        self._stopped = why
         for nap in self._naps:
             nap.cancel()
-        raise JudgeStopped(self._stopped)
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:

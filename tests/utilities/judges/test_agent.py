@@ -143,7 +143,7 @@ def test_a_verdict_that_cannot_be_read_is_asked_for_once_more(judge_server):
         ([says(None, refusal="I won't.")], Reason.REFUSED, 1),
         ([says("It is true."), *[error(500)] * 5], Reason.TRANSPORT, 6),
         ([error(500)] * 5, Reason.TRANSPORT, 5),
-        ([calls("ants"), *[error(429)] * 5], Reason.TRANSPORT, 6),
+        ([calls("ants"), *[error(429)] * 20], Reason.TRANSPORT, 21),
     ],
 )
 def test_a_judge_that_says_no_verdict_has_failed_for_its_reason(judge_server, replies, reason, requests):
