@@ -144,7 +144,7 @@ class Adaptation:
         self._tell_notes()
         if not self._resumed:
             self._save_checkpoint()
-        if self.guard is not None and not self._resumed and (told := estimate(self.prepared)):
+        if not self._resumed and (told := estimate(self.prepared)):
             self.bus(Note(text=told))
         try:
             reason = await search(self.optimiser, self._evaluate, self._iteration_done)

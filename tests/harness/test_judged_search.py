@@ -261,7 +261,10 @@ def test_what_is_on_its_way_when_the_key_stops_working_is_kept(here, topic, serv
     assert paid_twice(server) == []
 
 
-@pytest.mark.parametrize("test_phase", [False, True], ids=["in the search", "in the final test"])
+@pytest.mark.parametrize(
+    "test_phase",
+    [pytest.param(False, id="in the search", marks=pytest.mark.slow), pytest.param(True, id="in the final test")],
+)
 def test_a_judge_that_goes_away_ends_the_run_which_can_be_continued(here, topic, server, monkeypatch, test_phase):
     """No run goes on to a table of nothing."""
     monkeypatch.setattr("utilities.judges.client.FIRST_WAIT", 0.0)
@@ -285,7 +288,12 @@ def test_a_bad_server_gives_a_search_the_same_numbers_as_a_good_one(here, topic,
     answering(server)
     assert here(*topic, *SEARCH, "--name", "good").returncode == 0
     unpaid = [error(429), error(429, retry_after="0"), error(500), cut(), error(503), says("", delay=30.0)]
-    unread = [says("{", finish_reason="length"), says("I rather like it."), says(""), says(json.dumps({"relevance": 70}))]
+    unread = [
+        says("{", finish_reason="length"),
+        says("I rather like it."),
+        says(""),
+        says(json.dumps({"relevance": 70})),
+    ]
     met, ways = set(), itertools.cycle([*unpaid, *unread, *[None] * 10])
 
     def bad(asked, number):
@@ -298,3 +306,41 @@ def test_a_bad_server_gives_a_search_the_same_numbers_as_a_good_one(here, topic,
     assert result_of("bad")["rows"] == result_of("good")["rows"]
     assert result_of("bad")["judging"]["failed"] > 10
     assert paid_twice(server) == []
+
+
+def test_what_a_topic_cost_to_write_counts_against_the_budget_of_its_run(here, topic, server):
+    def writes(asked):
+        if '"personas"' in asked.last:
+            personas = [{"name": f"P{k}", "interest": f"robots {k}"} for k in range(8)]
+            return says(json.dumps({"personas": personas}), usage=(1000, 1000))
+        if '"instructions"' in asked.last:
+            made = [f"Explain {' '.join(unlike(f'{asked.last}{k}'))} to me." for k in range(12)]
+            return says(json.dumps({"instructions": made}), usage=(1000, 1000))
+        return honest(asked)
+
+    server.answer = writes
+    command = [*topic[2:], "--topic", "robots", *SEARCH, "--hold-out", 0, "--limit", 3, "--option", "chat=false"]
+    done = here(*command, "--name", "one", "--option", "max_tokens=9", "--budget-tokens", 60_000)
+    refused(done, "the judges' budget is spent", "resume runs/one")
+    assert "note: stub-1 writes instructions: about 9 questions" in done.stderr
+    assert "25 instructions for dev and 25 for test, from stub-1" in done.stderr
+    spent = [json.loads(line) for line in Path("runs/one/events.jsonl").read_text().splitlines() if '"judged"' in line]
+    assert 9 * 2000 < spent[-1]["prompt_tokens"] + spent[-1]["completion_tokens"] <= 60_000
+    assert spent[-1]["requests"] == len(server.requests)
+
+
+def test_the_estimate_before_the_start_is_not_less_than_what_is_asked(here, topic, server):
+    done = here(*topic, *SEARCH, "--name", "one")
+    about = int(re.search(r"about ([\d,]+) judgements", done.stdout)[1].replace(",", ""))
+    cost = result_of("one")["judging"]
+    assert about / 2 < cost["requests"] + cost["cached"] <= about
+
+
+def test_repeated_instructions_are_told_before_anything_is_paid(here, topic, server):
+    Path("mine.txt").write_text(
+        "".join(f"Tell me about {word}.\n" for word in ("ants", "bees", "cats", "elks", "ants"))
+    )
+    command = [*topic[2:], "--instructions", "mine.txt", *SEARCH, "--option", "chat=false", "--option", "max_tokens=9"]
+    done = here(*command, "--name", "one", "--budget-tokens", 10)
+    assert "1 that repeated others were left out" in done.stderr
+    assert server.requests == []

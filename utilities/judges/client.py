@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import count
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Required, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit, urlunsplit
@@ -326,7 +325,9 @@ class JudgeClient:
     async def _reply_to(self, question: _Question, key: str) -> Reply | Unscored:
         """A reply after as many attempts as it takes and is allowed."""
         failures: Counter[bool] = Counter()
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             async with self._limiter.slot() as slot:
                 self._raise_if_stopped()
                 found = await self._attempt(question)
@@ -342,9 +343,8 @@ class JudgeClient:
                 slot.met_trouble()
             failures[found.busy] += 1
             if failures[found.busy] == self._attempts * (PATIENCE if found.busy else 1):
-                break
+                return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
             await self._rest(failures[found.busy], found.retry_after)
-        return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
 
     async def _attempt(self, question: _Question) -> Reply | Trouble | None:
         """One attempt, without what the server turns out not to know; None where the budget does not allow it."""

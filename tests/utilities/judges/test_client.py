@@ -546,7 +546,7 @@ def test_a_server_that_answers_nobody_for_minutes_stops_the_judge(judge_server, 
     found = ask_in_turn(client, "second", "third")
     assert [one.reason for one in found] == [Reason.TRANSPORT] * 2  # that took no time at all
     monkeypatch.setattr("utilities.judges.client.SILENCE", 0.0)
-    with pytest.raises(JudgeStopped, match="HTTP 500, down. For 0 minutes no question was answered"):
+    with pytest.raises(JudgeStopped, match=r"HTTP 500, down\. For 0 minutes no question was answered"):
         ask(client, "fourth")
     assert judge_server.count == 12
 
