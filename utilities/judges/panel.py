@@ -108,7 +108,8 @@ def _judge(
     budget: Budget,
 ) -> JudgeClient:
     """The judge of one name."""
-    from utilities.judges.client import OPENAI, ClientOptions, named_judge, openai_judge  # not at import: langchain
+    from utilities.judges.connect import ClientOptions, named_judge, openai_judge  # not at import: langchain
+    from utilities.judges.question import OPENAI
 
     def options(price: Price | None) -> ClientOptions:
         return {

@@ -10,7 +10,8 @@ from utilities.core import Item, Reason, Response, Unscored
 from utilities.judges.agent import FactAgent
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import JudgeStopped, openai_judge
+from utilities.judges.client import JudgeStopped
+from utilities.judges.connect import openai_judge
 from utilities.judges.evidence import Evidence, Passage
 from utilities.judges.factuality import Factuality
 from utilities.judges.panel import Panel
