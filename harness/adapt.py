@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,10 @@ from harness.swarm.budgeted import row_key
 from harness.swarm.optimisers import make_optimiser
 from harness.swarm.search import search
 from harness.swarm.update import Rows
-from utilities.core import Evaluation, Split, Unscored
+from utilities.core import UNSCORED_LIMIT, Evaluation, Reason, Split, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
+from utilities.judges.client import JudgeStopped
 from utilities.objective import as_objective, choose_objective, with_companions
 from utilities.statistics import paired_difference
 
@@ -173,11 +174,17 @@ class Adaptation:
             self.bus(Note(text=told))
         if not self._resumed:
             self._save_checkpoint()
-        if self.guard is not None and not self._resumed and (told := estimate(self.prepared)):
+        if not self._resumed and (told := estimate(self.prepared)):
             self.bus(Note(text=told))
         try:
             reason = await search(self.optimiser, self._evaluate, self._iteration_done)
             return await self._finish(reason)
+        except BaseException as error:
+            if self.prepared.judges is not None:
+                await self.prepared.judges.panel.finish()
+            if isinstance(error, JudgeStopped):
+                raise UserError(f"{error} {self._resumable()}") from error
+            raise
         finally:
             self._tell_cost()  # however it ends: what was spent is counted when the run goes on
 
@@ -193,6 +200,8 @@ class Adaptation:
         found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
         told = [(str(particles[k]), evaluation) for k, evaluation in zip(new, found, strict=True)]
         self._stop_without_budget()
+        if found and all(map(_judge_was_away, found)):
+            self._stop_without_judge(found[0])
         self.store.save_records(f"iter_{iteration:04d}", told)
         if self.guard is not None:
             await self.guard.look(iteration, [rows[k] for k in new], found)
@@ -236,9 +245,16 @@ class Adaptation:
         judges = self.prepared.judges
         if judges is not None and judges.panel.budget.exhausted:
             raise UserError(
-                f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens); nothing is lost: continue with"
-                f" python run.py resume {self.store.folder} and a larger --budget-tokens or --budget-usd"
+                f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens). {self._resumable()} and a larger"
+                " --budget-tokens or --budget-usd"
             )
+
+    def _stop_without_judge(self, evaluation: Evaluation) -> NoReturn:
+        """Nor is what was never judged because no reply came: it is no result, and can still become one."""
+        raise UserError(f"the judges do not answer: {problem(evaluation)}. {self._resumable()}, when they do")
+
+    def _resumable(self) -> str:
+        return f"Nothing is lost: continue with python run.py resume {self.store.folder}"
 
     def _tell_notes(self) -> None:
         while self.engine.notes:
@@ -311,6 +327,8 @@ class Adaptation:
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
         self._tested += evaluation.n + evaluation.n_unscored
         self._stop_without_budget()
+        if _judge_was_away(evaluation):
+            self._stop_without_judge(evaluation)
         self.store.save_records(record, [(name, evaluation)])
         return evaluation
 
@@ -324,6 +342,8 @@ class Adaptation:
             else:
                 found = await one(task.item_sets[one.of].test, evaluation.leaf(one.of))
                 self._stop_without_budget()
+                if _judge_was_away(found):
+                    self._stop_without_judge(found)
                 self.store.save_records(f"beside_{name}_{record}", [(record, found)])
             told[name] = schema.Measured(
                 value=found.value, se=found.se, n=found.n, unscored=found.n_unscored, problem=found.problem
@@ -522,6 +542,13 @@ def problem(evaluation: Evaluation) -> str:
     outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
     told = Counter(f"{o.reason.value}: {o.detail}" for o in outcomes if isinstance(o, Unscored)).most_common(1)
     return f"{evaluation.problem}" + (f" ({told[0][0]})" if told else "")
+
+
+def _judge_was_away(evaluation: Evaluation) -> bool:
+    """Whether so many replies never came that this alone leaves the evaluation without a value."""
+    outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
+    lost = sum(isinstance(outcome, Unscored) and outcome.reason is Reason.TRANSPORT for outcome in outcomes)
+    return evaluation.value is None and lost > UNSCORED_LIMIT * len(outcomes)
 
 
 def _null_reason(dev: Brief, test: Evaluation) -> str | None:

@@ -9,12 +9,14 @@ from harness.embedded import BASE, JUDGE
 from harness.experts import folder_hash
 from harness.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
+from utilities.judges.canary import canaries
 from utilities.judges.judged import PanelScorer
 from utilities.tasks import TaskFile, asks_judge
 
 if TYPE_CHECKING:
     from harness.judge_server import JudgeProcess
     from harness.preparation import Prepared
+    from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
 __all__ = ["Judges", "estimate", "open_judges"]
@@ -44,7 +46,7 @@ class Judges:
             self._process.close()
 
 
-def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool) -> Judges | None:
+def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool, spent: Spent | None = None) -> Judges | None:
     """The judges that a task's scorers need; None where they need none.
 
     The embedded judge is the default where the embedded model is used.
@@ -53,6 +55,7 @@ def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool) -> Jud
         settings: Of the run.
         described: The task file.
         ask: Whether somebody is going to ask them: else the embedded judge is not started.
+        spent: What they have cost before, as part of the same run.
 
     Raises:
         UserError: A judge is needed and none is named, or it cannot be asked (no key, no price).
@@ -71,15 +74,16 @@ def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool) -> Jud
     from utilities.judges.panel import open_panel
 
     if EMBEDDED not in judging.judge:
-        return Judges(open_panel(judging))
+        return Judges(open_panel(judging, spent=spent))
     if not ask:
-        return Judges(open_panel(judging, embedded_url=NOWHERE))
+        return Judges(open_panel(judging, embedded_url=NOWHERE, spent=spent))
     from harness.judge_server import JudgeProcess
 
     process = JudgeProcess()
     try:
         version = f"{folder_hash(BASE)}+{folder_hash(JUDGE)}"
-        return Judges(open_panel(judging, embedded_url=process.url, embedded_version=version), process)
+        panel = open_panel(judging, embedded_url=process.url, embedded_version=version, spent=spent)
+        return Judges(panel, process)
     except BaseException:
         process.close()
         raise
@@ -88,7 +92,8 @@ def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool) -> Jud
 def estimate(prepared: Prepared) -> str | None:
     """What the judges of a search will be asked, in a sentence; None where the task has none.
 
-    The upper end: equal rows and repeated answers cost nothing, and `patience` may end a search early.
+    The upper end: equal rows and repeated answers cost nothing, `patience` may end a search early, and hold-out items
+    are looked at only where the best has changed.
     """
     if prepared.judges is None:
         return None
@@ -97,6 +102,12 @@ def estimate(prepared: Prepared) -> str | None:
     asked = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
+    if prepared.hold_out is not None:  # of the best initial expert, and of each iteration's best
+        asked += [(s.scorer, s.dev, swarm.iterations + 2) for s in prepared.hold_out.item_sets.values()]
+    if task.judged and (every := prepared.settings.judging.canary_every):
+        judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
+        bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))
+        asked.append((judged.scorer, bad, swarm.iterations // every + 1))
     costs = [(models, *scorer.cost(items)) for scorer, items, models in asked if isinstance(scorer, PanelScorer)]
     judgements = sum(models * one for models, one, _ in costs)
     tokens = sum(models * one for models, _, one in costs)

@@ -29,6 +29,7 @@ from utilities.tasks import Task, load_task, read_task_file
 from utilities.user_file import absolute_spec, file_of
 
 if TYPE_CHECKING:
+    from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
 __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance"]
@@ -194,7 +195,12 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
 
 
 def prepare(
-    settings: RunSettings, *, ask: bool = True, start: bool = False, state: Mapping[str, Any] | None = None
+    settings: RunSettings,
+    *,
+    ask: bool = True,
+    start: bool = False,
+    state: Mapping[str, Any] | None = None,
+    spent: Spent | None = None,
 ) -> Prepared:
     """Checks everything that can be checked without loading the base model.
 
@@ -203,6 +209,7 @@ def prepare(
         ask: Whether judges are going to be asked; else none is started.
         start: Whether to start the engine, which is going to be used, while data and experts' values are read.
         state: The engine's, of an interrupted run.
+        spent: What the judges have cost before, as part of the same run.
 
     Raises:
         UserError: The first mistake found.
@@ -210,7 +217,7 @@ def prepare(
     if settings.engine not in {"auto", *engines}:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
     trusted = settings.engine_settings.trust_remote_code
-    judges = open_judges(settings, read_task_file(settings.task)[0], ask=ask)
+    judges = open_judges(settings, read_task_file(settings.task)[0], ask=ask, spent=spent)
     starting: Future[Engine] | None = None
     try:
         base = resolve(settings.base_spec, code=trusted)

@@ -58,6 +58,8 @@ SPARE = 1.5
 """Instructions asked for, of those that are missing: about a third repeats another or is near to both splits."""
 ROOM = 2048
 """Tokens of a reply at most; a dozen instructions take about five hundred, more in scripts that tokenizers split."""
+PERSONA_TOKENS, INSTRUCTION_TOKENS = 50, 40
+"""About what one takes in a reply; for an estimate beforehand."""
 LONGEST_TOPIC, LONGEST_INSTRUCTION = 300, 2000
 """In characters: a topic is an interest in a sentence, and an instruction no document."""
 FEWEST = 4
@@ -278,8 +280,30 @@ def offline_topic(topic: str, *, dev: int = 25, test: int = 25, seed: int = 0) -
     return TopicDraft(topic, asked["dev"], asked["test"], "the bundled corpus of facts", embedded=True)
 
 
+def writing_estimate(topic: str, panel: Panel, dev: int, test: int) -> str:
+    """What the writing of instructions is going to cost, in a sentence; more where many of them repeat others."""
+    from utilities.judges.budget import estimate_tokens
+    from utilities.prompts import load_prompt
+
+    (writer,), asked = panel.judges, 1 + PERSONAS
+    prompts = estimate_tokens(load_prompt("topic_instructions").source + topic) * asked
+    replies = INSTRUCTION_TOKENS * math.ceil(SPARE * (dev + test)) + PERSONA_TOKENS * PERSONAS
+    told = f"{writer.name} writes instructions: about {asked} questions, {prompts + replies:,} tokens in all"
+    if writer.price is None:
+        return f"{told}, price unknown"
+    return (
+        f"{told}, about ${usd:,.4f}" if (usd := writer.price.usd(prompts, replies)) else f"{told}, which cost nothing"
+    )
+
+
 def draft_topic(
-    topic: str, judging: JudgeSettings, *, dev: int = 25, test: int = 25, seed: int = 0
+    topic: str,
+    judging: JudgeSettings,
+    *,
+    dev: int = 25,
+    test: int = 25,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[TopicDraft, Spent]:
     """Instructions by the first judge that can write them, or else of the bundled corpus; and what they have cost.
 
@@ -289,6 +313,7 @@ def draft_topic(
         dev: As in `write_topic`.
         test: As in `write_topic`.
         seed: As in `write_topic`.
+        tell: Is told the cost to come, before anybody is asked.
 
     Raises:
         UserError: As in `write_topic`, `offline_topic` and `open_panel`.
@@ -302,6 +327,7 @@ def draft_topic(
     async def written() -> tuple[TopicDraft, Spent]:
         panel = open_panel(judging.model_copy(update={"judge": writers[:1]}))
         try:
+            tell(writing_estimate(_checked(topic), panel, dev, test))
             return await write_topic(topic, panel, dev=dev, test=test, seed=seed), panel.spent
         finally:
             await panel.close()
@@ -463,8 +489,10 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Readable.add_representer(str, _text)
 
 
-def topic_task(topic: str | None, instructions: Path | None, settings: RunSettings, out: Path) -> Path:
-    """A task file on a topic, drafted or with the user's own instructions, in the folder of the runs.
+def topic_task(
+    topic: str | None, instructions: Path | None, settings: RunSettings, out: Path, tell: Callable[[str], None]
+) -> tuple[Path, Spent]:
+    """A task file on a topic, drafted or with the user's own instructions, in the folder of the runs, and its cost.
 
     A file that is there already is used as it stands: it may have been edited, and a draft costs money.
 
@@ -473,23 +501,26 @@ def topic_task(topic: str | None, instructions: Path | None, settings: RunSettin
         instructions: The user's own file.
         settings: Who judges, and which model answers.
         out: Folder of run folders.
+        tell: Is told the cost to come, and what was drafted.
 
     Raises:
         UserError: As in `draft_topic` and `read_instructions`.
     """
-    embedded = settings.base_model == EMBEDDED
+    spent, embedded = Spent(), settings.base_model == EMBEDDED
     if instructions is None:
         topic = _checked(topic or "")
         path = out / f"topic-{slug(topic)}-{prompt_hash(topic)[:6]}.yaml"  # scripts without Latin letters share a slug
         if path.is_file():
-            return path
-        draft, _ = draft_topic(topic, settings.judging)
+            tell(f"the instructions in {path} are used as they stand")
+            return path, spent
+        draft, spent = draft_topic(topic, settings.judging, tell=tell)
     else:
         draft = read_instructions(instructions, topic=topic)
         path = out / f"topic-{slug(draft.topic)}-own.yaml"
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(to_task_file(draft, embedded=embedded), encoding="utf-8")
-    return path
+    tell(f"{_counted(draft)} They are in {path}, to read and edit")
+    return path, spent
 
 
 def run_topic(
@@ -523,14 +554,18 @@ def run_topic(
         judging = JudgeSettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise UserError(f"settings: {in_words(error)}") from error
-    draft, spent = draft_topic(topic, judging, dev=dev, test=test, seed=seed)
-    out.write_text(to_task_file(draft), encoding="utf-8")
     console = Console()
+
+    def tell(text: str) -> None:
+        console.print(text, style="dim", markup=False, highlight=False)
+
+    draft, spent = draft_topic(topic, judging, dev=dev, test=test, seed=seed, tell=tell)
+    out.write_text(to_task_file(draft), encoding="utf-8")
     _show(draft, console)
     if spent.requests or spent.cached:
         cost = "" if not spent.usd else f", ${spent.usd:,.4f}"
         told = f"{spent.requests} requests ({spent.cached} more from the cache), {spent.tokens:,} tokens{cost}"
-        console.print(told, style="dim", highlight=False)
+        tell(told)
     console.print(f"Written to {out}: read and edit it, then: python run.py --task {out}", markup=False, soft_wrap=True)
 
 
@@ -553,6 +588,9 @@ def _show(draft: TopicDraft, console: Console) -> None:
         for text in texts:
             asked.add_row(name, Text(text))
     console.print(asked)
+    console.print(_counted(draft), markup=False, highlight=False)
+
+
+def _counted(draft: TopicDraft) -> str:
     repeated = f"; {draft.dropped} that repeated others were left out" if draft.dropped else ""
-    told = f"{len(draft.dev)} for dev and {len(draft.test)} for test, from {draft.source}{repeated}."
-    console.print(told, markup=False, highlight=False)
+    return f"{len(draft.dev)} instructions for dev and {len(draft.test)} for test, from {draft.source}{repeated}."

@@ -20,6 +20,7 @@ from harness.settings import RunSettings
 from harness.store import Store
 from utilities.core import Evaluation, Item
 from utilities.errors import UserError
+from utilities.judges.budget import Spent
 
 __all__ = ["run_evaluate", "run_resume", "run_score", "run_search", "run_validate"]
 
@@ -30,12 +31,14 @@ def _console(json: bool) -> Console:
     return Console(stderr=json)
 
 
-def run_search(settings: RunSettings, out: Path, name: str | None, display: Display, json: bool) -> None:
-    """Search from the beginning, in a new run folder."""
+def run_search(
+    settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
+) -> None:
+    """Search from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     folder = out / name if name else _free_folder(out, settings)
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
-    prepared = prepare(settings, start=True)
+    prepared = prepare(settings, start=True, spent=spent)
     try:
         document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
         _run(prepared, Store.create(folder, document), display, json)
