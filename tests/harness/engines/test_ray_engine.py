@@ -231,6 +231,24 @@ def test_a_job_that_was_there_when_two_workers_died_is_tried_alone():
     assert len(dealt.deal()) == 2
 
 
+def test_after_three_failed_starts_the_others_go_on_and_more_are_asked_for_later():
+    dealt = Dealt(member(True))
+    dealt._waiting, dealt.notes, dealt._closed = [], [], False
+    dealt._failed_starts, dealt._not_before, dealt._kill = 0, 0.0, lambda member: None
+    for _ in range(3):
+        dealt._members.append(ray_pool._Member(None))
+        dealt._lost(dealt._members[-1], "no disk")
+    assert dealt.notes == [
+        "3 Ray workers in a row could not start: no disk; the run goes on with 1, and others are asked for in 300 s"
+    ]
+    assert ray_pool.AGAIN - 1 < dealt._not_before - time.monotonic() <= ray_pool.AGAIN
+    dealt._members.clear()
+    with pytest.raises(UserError, match="3 Ray workers in a row could not start: no disk"):
+        for _ in range(3):
+            dealt._members.append(ray_pool._Member(None))
+            dealt._lost(dealt._members[-1], "no disk")
+
+
 # -- on a cluster ------------------------------------------------------------------------------------------------------
 
 
