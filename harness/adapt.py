@@ -401,7 +401,8 @@ class Adaptation:
             rows = {"centre": finalists.centre(found, swarm.elite), **rows}
         if prepared.confirm is not None:
             rows["best_initial"] = max(self.prepared.unit_rows, key=self._objective_on_dev)
-            chosen = await finalists.confirm(rows, partial(self._finalist, prepared.confirm, "confirm"))
+            unseen = with_companions(prepared.confirm, self.objective)
+            chosen = await finalists.confirm(rows, partial(self._finalist, unseen, "confirm"))
         elif swarm.winner == "centre":
             evaluate = partial(self._finalist, self.task, "dev")
             chosen = await finalists.choose(rows["centre"], best, evaluate, prepared.task.combine)
