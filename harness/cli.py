@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 
 VERBS = (
-    "search", "resume", "compare", "sweep", "evaluate", "score", "validate", "topic", "list", "doctor", "serve",
+    "search", "resume", "compare", "sweep", "lab", "evaluate", "score", "validate", "topic", "list", "doctor", "serve",
     "serve-judge",
 )  # fmt: skip
 SHORT = {"task": "-t", "limit": "-n"}
@@ -238,6 +238,55 @@ def sweep(
     from harness.comparison.sweep import run_sweep
 
     run_sweep(settings, trials=trials, sampler=sampler, budget=budget, out=out, display=display, json=json)
+
+
+@app.command()
+@_with_settings
+def lab(
+    given: dict[str, Any],
+    designs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DESIGN]...",
+            help="Utilities to be tested: a scorer's name or FILE.py:NAME, where wanted with ,OPTION=VALUE; by default"
+            " the task's own.",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; flags win over it.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="What people said of answers: .jsonl or .csv with item, response, rater, label.")
+    ] = None,
+    responses: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a run whose stored answers are looked at; no model is loaded.")
+    ] = None,
+    cloud: Annotated[int, typer.Option(min=0, help="Mixtures of two experts that are measured too.")] = 12,
+    probes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Dev items of which bad and repeated answers are made; by default 200, with judges 25."
+        ),
+    ] = None,
+    search: Annotated[bool, typer.Option("--search", help="Search with each design as the objective, too.")] = False,
+    budget: Annotated[int, typer.Option(min=1, help="Evaluations on dev of each of these searches.")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="Such searches with each design.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the lab; one that was begun there is continued.")] = None,
+    display: DisplayOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Tells whether a utility can be trusted as an objective, before a search is spent on it.
+
+    The same command again continues a lab that was interrupted, and asks no judge twice.
+    """
+    told = given["task"] or (read_config(config).get("task") if config else None)
+    if responses and told:
+        raise UserError("--responses brings the task of its run along: leave --task out")
+    wanted = {"designs": tuple(designs or ()), "labels": labels, "cloud": cloud, "probes": probes}
+    wanted |= {"search": search, "budget": budget, "seeds": seeds}
+    layers = {**(read_config(config) if config else {}), **{k: v for k, v in given.items() if v is not None}}
+    settings = None if responses else _settings(config, given)
+    from harness.laboratory.verb import run_lab
+
+    run_lab(settings or layers, wanted, responses or [], out, display, json)
 
 
 @app.command()

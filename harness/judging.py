@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,16 @@ from harness.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
 from utilities.judges.canary import canaries
 from utilities.judges.judged import PanelScorer
-from utilities.tasks import TaskFile, asks_judge
+from utilities.tasks import asks_judge, read_task_file
 
 if TYPE_CHECKING:
     from harness.judge_server import JudgeProcess
     from harness.preparation import Prepared
+    from utilities.core import Item, Scorer
     from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
-__all__ = ["Judges", "estimate", "open_judges"]
+__all__ = ["Judges", "estimate", "open_judges", "told_estimate"]
 
 BESIDE = 3
 """Models that are measured beside their value: base, best initial and winner."""
@@ -46,22 +48,22 @@ class Judges:
             self._process.close()
 
 
-def open_judges(settings: RunSettings, described: TaskFile, *, ask: bool, spent: Spent | None = None) -> Judges | None:
+def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None) -> Judges | None:
     """The judges that a task's scorers need; None where they need none.
 
     The embedded judge is the default where the embedded model is used.
 
     Args:
         settings: Of the run.
-        described: The task file.
         ask: Whether somebody is going to ask them: else the embedded judge is not started.
         spent: What they have cost before, as part of the same run.
 
     Raises:
         UserError: A judge is needed and none is named, or it cannot be asked (no key, no price).
     """
+    described, path = read_task_file(settings.task)
     edition = described.choose(settings.edition, settings.preferred_edition)
-    if not asks_judge(described.editions[edition], settings.utility):
+    if not asks_judge(described.editions[edition], path.parent, settings.utility):
         return None
     judging = settings.judging
     if not judging.judge:
@@ -99,7 +101,7 @@ def estimate(prepared: Prepared) -> str | None:
         return None
     task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
     searched, tested = swarm.particles * (swarm.iterations + 1) + 1, len(prepared.pool.names) + 2
-    asked = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
+    asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
     if prepared.hold_out is not None:  # of the best initial expert, and of each iteration's best
@@ -108,6 +110,18 @@ def estimate(prepared: Prepared) -> str | None:
         judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
         bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))
         asked.append((judged.scorer, bad, swarm.iterations // every + 1))
+    return told_estimate(panel, asked, "the search")
+
+
+def told_estimate(panel: Panel, asked: Sequence[tuple[Scorer, Sequence[Item], int]], what: str) -> str:
+    """What judges are going to be asked, in a sentence.
+
+    Args:
+        panel: Who is asked.
+        asked: A scorer, the items that it judges answers to, and how many models answer them; scorers that ask no judge
+            are passed over.
+        what: What stops where the budget ends.
+    """
     costs = [(models, *scorer.cost(items)) for scorer, items, models in asked if isinstance(scorer, PanelScorer)]
     judgements = sum(models * one for models, one, _ in costs)
     tokens = sum(models * one for models, _, one in costs)
@@ -121,5 +135,5 @@ def estimate(prepared: Prepared) -> str | None:
         told += f", about ${usd:,.2f}" if usd else ", which cost nothing"
     budget = panel.budget
     if budget.tokens is not None and tokens > budget.tokens:
-        told += f"; the budget of {budget.tokens:,} tokens will not last, and the search stops where it ends"
+        told += f"; the budget of {budget.tokens:,} tokens will not last, and {what} stops where it ends"
     return told

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from utilities.lab.verdicts import StoredVerdict
 
 __all__ = ["print_list"]
 
@@ -31,12 +34,27 @@ def _entries(what: Literal["tasks", "utilities", "engines"]) -> dict[str, str]:
     if what == "utilities":
         from utilities.combine import combinations
         from utilities.core import scorer_registry
+        from utilities.lab.verdicts import read_verdicts
 
-        entries = {name: f"scorer: {_first_line(scorer_registry.get(name).__doc__)}" for name in scorer_registry}
+        verdicts = read_verdicts()
+        entries = {
+            name: f"scorer: {_first_line(scorer_registry.get(name).__doc__)}{_verdict(verdicts.get(name))}"
+            for name in scorer_registry
+        }
         return entries | {name: f"combination: {_first_line(combinations.get(name).__doc__)}" for name in combinations}
     from harness.engines.base import DESCRIPTIONS, engines
 
     return {name: DESCRIPTIONS[name] for name in engines}
+
+
+def _verdict(found: StoredVerdict | None) -> str:
+    """What the lab said of a scorer, on a line of its own."""
+    if found is None:
+        return ""
+    colour = {"fit as objective": "green", "not fit": "bold red"}.get(found.fitness, "yellow")
+    where = f" ({found.task}, {found.made})" if found.task else f": {'; '.join(found.because)}"
+    reasons = f": {'; '.join(found.because)}" if found.task and found.because else ""
+    return f"\n[{colour}]lab: {found.fitness}[/{colour}]{where}{reasons}"
 
 
 def _first_line(text: str | None) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
-__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance"]
+__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance", "task_hash"]
 
 BASE = "base model"
 """Name of the base model's row in tables."""
@@ -217,7 +217,7 @@ def prepare(
     if settings.engine not in {"auto", *engines}:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
     trusted = settings.engine_settings.trust_remote_code
-    judges = open_judges(settings, read_task_file(settings.task)[0], ask=ask, spent=spent)
+    judges = open_judges(settings, ask=ask, spent=spent)
     starting: Future[Engine] | None = None
     try:
         base = resolve(settings.base_spec, code=trusted)
@@ -267,7 +267,7 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **packages},
         "commit": _commit(),
-        "task": _task_hash(prepared),
+        "task": task_hash(prepared.settings, prepared.task),
         "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
         "experts": {expert.name: folder_hash(expert.folder) for expert in prepared.pool.experts},
         "base": folder_hash(prepared.base),
@@ -300,17 +300,17 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _task_hash(prepared: Prepared) -> str:
+def task_hash(settings: RunSettings, task: Task) -> str:
     """Hash of what the task file says of scorers, of the combination, and of the user's own files that score.
 
     Titles and recommended settings may change.
     """
-    described, path = read_task_file(prepared.settings.task)
-    edition = described.editions[prepared.task.edition]
-    parts = [prepared.task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
-    parts += [f"{name} weighs {weight}" for name, weight in sorted((prepared.task.weights or {}).items())]
+    described, path = read_task_file(settings.task)
+    edition = described.editions[task.edition]
+    parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
+    parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
     digest = sha256("\n".join(parts).encode())
-    utility = prepared.settings.utility
+    utility = settings.utility
     for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
         if (own := file_of(spec)) is not None:
             digest.update(own.read_bytes())

@@ -18,9 +18,9 @@ from harness.store import Store
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Item, ItemResult, Split
 from utilities.errors import UserError, in_words
-from utilities.tasks import Task, read_task_file
+from utilities.tasks import Task
 
-__all__ = ["Rescored", "rescore"]
+__all__ = ["Rescored", "model_records", "rescore", "scored_anew"]
 
 PREFIX = "rescored-"
 """Begins the names of the records that rescoring writes."""
@@ -56,10 +56,10 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
             before, after = RunSettings(**kept), RunSettings(**{**kept, **own, **settings})
         except ValidationError as error:
             raise UserError(f"settings: {in_words(error)}") from error
-        judges = open_judges(after, read_task_file(after.task)[0], ask=True)
+        judges = open_judges(after, ask=True)
         task, stored_task = load_task_of(after, judges.panel if judges else None), load_task_of(before)
         done = []
-        for name, split in _records(folder):
+        for name, split in model_records(folder):
             told = list(_rescored(store, name, split, task, stored_task))
             utility = re.sub(r"\W+", "-", Path(str(settings.get("utility") or "own")).name)
             store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
@@ -73,7 +73,7 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
         store.close()
 
 
-def _records(folder: Path) -> Iterator[tuple[str, Split]]:
+def model_records(folder: Path) -> Iterator[tuple[str, Split]]:
     """The records of whole models, with their split; those of the search's particles are left out."""
     for path in sorted((folder / "records").glob("*.parquet")):
         split = re.match(r"(?:evaluate_)?(dev|test)(?:_|$)", path.stem)
@@ -86,18 +86,32 @@ def _rescored(store: Store, name: str, split: Split, task: Task, before: Task) -
     for (label, part), results in (store.records(name) or {}).items():
         by_label.setdefault(label, {})[part] = results
     for label, parts in by_label.items():
-        now = {}
-        for part, results in parts.items():
-            item_set = task.item_sets[part.partition(":")[0] or next(iter(task.item_sets))]  # "set:group" where grouped
-            answered = [result for result in results if result.response.finish_reason != "unanswered"]
-            items = _items({item.id: item for item in item_set.split(split)}, answered, f"{store.folder}, {name}")
-            outcomes = asyncio.run(item_set.scorer.score(items, [result.response for result in answered]))
-            anew = dict(zip((result.item_id for result in answered), outcomes, strict=True))
-            now[part] = Evaluation.of([replace(old, outcome=anew.get(old.item_id, old.outcome)) for old in results])
+        now = asyncio.run(scored_anew(task, split, parts, f"{store.folder}, {name}"))
         stored = {part: Evaluation.of(results) for part, results in parts.items()}
-        yield Rescored(
-            label, split, combine_evaluations(stored, before.combine), combine_evaluations(now, task.combine)
-        )
+        yield Rescored(label, split, combine_evaluations(stored, before.combine), now)
+
+
+async def scored_anew(task: Task, split: Split, parts: Mapping[str, Sequence[ItemResult]], where: str) -> Evaluation:
+    """The evaluation of one model's stored responses under a task's scorers.
+
+    Args:
+        task: Its scorers say what the responses are worth.
+        split: Which split was answered.
+        parts: Item set, or "set:group", to the results that were stored.
+        where: Names the records in a message.
+
+    Raises:
+        UserError: An item is not in the data any more.
+    """
+    now = {}
+    for part, results in parts.items():
+        item_set = task.item_sets[part.partition(":")[0] or next(iter(task.item_sets))]  # "set:group" where grouped
+        answered = [result for result in results if result.response.finish_reason != "unanswered"]
+        items = _items({item.id: item for item in item_set.split(split)}, answered, where)
+        outcomes = await item_set.scorer.score(items, [result.response for result in answered])
+        anew = dict(zip((result.item_id for result in answered), outcomes, strict=True))
+        now[part] = Evaluation.of([replace(old, outcome=anew.get(old.item_id, old.outcome)) for old in results])
+    return combine_evaluations(now, task.combine)
 
 
 def _items(known: Mapping[str, Item], results: Sequence[ItemResult], where: str) -> list[Item]:

@@ -66,7 +66,7 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         _show(result, console, display, json)
         return
     document = store.settings()
-    for kind, what in (("compare", "comparison"), ("sweep", "sweep")):
+    for kind, what in (("compare", "comparison"), ("sweep", "sweep"), ("lab", "lab")):
         if kind in document:
             raise UserError(f"{folder} holds a {what}: the command that began it, given again, continues it")
     if "evaluated" in document:

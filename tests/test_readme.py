@@ -14,7 +14,7 @@ from harness.settings import known_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"<!-- test(?:: (?P<file>\S+))? -->\n```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- test(?:: (?P<file>\S+))? -->\n```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 
 @pytest.mark.slow
@@ -57,6 +57,7 @@ def test_every_option_in_the_readme_exists():
     known = {"--" + name.replace("_", "-") for name in known_settings()}
     known |= {"--config", "--name", "--out", "--json", "--display", "--split", "--help", "--topic", "--instructions"}
     known |= {"--methods", "--seeds", "--budget", "--space", "--training-data", "--trials"}  # of compare and sweep
+    known |= {"--labels", "--responses", "--cloud", "--probes", "--search"}  # of the lab
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
     assert len(used) > 8
     assert used <= known

@@ -390,24 +390,34 @@ def make_scorer(name: str, options: Mapping[str, Any], judge: Panel | None = Non
     Raises:
         UserError: No such scorer, options that it does not take, or no judge for one that needs it.
     """
-    if name.endswith(".py"):
-        raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
-    maker = scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
+    maker = _maker(name)
     try:
         return maker(**options, **({"judge": judge} if _takes_judge(maker) else {}))
     except TypeError as error:
         raise UserError(f"scorer {name!r} does not take its options: {error}") from error
 
 
-def asks_judge(edition: Edition, utility: str | None = None) -> bool:
+def _maker(name: str) -> Callable[..., Scorer]:
+    """What makes the scorer `name`."""
+    if name.endswith(".py"):
+        raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
+    return scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
+
+
+def asks_judge(edition: Edition, folder: Path, utility: str | None = None) -> bool:
     """Whether a scorer of an edition (or the utility in their place) takes a judge.
+
+    Args:
+        edition: Of a task file.
+        folder: The task file's, from which it names files of scorers.
+        utility: A scorer's name, or FILE.py:NAME.
 
     Raises:
         UserError: No such scorer.
     """
-    scored = [utility] if utility else [s.scorer for s in edition.item_sets.values()]
-    names = [*scored, *(one.scorer for one in edition.beside.values())]
-    return any(_takes_judge(scorer_registry.get(name)) for name in names if ".py" not in name)
+    scored = [utility] if utility else [absolute_spec(s.scorer, folder) for s in edition.item_sets.values()]
+    names = [*scored, *(absolute_spec(one.scorer, folder) for one in edition.beside.values())]
+    return any(_takes_judge(_maker(name)) for name in names)
 
 
 def _takes_judge(maker: Callable[..., Scorer]) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,11 +24,27 @@ from utilities.errors import UserError
 from utilities.objective import ObjectiveKind, as_objective, choose_objective, with_companions
 from utilities.tasks import Task
 
-__all__ = ["Bench", "BudgetSpentError", "Cost"]
+if TYPE_CHECKING:
+    from utilities.judges.panel import Panel
+
+__all__ = ["Bench", "BudgetSpentError", "Cost", "stop_without_budget"]
 
 
 class BudgetSpentError(UserError):
     """The judges' budget is spent: no method failed, and none can go on."""
+
+
+def stop_without_budget(panel: Panel) -> None:
+    """What the budget has cut a part of is neither told nor kept: with more of it, it is done again.
+
+    Raises:
+        BudgetSpentError: A judgement was refused for lack of budget.
+    """
+    if panel.budget.exhausted:
+        raise BudgetSpentError(
+            f"the judges' budget is spent ({panel.spent.tokens:,} tokens); nothing that was finished is lost: give the"
+            " same command with a larger --budget-tokens or --budget-usd"
+        )
 
 
 @dataclass(frozen=True)
@@ -128,12 +144,8 @@ class Bench:
 
     async def _evaluate(self, whole: Row | None, split: Split, task: Task) -> Evaluation:
         evaluation = await (self._with_objective if task is self.task else task)(self.model(whole), split)
-        judges = self.prepared.judges
-        if judges is not None and judges.panel.budget.exhausted:
-            raise BudgetSpentError(
-                f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens); nothing that was finished is"
-                " lost: give the same command with a larger --budget-tokens or --budget-usd"
-            )
+        if self.prepared.judges is not None:
+            stop_without_budget(self.prepared.judges.panel)
         return evaluation
 
     async def measure(self, wholes: Rows, task: Task | None = None) -> list[Known]:

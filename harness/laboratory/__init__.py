@@ -1,0 +1,1 @@
+"""`python run.py lab`: what the checks of `utilities.lab` need is measured, judged, shown and kept."""
