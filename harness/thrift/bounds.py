@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.thrift.partial import Partial
 from utilities.core import Score
+from utilities.objective import ObjectiveKind
 from utilities.tasks import Task
 
 __all__ = ["UNKNOWN", "Bounds", "value_bounds", "why_unbounded"]
@@ -25,8 +26,10 @@ class Bounds(NamedTuple):
 UNKNOWN = Bounds(-math.inf, math.inf)
 
 
-def why_unbounded(task: Task) -> str | None:
+def why_unbounded(task: Task, objective: ObjectiveKind = "metric") -> str | None:
     """Why nothing can be pruned exactly on a task, in words; None where it can."""
+    if objective != "metric":
+        return f"the objective is {objective}, and only the metric's best and worst scores are known"
     for name, s in task.item_sets.items():
         if getattr(s.scorer, "bounds", None) is None:
             kind = type(s.scorer).__name__

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.thrift.paired import LEAST
 from harness.thrift.stages import Order
 from utilities.core import Evaluation, Score, Split
+from utilities.objective import ObjectiveKind, outcome_as
 from utilities.tasks import Task
 
 __all__ = ["MODELS", "Scores", "by_variance", "from_hard_to_easy", "mean_scores", "scores_by_item_set"]
@@ -27,8 +28,10 @@ STRATA = 4
 """Strata of an item set: items on which the models agree, and the others in equal thirds."""
 
 
-def scores_by_item_set(task: Task, split: Split, evaluations: Sequence[Evaluation]) -> dict[str, Scores]:
-    """Scores [models, items] by item set, nan where there is none."""
+def scores_by_item_set(
+    task: Task, split: Split, evaluations: Sequence[Evaluation], objective: ObjectiveKind = "metric"
+) -> dict[str, Scores]:
+    """The objective's scores [models, items] by item set, nan where there is none."""
     found: dict[str, Scores] = {}
     for name, s in task.item_sets.items():
         items = s.split(split)
@@ -39,8 +42,9 @@ def scores_by_item_set(task: Task, split: Split, evaluations: Sequence[Evaluatio
             for part, leaf in leaves.items():
                 for result in leaf.results:
                     k = at.get((part, result.item_id))
-                    if k is not None and isinstance(result.outcome, Score):
-                        row[k] = result.outcome.value
+                    outcome = outcome_as(result.outcome, objective)
+                    if k is not None and isinstance(outcome, Score):
+                        row[k] = outcome.value
         found[name] = scores
     return found
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.thrift.partial import Partial
-from utilities.core import ItemResult, Score
 
 __all__ = ["Paired", "paired"]
 
@@ -88,22 +87,17 @@ def _strata(a: Partial, b: Partial, strata: Mapping[str, list[str]]) -> list[tup
         item_set = name.rsplit("/", 1)[0]
         rows, clusters = [], []
         for one in ids:
-            left, right = a.found[item_set].get(one), b.found[item_set].get(one)
-            if left is not None and right is not None and (pair := _scores(left, right)) is not None:
-                rows.append(pair)
-                clusters.append(left.cluster if left.cluster != one else f"{item_set}:{one}")
+            left, right = a.score(item_set, one), b.score(item_set, one)
+            if left is not None and right is not None:
+                rows.append((left, right))
+                cluster = a.found[item_set][one].cluster
+                clusters.append(cluster if cluster != one else f"{item_set}:{one}")
         now = (len(ids), np.array(rows, dtype=np.float64).reshape(-1, 2), clusters)
         if found and min(len(now[1]), len(found[-1][1])) < LEAST:
             size, scores, names = found.pop()
             now = (size + now[0], np.concatenate([scores, now[1]]), names + now[2])
         found.append(now)
     return found
-
-
-def _scores(left: ItemResult, right: ItemResult) -> tuple[float, float] | None:
-    if isinstance(left.outcome, Score) and isinstance(right.outcome, Score):
-        return left.outcome.value, right.outcome.value
-    return None
 
 
 def _influence(size: int, scores: Floats) -> Floats:

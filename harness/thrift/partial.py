@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.thrift.stages import Stages
-from utilities.core import Evaluation, ItemResult, Model, Usage
+from utilities.core import Evaluation, ItemResult, Model, Score, Usage
+from utilities.objective import as_objective, outcome_as
 
 __all__ = ["Partial"]
 
@@ -28,6 +29,7 @@ class Partial:
         """Results by item set and item id."""
         self._usage = {name: Usage() for name in stages.task.item_sets}
         self._whole: Evaluation | None = None
+        self._value: float | None = None
 
     @property
     def items(self) -> int:
@@ -59,25 +61,24 @@ class Partial:
             self._keep(dict(zip(sets, told, strict=True)))
         await asyncio.gather(*(self.ask(stage) for stage in tuple(self.left)))
 
-    def moved(self, stages: Stages) -> Partial:
-        """A particle that was asked everything, as one of other stages of the same task.
-
-        Raises:
-            ValueError: It was not asked everything.
-        """
-        if not self.complete:
-            raise ValueError(f"{self.items} of {self.stages.items} items were asked: only a whole evaluation moves")
-        other = Partial(stages, self._model)
-        other.left, other.found, other._usage, other._whole = [], self.found, self._usage, self._whole
-        return other
-
     def _keep(self, told: Mapping[str, Evaluation]) -> None:
         for name, evaluation in told.items():
             self.found[name] |= {result.item_id: result for result in evaluation.results}
             self._usage[name] += evaluation.usage
 
+    def score(self, item_set: str, item: str) -> float | None:
+        """The objective's score of an item; None where it was not asked, or could not be scored."""
+        result = self.found[item_set].get(item)
+        outcome = None if result is None else outcome_as(result.outcome, self.stages.objective)
+        return outcome.value if isinstance(outcome, Score) else None
+
+    def value(self) -> float | None:
+        """The objective on all items; None where it is not comparable, or not all were asked."""
+        self.evaluation()
+        return self._value
+
     def evaluation(self) -> Evaluation:
-        """What the task's own evaluation would be, where all items were asked: value, error, order, parts.
+        """The metric's evaluation: what the task's own would be, where all items were asked.
 
         Else an evaluation without a value, whose problem is that it was stopped, with the results that are there.
         """
@@ -90,6 +91,7 @@ class Partial:
             joined[name] = Evaluation.of(results, self._usage[name])
         if self.complete:
             self._whole = task.joined(joined, split)
+            self._value = as_objective(self._whole, self.stages.objective, task.combine).value
             return self._whole
         problem = f"stopped after {self.items} of {self.stages.items} items"
         parts: dict[str, Evaluation] = {}

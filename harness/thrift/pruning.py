@@ -77,18 +77,19 @@ async def prune(partial: Partial, need: Need | None) -> float | None:
         if high <= need.beat and low >= need.floor:
             return high
         await partial.ask(partial.left[0] if high > need.beat else partial.left[-1])
-    return partial.evaluation().value
+    return partial.value()
 
 
-async def keep_best(partials: Sequence[Partial], best: float | None) -> list[float | None]:
-    """Asks particles until the first best of them is known, for a search that learns nothing else from their values.
+async def keep_best(partials: Sequence[Partial], best: Sequence[float] = (), keep: int = 1) -> list[float | None]:
+    """Asks particles until the best of them are known, for a search that learns nothing from the values of others.
 
-    They go through the stages together. One is stopped when it cannot be better than the best so far, or than what
-    another is sure to reach, or only as good as one before it is sure to be.
+    They go through the stages together. One is stopped when so many others as are kept are sure to be better, or as
+    good and before it: found earlier, or earlier in this `ask`.
 
     Args:
         partials: The particles of an `ask`, in its order.
-        best: The best value before them; None without any.
+        best: The best values before them; only the first `keep` matter.
+        keep: How many are kept.
 
     Returns:
         What the search is to be told, a particle, as in `prune`.
@@ -96,12 +97,11 @@ async def keep_best(partials: Sequence[Partial], best: float | None) -> list[flo
     told: dict[int, float] = {}
     while going := [k for k, one in enumerate(partials) if k not in told and not one.complete]:
         bounds = [value_bounds(one) for one in partials]
-        # The best that is sure, and the first that has it; what was stopped can be no better than another that was not.
-        sure = max((bound.low for bound in bounds), default=-math.inf)
-        first = next((k for k, bound in enumerate(bounds) if bound.low == sure), 0)
         for k in going:
             high = bounds[k].high
-            if (best is not None and high <= best) or high < sure or (high == sure and first < k):
+            better = sum(value >= high for value in best)
+            better += sum(bound.low > high or (bound.low == high and j < k) for j, bound in enumerate(bounds))
+            if better >= keep:
                 told[k] = high
         await asyncio.gather(*(partials[k].ask(partials[k].left[0]) for k in going if k not in told))
-    return [told[k] if k in told else one.evaluation().value for k, one in enumerate(partials)]
+    return [told[k] if k in told else one.value() for k, one in enumerate(partials)]

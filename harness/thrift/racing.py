@@ -41,9 +41,7 @@ class Rules:
         return difference.value < 0 and difference.value < -bound * difference.se
 
 
-async def race(
-    partials: Sequence[Partial], rules: Rules | None = None, incumbent: Partial | None = None
-) -> list[float | None]:
+async def race(partials: Sequence[Partial], rules: Rules | None = None) -> list[float | None]:
     """Values of a generation, comparable with each other.
 
     Whoever reaches the end has its value on all items. One that was stopped has the value of the best of those plus
@@ -52,9 +50,6 @@ async def race(
     Args:
         partials: The generation, all at the beginning of the same stages.
         rules: When a particle is stopped.
-        incumbent: A particle that is through the same stages, the best so far: one that is behind it is stopped too.
-            For a search that learns nothing from the order of a generation; others learn little from one that stopped
-            as a whole.
 
     Returns:
         A value a particle; None where it is not comparable, or stopped when nobody was.
@@ -66,19 +61,14 @@ async def race(
         await asyncio.gather(*(partials[k].ask(stage) for k in going))
         if stage == stages - 1:
             break
-        rivals = [partials[k] for k in going] + ([incumbent] if incumbent is not None else [])
-        leader = _leader(rivals)
+        leader = _leader([partials[k] for k in going])
         if leader is not None:
-            going = [
-                k
-                for k in going
-                if partials[k] is leader or not rules.behind(paired(partials[k], leader), max(1, stages - 1))
-            ]
-    return _values(partials, [partials[k] for k in going], incumbent)
+            going = [k for k in going if not rules.behind(paired(partials[k], leader), stages - 1)]
+    return _values(partials)
 
 
 def _leader(rivals: Sequence[Partial]) -> Partial | None:
-    """The best on the items that all of them were asked, of equal ones the first; None without two to compare."""
+    """The best on the items that all of them were asked, of equal ones the first; None where none has a value."""
     best = None
     for rival in rivals:
         if best is None:
@@ -88,15 +78,13 @@ def _leader(rivals: Sequence[Partial]) -> Partial | None:
     return best
 
 
-def _values(partials: Sequence[Partial], through: Sequence[Partial], incumbent: Partial | None) -> list[float | None]:
-    known = [(value, one) for one in through if (value := one.evaluation().value) is not None]
-    if not known and incumbent is not None and (value := incumbent.evaluation().value) is not None:
-        known = [(value, incumbent)]
+def _values(partials: Sequence[Partial]) -> list[float | None]:
+    known = [(value, one) for one in partials if (value := one.value()) is not None]
     best = max(known, key=lambda pair: pair[0], default=None)
     values: list[float | None] = []
     for one in partials:
         if one.complete:
-            values.append(one.evaluation().value)
+            values.append(one.value())
         elif best is None or (difference := paired(one, best[1])) is None:
             values.append(None)
         else:

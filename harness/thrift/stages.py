@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from utilities.core import Item, Split
+from utilities.objective import ObjectiveKind
 from utilities.tasks import Task
 
 __all__ = ["Order", "Stage", "Stages", "shuffled"]
@@ -45,10 +46,21 @@ class Stages:
     split: Split
     stages: tuple[Stage, ...]
     orders: Mapping[str, Order]
+    objective: ObjectiveKind = "metric"
+    """What particles are compared by."""
 
     @classmethod
-    def cut(cls, task: Task, split: Split, count: int, orders: Mapping[str, Order]) -> Stages:
+    def cut(
+        cls, task: Task, split: Split, count: int, orders: Mapping[str, Order], objective: ObjectiveKind = "metric"
+    ) -> Stages:
         """Cuts each item set, in its order, into `count` stages; those without any item are left out.
+
+        Args:
+            task: With the measures that the objective needs (`with_companions`).
+            split: Which of its splits.
+            count: Stages.
+            orders: Of the items, an item set.
+            objective: What particles are compared by.
 
         Raises:
             ValueError: Not at least one stage, or an order of other items than the item set's.
@@ -63,7 +75,7 @@ class Stages:
             for stage, positions in zip(stages, np.array_split(orders[name].positions, count), strict=True):
                 if len(positions):
                     stage[name] = tuple(items[k] for k in sorted(positions))
-        return cls(task, split, tuple(stage for stage in stages if stage), orders)
+        return cls(task, split, tuple(stage for stage in stages if stage), orders, objective)
 
     @property
     def items(self) -> int:
