@@ -86,13 +86,13 @@ def test_particles_that_cannot_be_scored_change_nothing_either():
 
 
 def test_the_published_search_on_the_embedded_model_is_the_same_bit_for_bit():
-    task = load_task("medical", edition="mini", limit=12)
+    task = load_task("medical", edition="mini", limit=8)
     pool = open_pool([str(EXPERTS / name) for name in ("crossword", "forum-posts", "pharmacy-quiz")], BASE)
     engine = LocalEngine(BASE, pool, EngineSettings(device="cpu"))
     try:
-        options = SwarmSettings(particles=5, iterations=5)
+        options = SwarmSettings(particles=4, iterations=3)
         whole, items, _ = trajectory(task, engine.particle, options, columns=3, pruned=False)
-        pruned, fewer, _ = trajectory(task, engine.particle, options, columns=3, pruned=True, stages=12)
+        pruned, fewer, _ = trajectory(task, engine.particle, options, columns=3, pruned=True, stages=8)
     finally:
         engine.close()
     assert pruned == whole
