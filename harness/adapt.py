@@ -26,8 +26,12 @@ from harness.preparation import BASE, Prepared
 from harness.store import Store
 from harness.swarm.budgeted import row_key
 from harness.swarm.optimisers import make_optimiser
+from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.search import search
 from harness.swarm.update import Rows
+from harness.thrift.cost import Spending
+from harness.thrift.evaluator import Evaluator, Found
+from harness.thrift.pruning import strictest, swarm_needs
 from utilities.core import UNSCORED_LIMIT, Evaluation, Reason, Split, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
@@ -128,6 +132,8 @@ class Adaptation:
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
         self.task = with_companions(prepared.task, self.objective)
         """The task of the search, whose scores tell the objective beside the metric."""
+        self.thrift = self._thrift(saved.get("spending"))
+        """Evaluates with `--saving`; None where every particle is asked all items."""
         self.evaluated: dict[str, Brief] = {k: Brief.read(brief) for k, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
         self.evaluations: int = saved.get("evaluations", 0)
@@ -142,6 +148,18 @@ class Adaptation:
         self.guard = Guard(prepared, engine, bus, saved.get("guard")) if prepared.task.judged else None
         if prepared.judges is not None:
             self._count_what_was_spent(prepared.judges.panel)
+
+    def _thrift(self, spending: Mapping[str, Any] | None) -> Evaluator | None:
+        settings, swarm = self.prepared.settings, self.prepared.settings.swarm
+        if swarm.saving == "none":
+            return None
+        keep = swarm.elite if swarm.winner == "centre" else 1
+        thrift = Evaluator(self.task, swarm.saving, settings.seed, objective=self.objective, keep=keep)
+        if spending is not None:
+            thrift.spending = Spending.from_dict(spending)
+        if self.optimiser.snapshot.iteration >= 0:
+            thrift.learn(list(self.store.evaluations("iter_0000", self.prepared.task.combine).values()))
+        return thrift
 
     def _count_what_was_spent(self, panel: Panel) -> None:
         """The budget is that of the whole run: what an interrupted part has spent stays spent."""
@@ -197,25 +215,34 @@ class Adaptation:
         keys = [_key(row) for row in rows]
         first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in self.evaluated}
         new = sorted(first.values())
-        found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
-        told = [(str(particles[k]), evaluation) for k, evaluation in zip(new, found, strict=True)]
+        if self.thrift is None:
+            found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
+        else:
+            found = await self._evaluate_some(self.thrift, iteration, rows, keys, new)
         self._stop_without_budget()
-        if found and all(map(_judge_was_away, found)):
-            self._stop_without_judge(found[0])
-        self.store.save_records(f"iter_{iteration:04d}", told)
+        if found and all(_judge_was_away(one.evaluation) for one in found):
+            self._stop_without_judge(found[0].evaluation)
+        for record, complete in (("iter", True), ("stopped", False)):
+            told = [
+                (str(particles[k]), one.evaluation)
+                for k, one in zip(new, found, strict=True)
+                if one.complete == complete
+            ]
+            if told or complete:
+                self.store.save_records(f"{record}_{iteration:04d}", told)
         if self.guard is not None:
-            await self.guard.look(iteration, [rows[k] for k in new], found)
+            await self.guard.look(iteration, [rows[k] for k in new], [one.evaluation for one in found])
             self._stop_without_budget()
         values: dict[str, float | None] = {}
-        for k, evaluation in zip(new, found, strict=True):
-            values[keys[k]] = objective = self._objective_of(evaluation).value
-            if objective is not None:  # else it is missing, not low: asked again when the row comes again
-                self.evaluated[keys[k]] = Brief.of(evaluation, objective, rows[k])
+        for k, one in zip(new, found, strict=True):
+            values[keys[k]] = one.value
+            if one.complete and one.value is not None:  # else it is missing, not low: asked again when it comes again
+                self.evaluated[keys[k]] = Brief.of(one.evaluation, one.value, rows[k])
         if iteration == 0 and not self.evaluated:
-            problems = sorted({problem(evaluation) for evaluation in found})
+            problems = sorted({problem(one.evaluation) for one in found})
             raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
         self.evaluations += len(new)
-        self.items += sum(evaluation.n + evaluation.n_unscored for evaluation in found)
+        self.items += sum(one.items for one in found)
         for k, key in enumerate(keys):
             if k not in new:
                 known = self.evaluated.get(key, NOTHING)
@@ -224,14 +251,31 @@ class Adaptation:
         self.seconds["search"] += time.perf_counter() - start
         return [values[key] for key in keys]
 
-    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
+    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Found:
         model = self.engine.particle(self.prepared.expert_row(row))
         evaluation = await self.task(model, "dev")
-        self.seconds["scoring"] += evaluation.usage.seconds
         items = evaluation.n + evaluation.n_unscored
+        self._tell_evaluated(iteration, particle, evaluation, items)
+        return Found(self._objective_of(evaluation).value, evaluation, items, complete=True)
+
+    async def _evaluate_some(
+        self, thrift: Evaluator, iteration: int, rows: Rows, keys: Sequence[str], new: Sequence[int]
+    ) -> list[Found]:
+        """The rows `new`, of which no more items are asked than `--saving` finds necessary."""
+        particles, needs = self.optimiser.asked, None
+        if isinstance(self.optimiser, ParticleSwarm):
+            of_each = list(zip(keys, swarm_needs(self.optimiser.state, particles), strict=True))
+            needs = [strictest([need for key, need in of_each if key == keys[k]]) for k in new]
+        models = [self.engine.particle(self.prepared.expert_row(rows[k])) for k in new]
+        found = await thrift(models, [int(particles[k]) for k in new], needs)
+        for k, one in zip(new, found, strict=True):
+            self._tell_evaluated(iteration, int(particles[k]), one.evaluation, one.items)
+        return found
+
+    def _tell_evaluated(self, iteration: int, particle: int, evaluation: Evaluation, items: int) -> None:
+        self.seconds["scoring"] += evaluation.usage.seconds
         self.bus(Evaluated(iteration=iteration, particle=particle, value=evaluation.value, items=items))
         self._tell_cost()
-        return evaluation
 
     def _objective_of(self, evaluation: Evaluation) -> Evaluation:
         return as_objective(evaluation, self.objective, self.prepared.task.combine)
@@ -297,6 +341,7 @@ class Adaptation:
                 "swarm": self.optimiser.state.to_dict(),
                 "evaluations": self.evaluations,
                 "items": self.items,
+                "spending": None if self.thrift is None else self.thrift.spending.to_dict(),
                 "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
                 "engine": self.engine.state(),
                 "guard": self.guard.state() if self.guard else None,
@@ -482,6 +527,7 @@ class Adaptation:
             objective=self.objective,
             evaluations=self.evaluations,
             item_evaluations=self.items,
+            items_saved=0.0 if self.thrift is None else self.thrift.spending.saved,
             seconds=self.seconds["total"] + time.perf_counter() - self._began,
             time_share=time_share,
             experts=pool.names,

@@ -22,6 +22,7 @@ from harness.experts import LoraPool, Pool, check_finite, folder_hash, open_pool
 from harness.judging import Judges, open_judges
 from harness.safety import split_hold_out
 from harness.settings import RunSettings
+from harness.thrift.applies import why_not
 from utilities.errors import UserError
 from utilities.objective import choose_objective
 from utilities.registry import unknown_name
@@ -230,7 +231,10 @@ def prepare(
             raise UserError(
                 "--confirm: what a judge rates has a hold-out of its own, --hold-out, which only watches; 0 is accepted"
             )
-        choose_objective(settings.objective, task)  # says so where there is no such objective
+        objective = choose_objective(settings.objective, task)  # says so where there is no such objective
+        saving = settings.swarm.saving
+        if saving != "none" and (reason := why_not(saving, settings.swarm, task, objective)):
+            raise UserError(f"--saving {saving}: {reason}")
         check_finite(pool)
     except BaseException:
         if judges is not None:

@@ -163,6 +163,8 @@ class Result(_Closed):
     """Particles evaluated on dev, the initial population included; equal rows count once."""
     item_evaluations: int = 0
     """Answers to single dev items that this took."""
+    items_saved: float = 0.0
+    """Share of those answers that `--saving` did without."""
     seconds: float
     """Wall time of the whole run, all its parts where it was resumed."""
     time_share: TimeShare

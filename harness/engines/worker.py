@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUESTIONS_KEPT", "Answer", "Plan", "Question", "Report", "Worker"]
 
-QUESTIONS_KEPT = 16
+QUESTIONS_KEPT = 64
 """Prompt sets that are remembered on both sides: every particle is asked the same ones."""
 
 FOLDING = frozenset({"local"})

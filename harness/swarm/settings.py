@@ -25,6 +25,9 @@ class SwarmSettings(BaseModel):
     """centre: the mean of the best rows, unless the best one is certainly better on dev; best: the best row."""
     elite: int = Field(10, ge=1)
     """Rows whose mean is the centre."""
+    saving: Literal["none", "exact", "race"] = "none"
+    """How a particle is asked fewer items. exact: until no answer could change what the search does (pso, random);
+    race: until it is behind the best of its iteration by more than chance (the other searches)."""
     particles: int = Field(20, ge=1)
     """N: particles of the swarm, or rows that a search looks at in an iteration."""
     iterations: int = Field(50, ge=0)
