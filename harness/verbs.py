@@ -11,8 +11,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from harness import result as schema
-from harness.adapt import adapt, overlap_note, problem
+from harness.adapt import adapt
 from harness.console import evaluation_table, make_screen, measure_means, number, print_result
+from harness.ending import overlap_note, problem
 from harness.events import Bus, Note
 from harness.preparation import BASE, Prepared, changed_inputs, prepare, provenance
 from harness.rescore import rescore
