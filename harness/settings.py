@@ -194,5 +194,5 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
     except ValidationError as error:
         told = in_words(error)
         for group in NESTED:  # the groups are ours; users know flat names
-            told = told.replace(f"{group}.", "")
+            told = told.replace(f"{group}.", "").replace(f"{group}: ", "")
         raise UserError(f"settings: {told}") from error

@@ -198,3 +198,8 @@ def test_anywhere_makes_the_file_of_a_utility_absolute(tmp_path, monkeypatch):
     assert utility("~/my_file.py:my_score") == f"{tmp_path}/home/my_file.py:my_score"
     assert utility("numeric") == "numeric"
     assert utility(None) is None
+
+
+def test_a_mistake_of_the_judges_is_told_in_flat_names():
+    with pytest.raises(UserError, match=r"^settings: judge_url is given, but no model: name one with judge"):
+        run_settings({"task": "medical", "judge_url": "http://localhost:8000/v1"})
