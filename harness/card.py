@@ -8,7 +8,7 @@ from harness.console import number
 
 if TYPE_CHECKING:
     from harness.preparation import Prepared
-    from harness.result import Result
+    from harness.result import Result, Winner
 
 __all__ = ["model_card"]
 
@@ -16,8 +16,6 @@ __all__ = ["model_card"]
 def model_card(result: Result, prepared: Prepared) -> str:
     """The `README.md` of the winner's folder, in the hub's card format."""
     library = "peft" if prepared.pool.kind == "lora" else "transformers"
-    parts = sorted(result.winner.coefficients.items(), key=lambda part: -abs(part[1]))
-    mixture = "\n".join(f"| {name} | {weight:+.4f} |" for name, weight in parts)
     table = "\n".join(
         f"| {row.name} | {number(row.dev, row.dev_se)} | {number(row.test, row.test_se)} | {row.n} | {row.unscored} |"
         for row in result.rows
@@ -52,9 +50,7 @@ Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, 
 
 ## What it is made of
 
-| expert | coefficient |
-|---|---|
-{mixture}
+{_mixture(result.winner)}
 
 ## What it scores
 
@@ -73,3 +69,14 @@ biased upwards; test was read once. Winner minus best initial expert ({result.be
 {load}
 ```
 """
+
+
+def _mixture(winner: Winner) -> str:
+    """What the winner is made of: an expert a line, or where groups of modules differ, a group a line."""
+    names = sorted(winner.coefficients, key=lambda name: -abs(winner.coefficients[name]))
+    if not winner.groups:
+        lines = [f"| {name} | {winner.coefficients[name]:+.4f} |" for name in names]
+        return "\n".join(["| expert | coefficient |", "|---|---|", *lines])
+    rows = {**winner.groups, "mean": winner.coefficients}
+    lines = [f"| {group} | {' | '.join(f'{part[name]:+.4f}' for name in names)} |" for group, part in rows.items()]
+    return "\n".join([f"| modules | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|", *lines])

@@ -141,17 +141,19 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Adapts a pool of experts to a task, or to a topic, with a particle swarm. The default verb."""
+    spent = None
     if topic is not None or instructions is not None:
         if given["task"] is not None:
             raise UserError("--task names a task and --topic makes one: give one of them")
         from harness.topic import topic_task
 
         layers = ({"task": "topic"}, read_config(config) if config else {}, given)
-        given["task"] = str(topic_task(topic, instructions, run_settings(*layers), out))
+        path, spent = topic_task(topic, instructions, run_settings(*layers), out, _note)
+        given["task"] = str(path)
     settings = _settings(config, given)
     from harness.verbs import run_search
 
-    run_search(settings, out, name, display, json)
+    run_search(settings, out, name, display, json, spent)
 
 
 @app.command()
@@ -406,6 +408,12 @@ def serve_judge(
     from harness.judge_server import run_serve_judge
 
     run_serve_judge(model, adapter, host, port, threads)
+
+
+def _note(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(f"note: {text}", style="dim", markup=False, highlight=False)
 
 
 def _fail(message: str) -> NoReturn:

@@ -241,9 +241,9 @@ class LiveScreen:
         order = list(range(started.particles))
         if started.particles > room and last is not None:
             order.sort(key=lambda i: float("inf") if (best := _at(last.best or last.scores, i)) is None else -best)
-        # In a search without personal bests, the first rows are the initial experts, and later ones are mixtures.
-        initial = last is None and bool(started.labels) and started.labels[0] not in started.experts
-        names = started.experts if initial else started.labels
+        names = started.labels
+        if last is None and names and names[0] not in started.experts:
+            names = started.experts  # which such a search looks at first
         for i in order[:room]:
             name = names[i] if i < len(names) else ""
             now = self._progress.now.get(i, _at(last.scores, i) if last else None)
@@ -296,6 +296,8 @@ def winner_line(result: Result) -> str:
         "best_initial": "an initial expert: no mixture did better on dev items that the search had not seen",
     }[winner.finalist]
     told = f"winner: {what} of {result.evaluations} by {result.optimiser} on the {result.objective} objective"
+    if result.items_saved:
+        told += f", with {result.items_saved:.0%} fewer answers than in full"
     if winner.confirmed is not None:
         return f"{told}; on dev items that it had not seen {number(winner.confirmed.value, winner.confirmed.se)}"
     if winner.optimism is None or winner.dev is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.result import Cost, Watch
 
@@ -45,7 +45,7 @@ class Started(Event):
     experts: list[str]
     particles: int
     labels: list[str] = []
-    """What the particles are called."""
+    """What the particles are called; by default experts, anchor and crossovers, as in the published search."""
     iterations: int
     objective: str = "metric"
     dev_items: int
@@ -54,6 +54,14 @@ class Started(Event):
     """Name of the base model where it is an anchor: the particle after the experts."""
     resumed_from: int | None = None
     """The last iteration that was complete, for a resumed run."""
+
+    @model_validator(mode="after")
+    def _label(self) -> Started:
+        if not self.labels:
+            first = [*self.experts, *([self.anchor] if self.anchor else [])]
+            crossovers = [f"crossover {k + 1}" for k in range(self.particles - len(first))]
+            self.__dict__["labels"] = [*first, *crossovers][: self.particles]
+        return self
 
 
 class Evaluated(Event):
@@ -85,7 +93,7 @@ class IterationDone(Event):
     objective: float | None = None
     """What the objective says of it."""
     coefficients: dict[str, float]
-    """What the global best is made of."""
+    """What the global best is made of; where groups of modules have coefficients of their own, their mean."""
     evaluations: int
     """Particles evaluated so far."""
 

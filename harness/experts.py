@@ -14,15 +14,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from harness.grouping import Granularity, Grouping
 from utilities.errors import UserError, first_line
 
 __all__ = [
@@ -60,10 +62,19 @@ class Expert:
 
 
 class Pool(Protocol):
-    """Experts that can be mixed by rows of coefficients."""
+    """Experts that can be mixed by rows of coefficients: [experts], or [groups * experts], see `Grouping`."""
 
     kind: Literal["lora", "model"]
     experts: tuple[Expert, ...]
+
+    @property
+    def grouping(self) -> Grouping:
+        """Which modules share their coefficients; all of them, unless the pool comes from `grouped`."""
+        ...
+
+    def grouped(self, granularity: Granularity) -> Pool:
+        """The same experts, whose rows may have coefficients for each group of modules."""
+        ...
 
     @property
     def names(self) -> list[str]:
@@ -274,7 +285,47 @@ def _mapped_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> dict[
     return {name: data[a:b].view(dtype).reshape(shapes[name]) for name, (a, b) in places.items()}
 
 
-class LoraPool:
+class _Tensors:
+    """What every pool is: for each tensor, where it stands in every expert's file."""
+
+    def __init__(self, experts: tuple[Expert, ...]) -> None:
+        self.experts = experts
+        self._sources: dict[str, list[_Where]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The experts' names, in the order of the columns of every row."""
+        return [expert.name for expert in self.experts]
+
+    @property
+    def modules(self) -> list[str]:
+        """Paths of the modules that are mixed, as in `model.named_modules()`."""
+        return sorted({_module(name) for name in self._shapes})
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one expert."""
+        return sum(torch.Size(shape).numel() for shape in self._shapes.values())
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """Which modules share their coefficients; all of them, unless the pool comes from `grouped`."""
+        return Grouping.of(self.modules, "model", len(self.experts))
+
+    def grouped(self, granularity: Granularity) -> Self:
+        """The same experts, on the same open files, whose rows may have coefficients for each group of modules."""
+        pool = copy(self)
+        pool.grouping = Grouping.of(self.modules, granularity, len(self.experts))
+        return pool
+
+
+def _module(name: str) -> str:
+    """The path of the module that a tensor belongs to."""
+    return name.rpartition(".")[0] or name
+
+
+class LoraPool(_Tensors):
     """LoRA adapters in the format of peft that share base, target modules and ranks.
 
     Adapters that differ in alpha (or in rsLoRA's scaling) are brought to the first one's scaling through B, which
@@ -284,14 +335,13 @@ class LoraPool:
     kind: Literal["lora", "model"] = "lora"
 
     def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
-        self.experts = experts
+        super().__init__(experts)
         self._configs = [_read_lora_config(expert) for expert in experts]
         self._check_base(base)
         files = [_open(weight_files(expert.folder)[0]) for expert in experts]
         keys = [_lora_keys(file, expert) for file, expert in zip(files, experts, strict=True)]
         self._shapes = self._check_keys(keys, files, shapes)
         scales = [{module: _scaling(config, module) for module in self.modules} for config in self._configs]
-        self._sources: dict[str, list[_Where]] = {}
         for name in self._shapes:
             module, letter = name.rsplit(".", 1)
             self._sources[name] = [
@@ -302,21 +352,6 @@ class LoraPool:
         """Module path to the factor s of W + s BA."""
 
     @property
-    def names(self) -> list[str]:
-        """The experts' names, in the order of the columns of every row."""
-        return [expert.name for expert in self.experts]
-
-    @property
-    def modules(self) -> list[str]:
-        """Paths of the adapted modules, as in `model.named_modules()`."""
-        return sorted({name.rsplit(".", 1)[0] for name in self._shapes})
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of one expert."""
-        return sum(torch.Size(shape).numel() for shape in self._shapes.values())
-
-    @property
     def rank(self) -> int:
         """The largest rank of any module."""
         return max(shape[0] for name, shape in self._shapes.items() if name.endswith(".A"))
@@ -324,14 +359,14 @@ class LoraPool:
     def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Streams the mixtures: ("path.to.module.A" | "...B", [rows, *shape]), in the dtype of `rows`."""
         for name, sources in self._sources.items():
-            yield name, _mixed(sources, rows, self._shapes[name])
+            yield name, _mixed(sources, self.grouping.part(rows, _module(name)), self._shapes[name])
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
-        """Writes the mixture `row` [experts] as a float32 PEFT adapter folder."""
+        """Writes the mixture `row` as a float32 PEFT adapter folder."""
         self.write_all(row[None], [folder])
 
     def write_all(self, rows: torch.Tensor, folders: Sequence[Path], dtype: torch.dtype = torch.float32) -> None:
-        """Writes the mixtures `rows` [adapters, experts] as PEFT adapter folders, reading every expert only once.
+        """Writes the mixtures `rows` [adapters, width] as PEFT adapter folders, reading every expert only once.
 
         The files are mapped into memory and each tensor is mixed for all rows at once, straight to its places in them.
 
@@ -477,7 +512,7 @@ def _model_keys(folder: Path) -> dict[str, Any]:
     return {key: file for path in weight_files(folder) for file in [_open(path)] for key in file.keys()}  # noqa: SIM118
 
 
-class ModelPool:
+class ModelPool(_Tensors):
     """Fully fine-tuned models of one architecture as particles: their weights are mixed directly.
 
     A row stands for base + sum_j c_j (expert_j - base): with coefficients that sum to 1 the base cancels, and a row of
@@ -487,9 +522,7 @@ class ModelPool:
     kind: Literal["lora", "model"] = "model"
 
     def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
-        self.experts = experts
-        self._sources: dict[str, list[_Where]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        super().__init__(experts)
         base_keys = set(_model_keys(base))
         for expert in (*experts, Expert("the base model", base)):
             own = _model_keys(expert.folder)
@@ -510,24 +543,15 @@ class ModelPool:
                 self._shapes[key] = shape
                 self._sources.setdefault(key, []).append(_Where(file, key, 1.0))
 
-    @property
-    def names(self) -> list[str]:
-        """The experts' names, in the order of the columns of every row."""
-        return [expert.name for expert in self.experts]
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of one expert."""
-        return sum(torch.Size(shape).numel() for shape in self._shapes.values())
-
     def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Streams the mixtures: (parameter name, [rows, *shape])."""
-        rows = torch.cat([rows, 1.0 - rows.sum(dim=1, keepdim=True)], dim=1)
         for name, sources in self._sources.items():
-            yield name, _mixed(sources, rows, self._shapes[name])
+            part = self.grouping.part(rows, _module(name))
+            part = torch.cat([part, 1.0 - part.sum(dim=1, keepdim=True)], dim=1)
+            yield name, _mixed(sources, part, self._shapes[name])
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
-        """Writes the mixture `row` [experts] as a float32 model folder; config and tokenizer are the first expert's."""
+        """Writes the mixture `row` as a float32 model folder; config and tokenizer are the first expert's."""
         import shutil
 
         folder.mkdir(parents=True, exist_ok=True)

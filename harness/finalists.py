@@ -15,7 +15,6 @@ import numpy as np
 from harness.store import Store
 from harness.swarm.budgeted import row_key
 from harness.swarm.update import Row
-from utilities.combine import combine_evaluations
 from utilities.core import Evaluation
 from utilities.statistics import Combine, paired_difference, selection_optimism
 
@@ -82,12 +81,9 @@ def optimism(
         combine: The task's way to make one number of its parts.
         elite: Rows that were chosen; 1 for the best one.
     """
-    measured = []
+    measured: list[Evaluation] = []
     for path in sorted((store.folder / "records").glob("iter_*.parquet")):
-        rows: dict[str, dict[str, Evaluation]] = {}
-        for (label, part), results in (store.records(path.stem) or {}).items():
-            rows.setdefault(label, {})[part] = Evaluation.of(results)
-        measured += [combine_evaluations(parts, combine) for parts in rows.values()]
+        measured += store.evaluations(path.stem, combine).values()
     usable = [evaluation for evaluation in measured if evaluation.value is not None]
     if len(usable) < 2:
         return None

@@ -20,6 +20,7 @@ from harness.safety import Seen, Watch
 from utilities.core import Evaluation, Response, Score
 from utilities.judges.canary import canaries
 from utilities.judges.companion import Companion, companion, topic_vocabulary
+from utilities.judges.evidence import Evidence
 from utilities.judges.factuality import Factuality
 from utilities.tasks import ItemSet, Task
 
@@ -128,7 +129,8 @@ class Guard:
 
 def _texts(task: Task) -> Iterator[str]:
     """What is told of the topic: its instructions, reference answers, and the evidence that is nearest to them."""
-    evidence = [one.scorer.evidence for one in task.beside.values() if isinstance(one.scorer, Factuality)]
+    sources = [one.scorer.evidence for one in task.beside.values() if isinstance(one.scorer, Factuality)]
+    evidence = [source for source in sources if isinstance(source, Evidence)]  # a search of the user's may cost
     for item in (item for s in task.item_sets.values() for item in s.dev):
         yield from (item.question, item.answer or "")
         yield from (passage.text for known in evidence for passage in known.search(item.question, NEAREST))

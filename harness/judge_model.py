@@ -2,7 +2,7 @@
 
 Requests that wait at the same time are decoded as one batch. A batch is only a way to be faster: rows are padded on the
 left under an attention mask, with positions counted from their own first token, so an answer does not depend on its
-neighbours (beyond the last bits of float32).
+neighbours: not at all where a small model computes in float64, and beyond the last bits of float32 in a larger one.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ BATCH_TOKENS = 8192
 
 GATHER = 0.003
 """Seconds without a further request after which a batch begins: clients that ask at once do not arrive at once."""
+
+EXACT = 50_000_000
+"""Parameters up to which a model computes in float64: which questions meet in a batch is chance, and a run that was
+interrupted is to end with the very numbers of one that was not."""
 
 GREEDY = 1e-5
 """Temperatures below it are 0: float32 cannot divide by less."""
@@ -101,7 +105,7 @@ class Row:
 
 
 class LocalJudge:
-    """A model, with an adapter merged into it where one is given, and the thread that runs it, in float32 on the CPU.
+    """A model, with an adapter merged into it where one is given, and the thread that runs it, on the CPU.
 
     Args:
         model: Folder or hub id of the base model and its tokenizer; weights from safetensors only.
@@ -127,6 +131,8 @@ class LocalJudge:
         if adapter is not None:
             self.model = _merged(self.model, adapter)
         self.model.eval().requires_grad_(False)
+        if self.model.num_parameters() <= EXACT:
+            self.model.double()
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             raise UserError(f"{adapter or model}: the weights hold NaN or infinite values")
         positions = getattr(self.model.config, "max_position_embeddings", None) or 2048

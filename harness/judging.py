@@ -10,6 +10,7 @@ from harness.embedded import BASE, JUDGE
 from harness.experts import folder_hash
 from harness.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
+from utilities.judges.canary import canaries
 from utilities.judges.judged import PanelScorer
 from utilities.tasks import asks_judge, read_task_file
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.judge_server import JudgeProcess
     from harness.preparation import Prepared
     from utilities.core import Item, Scorer
+    from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
 __all__ = ["Judges", "estimate", "open_judges", "told_estimate"]
@@ -46,7 +48,7 @@ class Judges:
             self._process.close()
 
 
-def open_judges(settings: RunSettings, *, ask: bool) -> Judges | None:
+def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None) -> Judges | None:
     """The judges that a task's scorers need; None where they need none.
 
     The embedded judge is the default where the embedded model is used.
@@ -54,6 +56,7 @@ def open_judges(settings: RunSettings, *, ask: bool) -> Judges | None:
     Args:
         settings: Of the run.
         ask: Whether somebody is going to ask them: else the embedded judge is not started.
+        spent: What they have cost before, as part of the same run.
 
     Raises:
         UserError: A judge is needed and none is named, or it cannot be asked (no key, no price).
@@ -73,15 +76,16 @@ def open_judges(settings: RunSettings, *, ask: bool) -> Judges | None:
     from utilities.judges.panel import open_panel
 
     if EMBEDDED not in judging.judge:
-        return Judges(open_panel(judging))
+        return Judges(open_panel(judging, spent=spent))
     if not ask:
-        return Judges(open_panel(judging, embedded_url=NOWHERE))
+        return Judges(open_panel(judging, embedded_url=NOWHERE, spent=spent))
     from harness.judge_server import JudgeProcess
 
     process = JudgeProcess()
     try:
         version = f"{folder_hash(BASE)}+{folder_hash(JUDGE)}"
-        return Judges(open_panel(judging, embedded_url=process.url, embedded_version=version), process)
+        panel = open_panel(judging, embedded_url=process.url, embedded_version=version, spent=spent)
+        return Judges(panel, process)
     except BaseException:
         process.close()
         raise
@@ -90,7 +94,8 @@ def open_judges(settings: RunSettings, *, ask: bool) -> Judges | None:
 def estimate(prepared: Prepared) -> str | None:
     """What the judges of a search will be asked, in a sentence; None where the task has none.
 
-    The upper end: equal rows and repeated answers cost nothing, and `patience` may end a search early.
+    The upper end: equal rows and repeated answers cost nothing, `patience` may end a search early, and hold-out items
+    are looked at only where the best has changed.
     """
     if prepared.judges is None:
         return None
@@ -99,6 +104,12 @@ def estimate(prepared: Prepared) -> str | None:
     asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
+    if prepared.hold_out is not None:  # of the best initial expert, and of each iteration's best
+        asked += [(s.scorer, s.dev, swarm.iterations + 2) for s in prepared.hold_out.item_sets.values()]
+    if task.judged and (every := prepared.settings.judging.canary_every):
+        judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
+        bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))
+        asked.append((judged.scorer, bad, swarm.iterations // every + 1))
     return told_estimate(panel, asked, "the search")
 
 

@@ -22,6 +22,7 @@ from harness.experts import LoraPool, Pool, check_finite, folder_hash, open_pool
 from harness.judging import Judges, open_judges
 from harness.safety import split_hold_out
 from harness.settings import RunSettings
+from harness.thrift.applies import why_not
 from utilities.errors import UserError
 from utilities.objective import choose_objective
 from utilities.registry import unknown_name
@@ -29,6 +30,7 @@ from utilities.tasks import Task, load_task, read_task_file
 from utilities.user_file import absolute_spec, file_of
 
 if TYPE_CHECKING:
+    from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
 __all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance", "task_hash"]
@@ -55,12 +57,58 @@ class Prepared:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns of every row: the experts, and the base model where it is an anchor."""
+        """Names of the columns of a group's row: the experts, and the base model where it is an anchor."""
         return [*self.pool.names, *([BASE] if self.settings.anchor == "base" else [])]
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of modules with coefficients of their own; a row of the search is [groups * columns]."""
+        return self.pool.grouping.groups
+
+    @property
+    def unit_rows(self) -> NDArray[np.float64]:
+        """The search's rows of the experts as they stand, [experts, groups * columns]."""
+        return np.tile(np.eye(len(self.columns))[: len(self.pool.names)], (1, len(self.groups)))
+
     def expert_row(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The engine's row for a row of the search: the anchor is the zero expert, so its column falls away."""
-        return row[: len(self.pool.names)]
+        """The engine's row for a row of the search: the anchor is the zero expert, so its column falls away.
+
+        Groups that are all equal become one, so that a model has one row, however it was found.
+
+        Args:
+            row: Of the search, of one group's columns [columns], or of the experts alone [experts].
+        """
+        experts = len(self.pool.names)
+        if row.size == experts:
+            return row
+        parts = row.reshape(-1, len(self.columns))[:, :experts]
+        return parts[0] if (parts == parts[0]).all() else parts.reshape(-1)
+
+    def coefficients(self, row: NDArray[np.float64]) -> dict[str, float]:
+        """A row of the search by column, the mean over groups where there are several."""
+        mean = row.reshape(-1, len(self.columns)).mean(axis=0)
+        return {name: float(value) for name, value in zip(self.columns, mean, strict=True)}
+
+    def group_coefficients(self, row: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+        """A row of the search by group and column; empty where there is one group."""
+        if len(self.groups) == 1:
+            return {}
+        parts = row.reshape(len(self.groups), -1)
+        return {group: self.coefficients(part) for group, part in zip(self.groups, parts, strict=True)}
+
+    @property
+    def grouping_told(self) -> str | None:
+        """What --granularity means for these experts, in a sentence; None where it was not asked for."""
+        asked = self.settings.granularity
+        if asked == "model":
+            return None
+        if len(self.groups) == 1:
+            return f"--granularity {asked}: all modules are one group ({self.groups[0]}), so it changes nothing here"
+        shown = [*self.groups[:3], "..."] if len(self.groups) > 4 else list(self.groups)
+        return (
+            f"--granularity {asked}: coefficients for each of {len(self.groups)} groups ({', '.join(shown)}); mixtures"
+            " are shown as their mean"
+        )
 
     def close(self) -> None:
         """Ends what was started for the run, the engine too."""
@@ -148,7 +196,12 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
 
 
 def prepare(
-    settings: RunSettings, *, ask: bool = True, start: bool = False, state: Mapping[str, Any] | None = None
+    settings: RunSettings,
+    *,
+    ask: bool = True,
+    start: bool = False,
+    state: Mapping[str, Any] | None = None,
+    spent: Spent | None = None,
 ) -> Prepared:
     """Checks everything that can be checked without loading the base model.
 
@@ -157,6 +210,7 @@ def prepare(
         ask: Whether judges are going to be asked; else none is started.
         start: Whether to start the engine, which is going to be used, while data and experts' values are read.
         state: The engine's, of an interrupted run.
+        spent: What the judges have cost before, as part of the same run.
 
     Raises:
         UserError: The first mistake found.
@@ -164,11 +218,12 @@ def prepare(
     if settings.engine not in {"auto", *engines}:
         raise unknown_name("engine", settings.engine, ["auto", *engines])
     trusted = settings.engine_settings.trust_remote_code
-    judges = open_judges(settings, ask=ask)
+    judges = open_judges(settings, ask=ask, spent=spent)
     starting: Future[Engine] | None = None
     try:
         base = resolve(settings.base_spec, code=trusted)
         pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
+        pool = pool.grouped(settings.granularity)
         if start:
             starting = _start(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
@@ -176,7 +231,10 @@ def prepare(
             raise UserError(
                 "--confirm: what a judge rates has a hold-out of its own, --hold-out, which only watches; 0 is accepted"
             )
-        choose_objective(settings.objective, task)  # says so where there is no such objective
+        objective = choose_objective(settings.objective, task)  # says so where there is no such objective
+        saving = settings.swarm.saving
+        if saving != "none" and (reason := why_not(saving, settings.swarm, task, objective)):
+            raise UserError(f"--saving {saving}: {reason}")
         check_finite(pool)
     except BaseException:
         if judges is not None:

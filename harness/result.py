@@ -53,7 +53,10 @@ class Winner(_Closed):
     """centre: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, where the
     others did not do better on items that no search has seen."""
     coefficients: dict[str, float]
-    """Expert to its coefficient in the winner; with `--anchor base` also the base model's."""
+    """Expert to its coefficient in the winner; with `--anchor base` also the base model's. With `--granularity layer`
+    or `module`, its mean over the groups of modules."""
+    groups: dict[str, dict[str, float]] = {}
+    """Group of modules to expert to its coefficient there; empty with `--granularity model`."""
     dev: float | None
     optimism: float | None = None
     """By how much choosing on dev makes such a value look too good, by the bootstrap over items; None where that is
@@ -160,6 +163,8 @@ class Result(_Closed):
     """Particles evaluated on dev, the initial population included; equal rows count once."""
     item_evaluations: int = 0
     """Answers to single dev items that this took."""
+    items_saved: float = 0.0
+    """Share of those answers that `--saving` did without."""
     seconds: float
     """Wall time of the whole run, all its parts where it was resumed."""
     time_share: TimeShare

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.embedded import BASE, EXPERTS
 from harness.engines.settings import EngineSettings
+from harness.grouping import Granularity
 from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
 from utilities.errors import UserError, in_words
 from utilities.judges.settings import JudgeSettings
@@ -53,6 +54,8 @@ class RunSettings(BaseModel):
     """Expert adapters: folders, folders of adapter folders, or hub ids; the embedded experts by default."""
     anchor: Literal["none", "base"] = "none"
     """base: adds the base model to the pool, so that a mixture may be stronger or weaker as a whole."""
+    granularity: Granularity = "model"
+    """What has coefficients of its own: the whole model, each of its layers, or each kind of module (q_proj, ...)."""
     engine: str = "auto"
     """Engine that answers the prompts."""
     seed: int = Field(0, ge=0)
@@ -191,5 +194,5 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
     except ValidationError as error:
         told = in_words(error)
         for group in NESTED:  # the groups are ours; users know flat names
-            told = told.replace(f"{group}.", "")
+            told = told.replace(f"{group}.", "").replace(f"{group}: ", "")
         raise UserError(f"settings: {told}") from error

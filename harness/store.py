@@ -216,6 +216,19 @@ class Store:
             return None
         return combine_evaluations({part: Evaluation.of(results) for (_, part), results in kept.items()}, combine)
 
+    def evaluations(self, name: str, combine: Callable[..., Any]) -> dict[str, Evaluation]:
+        """The evaluations in `records/<name>.parquet` by their labels, in order; none where there is no such file.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        from utilities.combine import combine_evaluations
+
+        found: dict[str, dict[str, Evaluation]] = {}
+        for (label, part), results in (self.records(name) or {}).items():
+            found.setdefault(label, {})[part] = Evaluation.of(results)
+        return {label: combine_evaluations(parts, combine) for label, parts in found.items()}
+
     def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
         """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file.
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from harness import result as schema
-from harness.adapt import adapt, overlap_note, problem
+from harness.adapt import adapt
 from harness.console import evaluation_table, make_screen, measure_means, number, print_result
+from harness.ending import overlap_note, problem
 from harness.events import Bus, Note
 from harness.preparation import BASE, Prepared, changed_inputs, prepare, provenance
 from harness.rescore import rescore
@@ -20,6 +21,7 @@ from harness.settings import RunSettings
 from harness.store import Store
 from utilities.core import Evaluation, Item
 from utilities.errors import UserError
+from utilities.judges.budget import Spent
 
 __all__ = ["run_evaluate", "run_resume", "run_score", "run_search", "run_validate"]
 
@@ -30,12 +32,14 @@ def _console(json: bool) -> Console:
     return Console(stderr=json)
 
 
-def run_search(settings: RunSettings, out: Path, name: str | None, display: Display, json: bool) -> None:
-    """Search from the beginning, in a new run folder."""
+def run_search(
+    settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
+) -> None:
+    """Search from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     folder = out / name if name else _free_folder(out, settings)
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
-    prepared = prepare(settings, start=True)
+    prepared = prepare(settings, start=True, spent=spent)
     try:
         document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
         _run(prepared, Store.create(folder, document), display, json)

@@ -21,6 +21,7 @@ from peft import LoraConfig, get_peft_model
 from stub_server import JudgeServer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from vllm_server import vllm_server  # noqa: F401 - a fixture
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "model_swarms"
 

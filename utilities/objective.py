@@ -17,7 +17,7 @@ from utilities.core import Evaluation, Item, ItemResult, Model, Outcome, Reason,
 from utilities.errors import UserError
 from utilities.tasks import Task
 
-__all__ = ["ObjectiveKind", "WithCompanion", "as_objective", "choose_objective", "with_companions"]
+__all__ = ["ObjectiveKind", "WithCompanion", "as_objective", "choose_objective", "outcome_as", "with_companions"]
 
 ObjectiveKind = Literal["metric", "smooth", "mix"]
 
@@ -122,15 +122,18 @@ def as_objective(evaluation: Evaluation, kind: ObjectiveKind, combine: Callable[
     """
     if kind == "metric":
         return evaluation
-
-    def rescored(result: ItemResult) -> ItemResult:
-        score = result.outcome
-        if not isinstance(score, Score):
-            return result
-        smooth = score.measures.get(SMOOTH)
-        if smooth is None:
-            return replace(result, outcome=Unscored(Reason.NOT_APPLICABLE, "the score has no smooth companion"))
-        return replace(result, outcome=Score(smooth if kind == "smooth" else (smooth + score.value) / 2))
-
-    leaves = {name: Evaluation.of([rescored(r) for r in leaf.results]) for name, leaf in evaluation.leaves.items()}
+    leaves = {
+        name: Evaluation.of([replace(r, outcome=outcome_as(r.outcome, kind)) for r in leaf.results])
+        for name, leaf in evaluation.leaves.items()
+    }
     return combine_evaluations(leaves, combine)
+
+
+def outcome_as(outcome: Outcome, kind: ObjectiveKind) -> Outcome:
+    """What the objective says of the metric's outcome of one item."""
+    if kind == "metric" or not isinstance(outcome, Score):
+        return outcome
+    smooth = outcome.measures.get(SMOOTH)
+    if smooth is None:
+        return Unscored(Reason.NOT_APPLICABLE, "the score has no smooth companion")
+    return Score(smooth if kind == "smooth" else (smooth + outcome.value) / 2)

@@ -173,6 +173,10 @@ class ItemSet:
         """The items of a split."""
         return self.dev if name == "dev" else self.test
 
+    def part(self, item: Item) -> str:
+        """The part that an item belongs to: the set's name, or "set:group" with `group_by`."""
+        return self.name if self.group_by is None else f"{self.name}:{getattr(item, self.group_by)}"
+
     def parts(self, evaluation: Evaluation, split: Split) -> dict[str, Evaluation]:
         """The scorer's evaluation of a split under the set's name; with `group_by`, its results by "set:group".
 
@@ -180,13 +184,13 @@ class ItemSet:
         """
         if self.group_by is None:
             return {self.name: evaluation}
-        group = {item.id: getattr(item, self.group_by) for item in self.split(split)}
+        part = {item.id: self.part(item) for item in self.split(split)}
         groups: dict[str, list[ItemResult]] = {}
         for result in evaluation.results:
             # The items of one source would be one cluster, of which nobody knows how far it would vary; as a group of
             # its own the source is no accident of the sample, so there its items are what varies.
             alone = replace(result, cluster=result.item_id) if self.group_by == "source" else result
-            groups.setdefault(f"{self.name}:{group[result.item_id]}", []).append(alone)
+            groups.setdefault(part[result.item_id], []).append(alone)
         return {name: Evaluation.of(results) for name, results in groups.items()}
 
 
@@ -239,14 +243,17 @@ class Task:
 
     async def __call__(self, model: Model, split: Split) -> Evaluation:
         """Evaluates `model` on all item sets at the same time and combines their values, or those of their groups."""
+        found = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in self.item_sets.values()))
+        return self.joined(dict(zip(self.item_sets, found, strict=True)), split)
+
+    def joined(self, found: Mapping[str, Evaluation], split: Split) -> Evaluation:
+        """The evaluations of all item sets, by name, as the one of the task."""
         from utilities.combine import combine_evaluations
 
-        sets = list(self.item_sets.values())
-        found = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in sets))
         parts: dict[str, Evaluation] = {}
-        for s, evaluation in zip(sets, found, strict=True):
-            parts |= s.parts(evaluation, split)
-        usage = sum((evaluation.usage for evaluation in found), Usage())
+        for name, s in self.item_sets.items():
+            parts |= s.parts(found[name], split)
+        usage = sum((evaluation.usage for evaluation in found.values()), Usage())
         return replace(combine_evaluations(parts, self.combine), usage=usage)
 
     def size(self, split: Split) -> int:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from utilities.core import Scorer
 from utilities.errors import UserError
 from utilities.registry import unknown_name
 
-__all__ = ["absolute_spec", "file_of", "scorer_from_file"]
+__all__ = ["absolute_spec", "file_of", "scorer_from_file", "thing_in_file"]
 
 
 def file_of(spec: str) -> Path | None:
@@ -38,17 +38,7 @@ def scorer_from_file(spec: str) -> Callable[..., Scorer]:
     """
     from utilities.scorers.function import DecoratedFunction, check_function
 
-    path, name = file_of(spec), spec.rpartition(":")[2]
-    if path is None or not name:
-        raise UserError(f"utility {spec!r}: expected FILE.py:NAME")
-    if not path.is_file():
-        raise UserError(f"utility {spec!r}: there is no file {path}")
-    module = _run(path, spec)
-    thing = getattr(module, name, None)
-    if thing is None:
-        own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
-        decorated = [n for n, v in vars(module).items() if isinstance(v, DecoratedFunction)]
-        raise unknown_name(f"utility of {path}", name, [*own, *decorated])
+    thing = thing_in_file(spec, "utility")
     if inspect.isclass(thing):
         has = {part for kind in thing.__mro__ for part in vars(kind)}  # getattr would find the metaclass's __call__
         if missing := [part for part in ("__call__", "score", "check") if part not in has]:
@@ -61,12 +51,36 @@ def scorer_from_file(spec: str) -> Callable[..., Scorer]:
     return thing.scorer if isinstance(thing, DecoratedFunction) else DecoratedFunction(thing, {}).scorer
 
 
-def _run(path: Path, spec: str) -> ModuleType:
+def thing_in_file(spec: str, what: str) -> Any:
+    """What stands in a user's file under a name.
+
+    Args:
+        spec: `FILE.py:NAME`.
+        what: What it should be, for messages.
+
+    Raises:
+        UserError: No such file or name, or a file that raises when it is run.
+    """
+    path, name = file_of(spec), spec.rpartition(":")[2]
+    if path is None or not name:
+        raise UserError(f"{what} {spec!r}: expected FILE.py:NAME")
+    if not path.is_file():
+        raise UserError(f"{what} {spec!r}: there is no file {path}")
+    module = _run(path, f"{what} {spec!r}")
+    thing = getattr(module, name, None)
+    if thing is None:
+        own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
+        decorated = [n for n, v in vars(module).items() if hasattr(v, "scorer")]
+        raise unknown_name(f"{what} of {path}", name, [*own, *decorated])
+    return thing
+
+
+def _run(path: Path, told: str) -> ModuleType:
     # One module a file content: the same file may be named by several item sets, and change between two runs.
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UserError(f"utility {spec!r}: {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{told}: {path} cannot be read: {error.strerror}") from error
     name = f"user_utility_{sha256(path.resolve().as_posix().encode() + source).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -80,7 +94,7 @@ def _run(path: Path, spec: str) -> ModuleType:
         del sys.modules[name]
         line = _line_in(path, error)
         where = f", line {line}" if line else ""
-        raise UserError(f"utility {spec!r}: {path}{where} could not be run: {type(error).__name__}: {error}") from error
+        raise UserError(f"{told}: {path}{where} could not be run: {type(error).__name__}: {error}") from error
     return module
 
 

@@ -122,10 +122,11 @@ class Bench:
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def whole_row(self, row: Row) -> Row:
-        """The engine's row for coefficients of the experts, or of the columns of a search with the base as anchor."""
-        whole = np.zeros(len(self.experts) + len(self.made))
-        whole[: len(self.experts)] = self.prepared.expert_row(row)
-        return whole
+        """The engine's row for coefficients of the experts, or for a row of the search."""
+        parts = self.prepared.expert_row(row).reshape(-1, len(self.experts))
+        whole = np.zeros((len(parts), len(self.experts) + len(self.made)))
+        whole[:, : len(self.experts)] = parts
+        return whole.reshape(-1)
 
     def expert_row(self, name: str) -> Row:
         """The row [experts] of one expert."""
@@ -285,8 +286,10 @@ class Bench:
     # -- results -----------------------------------------------------------------------------------------------------
 
     def coefficients(self, row: Row) -> dict[str, float]:
-        """A row of experts, or of the columns of a search, by name."""
-        names = self.prepared.columns if len(row) == len(self.prepared.columns) else self.experts
+        """A row of experts, or of the search, by name: all its numbers, in their order."""
+        names = self.experts if row.size == len(self.experts) else self.prepared.columns
+        if row.size > len(names):
+            names = [f"{group}: {name}" for group in self.prepared.groups for name in names]
         return {name: float(value) for name, value in zip(names, row, strict=True)}
 
     async def noise_floor(self) -> float:

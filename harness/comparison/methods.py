@@ -110,21 +110,23 @@ async def _own_search(trial: Trial, budget: int) -> Chosen:
     settings = bench.prepared.settings.swarm
     # The mean of the best rows is evaluated too.
     last = budget if settings.winner == "best" else max(1, budget - 1)
-    return await _with_settings(trial, settings, last, bench.objective)
+    return await _with_settings(trial, settings, last, bench.objective, len(bench.prepared.groups))
 
 
 @ways.register("paper")
 async def paper(trial: Trial) -> Chosen:
-    """The published search: its moves, the metric as objective, the best particle as winner."""
+    """The published search: its moves, the metric as objective, the best particle as winner, one row for the model."""
     own = {name: value for name, value in PRESETS["paper"].items() if name in SwarmSettings.model_fields}
     settings = trial.bench.prepared.settings.swarm.model_copy(update=own)
-    return await _with_settings(trial, settings, trial.budget, "metric")
+    return await _with_settings(trial, settings, trial.budget, "metric", groups=1)
 
 
-async def _with_settings(trial: Trial, swarm: SwarmSettings, budget: int, objective: ObjectiveKind) -> Chosen:
+async def _with_settings(
+    trial: Trial, swarm: SwarmSettings, budget: int, objective: ObjectiveKind, groups: int
+) -> Chosen:
     bench = trial.bench
     whole = swarm.model_copy(update={"iterations": trial.budget})
-    inner = make_stepwise(len(bench.prepared.columns), whole, trial.seed)
+    inner = make_stepwise(len(bench.prepared.columns), whole, trial.seed, groups)
     found, cost = await bench.search(trial.name, inner, budget, objective=objective)
     early = found.finished if found.evaluations < budget else None
     if swarm.winner == "best":

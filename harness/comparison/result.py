@@ -47,7 +47,7 @@ class Outcome(_Closed):
     seconds: float
     """Wall seconds of this method, from the experts to its result; the test split is not counted."""
     coefficients: dict[str, float] | None
-    """Expert to its coefficient, where the result is such a sum."""
+    """Expert to its coefficient, where the result is such a sum; "group: expert" where groups of modules differ."""
     adapter: str | None
     """Folder of the result, relative to the compare folder; None where the method yields no adapter."""
     records: str

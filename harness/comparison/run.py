@@ -465,7 +465,8 @@ def _padded_pool(prepared: Prepared, made: Sequence[Path], folder: Path) -> Pool
     for source, copy in zip(sources, copies, strict=True):
         read_adapter(source).padded(rank).write(copy)
     trusted = prepared.settings.engine_settings.trust_remote_code
-    return open_pool([str(copy) for copy in copies], prepared.base, check_values=False, trust_remote_code=trusted)
+    pool = open_pool([str(copy) for copy in copies], prepared.base, check_values=False, trust_remote_code=trusted)
+    return pool.grouped(prepared.settings.granularity)
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------

@@ -388,7 +388,8 @@ class Sweep:
         parameters = {name: values[places[name]] for name, values in self.lists.items()}
         swarm = self.prepared.settings.swarm
         settings = swarm.model_copy(update={**parameters, "iterations": self.plan.budget})
-        inner = ParticleSwarm(len(self.prepared.columns), settings, self.prepared.settings.seed)
+        columns, groups = len(self.prepared.columns), len(self.prepared.groups)
+        inner = ParticleSwarm(columns, settings, self.prepared.settings.seed, groups=groups)
         # The places are in the name: the state of a search must not be told to one with other hyperparameters.
         name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
         found, cost = await bench.search(name, inner, self.plan.budget)
@@ -445,7 +446,7 @@ class Sweep:
 
 
 def _row(trial: SweptTrial) -> Row:
-    """The row [columns] of a trial's best mixture."""
+    """The search's row of a trial's best mixture."""
     return np.array(list(trial.coefficients.values()))
 
 

@@ -33,7 +33,7 @@ class SweptTrial(_Closed):
     seconds: float
     """What these evaluations took when they were made."""
     coefficients: dict[str, float]
-    """Expert to its coefficient in the best mixture."""
+    """Expert to its coefficient in the best mixture; with --granularity, "group: expert"."""
     ended: str
     """Why the search ended."""
 
@@ -54,7 +54,7 @@ class Final(_Closed):
     expert: str | None
     """Which expert it is; None for a mixture."""
     coefficients: dict[str, float]
-    """Expert to its coefficient."""
+    """Expert to its coefficient; with --granularity, "group: expert" where it is a mixture of the search."""
     picking: float | None
     """Value on the picking fold, for which it was chosen."""
     confirming: Measured

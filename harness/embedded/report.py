@@ -1,17 +1,15 @@
 """Measures the embedded family on the four domains and writes `REPORT.md`.
 
-    python -m harness.embedded.report                  # everything, an hour and a half on 2 cores; resumable
-    python -m harness.embedded.report medical legal    # the runs of these domains alone, no report
+    python -m harness.embedded.report     # resumable; over an hour on 2 cores that compute in bfloat16
 
-Every number comes from ordinary runs with default settings, kept in `runs/embedded-report`; dev chooses, test is read
-once a run, and the verdicts at the end are computed from the tables.
+The searches are those of `python run.py compare` with default settings, kept in `runs/embedded-report`; dev chooses,
+test is read once a seed, and the verdicts at the end are computed from the tables. Everything is computed in bfloat16,
+but for the seconds, which are those of the default precision.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,121 +17,98 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.adapt import adapt
+from harness.comparison.result import ALL_TASKS, Compared, Versus
+from harness.comparison.run import Wanted, compare
 from harness.embedded import WEIGHTS
-from harness.events import Bus
-from harness.preparation import Prepared, prepare, provenance
-from harness.result import Result
+from harness.preparation import Prepared, prepare
 from harness.settings import RunSettings
-from harness.store import Store, write_atomically
+from harness.store import write_atomically
 from utilities.core import Evaluation, Split
-from utilities.errors import UserError
-from utilities.statistics import Difference, difference_over_runs
 from utilities.tasks import read_task_file
 
 DOMAINS = ("medical", "legal", "science", "culture")
-SEEDS = range(5)
+METHODS = ("base", "best_single", "random", "cma", "paper", "swarm_third", "swarm")
+SEEDS, BUDGET = 5, 120
 RUNS = Path("runs/embedded-report")
 REPORT = Path(__file__).parent / "REPORT.md"
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
+Cells = tuple[float, float, float, float]
+"""dev, its error, test, its error."""
 
-def settings_of(domain: str, seed: int = 0, **more: object) -> RunSettings:
+
+def settings_of(domain: str, **more: object) -> RunSettings:
     """The default settings of a task, as the command line would make them."""
     from harness.settings import run_settings
 
     described, _ = read_task_file(domain)
-    return run_settings(described.editions["mini"].settings, {"task": domain, "seed": seed, **more})
+    layer = {"task": domain, "engine": "local", "device": "cpu", "dtype": "bfloat16", **more}
+    return run_settings(described.editions["mini"].settings, layer)
 
 
-def run_seed(domain: str, seed: int) -> tuple[Store, Result]:
-    """One ordinary search, finished before or now."""
-    folder = RUNS / f"{domain}-seed{seed}"
-    prepared = prepare(settings_of(domain, seed))
-    if (folder / "settings.yaml").exists():
-        store = Store.open(folder)
-    else:
-        document = {"settings": prepared.settings.model_dump(mode="json"), **provenance(prepared)}
-        store = Store.create(folder, document)
-        # Base and experts are the same under every seed: what the first run measured of them is not measured again.
-        for path in (RUNS / f"{domain}-seed{SEEDS[0]}" / "records").glob("*_[be]*.parquet"):
-            if path.stem.endswith("_base") or "_expert_" in path.stem:
-                shutil.copy(path, folder / "records")
-    path = folder / "result.json"
-    try:
-        if not path.exists():
-            adapt(prepared, store, Bus())
-    finally:
-        store.close()
-    return store, Result.model_validate_json(path.read_bytes())
+def compared() -> Compared:
+    """The searches on all domains, finished before or now."""
+    return compare([settings_of(domain) for domain in DOMAINS], Wanted(METHODS, SEEDS, BUDGET), RUNS / "compare")
 
 
-def evaluate(prepared: Prepared, row: Sequence[float], path: Path) -> dict[Split, Evaluation]:
-    """A mixture on both splits, evaluated before or now."""
-    found: dict[Split, Evaluation] = {}
-    engine = None
+def evaluate(prepared: Prepared, row: Sequence[float] | None, name: str) -> Cells:
+    """A mixture, or the base model, on both splits, evaluated before or now."""
+    cells: list[float] = []
     for split in SPLITS:
-        kept = path.with_name(f"{path.name}-{split}.json")
+        kept = RUNS / f"{prepared.task.name}-{name}-{split}.json"
         if not kept.exists():
-            engine = engine or prepared.engine()
-            particle = engine.particle(np.asarray(row, dtype=np.float64))
-            evaluation = asyncio.run(prepared.task(particle, split))
-            write_atomically(kept, evaluation.to_json())
-        found[split] = Evaluation.from_json(kept.read_text(encoding="utf-8"))
-    if engine is not None:
-        engine.close()
-    return found
+            engine = prepared.engine()
+            try:
+                particle = engine.particle(None if row is None else np.asarray(row, dtype=np.float64))
+                write_atomically(kept, asyncio.run(prepared.task(particle, split)).to_json())
+            finally:
+                engine.close()
+        found = Evaluation.from_json(kept.read_text(encoding="utf-8"))
+        cells += [np.nan if value is None else value for value in (found.value, found.se)]
+    return (cells[0], cells[1], cells[2], cells[3])
 
 
 @dataclass(frozen=True)
 class Domain:
     """What was measured on one domain."""
 
-    runs: list[Result]
-    soup: dict[Split, Evaluation]
-    merged: dict[Split, Evaluation]
-    gain: Difference
-    """Mean winner over the seeds minus the best initial expert (chosen on dev), on test."""
-
-    def row(self, name: str) -> tuple[float, float, float, float]:
-        """dev, its standard error, test, its standard error of a row of the final table, equal in all runs."""
-        row = next(row for row in self.runs[0].rows if row.name == name)
-        values = (row.dev, row.dev_se, row.test, row.test_se)
-        return tuple(float("nan") if v is None else v for v in values)  # type: ignore[return-value]
+    models: dict[str, Cells]
+    """Base model, experts, uniform soup and the expert of all data; errors are standard errors over items."""
+    searches: dict[str, Cells]
+    """Methods that draw random numbers; errors are standard deviations over seeds."""
+    best: str
+    """The initial expert that is best on dev."""
 
     @property
-    def best(self) -> str:
-        """The initial expert that is best on dev."""
-        return self.runs[0].best_initial
-
-    def winners(self, split: str) -> list[float]:
-        """The winners' values."""
-        found = [run.winner.dev if split == "dev" else run.winner.test for run in self.runs]
-        return [float("nan") if value is None else value for value in found]
+    def base(self) -> float:
+        """The base model on test."""
+        return self.models[BASE_MODEL][2]
 
 
-def measure(domain: str) -> Domain:
-    """All runs of one domain."""
-    done = [run_seed(domain, seed) for seed in SEEDS]
+BASE_MODEL, SOUP, MERGED = "base model", "uniform soup", "expert of all data"
+
+
+def measure(domain: str, found: Compared) -> Domain:
+    """All models of one domain."""
     prepared = prepare(settings_of(domain))
+    names = prepared.pool.names
+    rows = {name: np.eye(len(names))[k] for k, name in enumerate(names)}
+    models = {BASE_MODEL: evaluate(prepared, None, "base")}
+    models |= {name: evaluate(prepared, list(row), f"expert-{name}") for name, row in rows.items()}
+    models[SOUP] = evaluate(prepared, [1 / len(names)] * len(names), "soup")
     merged = prepare(settings_of(domain, experts=(str(WEIGHTS / "data_merge"),)))
-    count = len(prepared.pool.names)
-    soup = evaluate(prepared, [1 / count] * count, RUNS / f"{domain}-soup")
-    everything = evaluate(merged, [1.0], RUNS / f"{domain}-data_merge")
-    best = done[0][1].best_initial
-    winners = [_recorded(prepared, store, "winner") for store, _ in done]
-    expert = _recorded(prepared, done[0][0], f"expert_{best}")
-    gain = difference_over_runs(winners, [expert], prepared.task.combine)
-    if gain is None:
-        raise UserError(f"{domain}: fewer than two items were scored by all")
-    return Domain([result for _, result in done], soup, everything, gain)
+    models[MERGED] = evaluate(merged, [1.0], "data_merge")
+    searches = {
+        method: _over_seeds(found, domain, method) for method in METHODS if method not in ("base", "best_single")
+    }
+    best = next(one for one in found.outcomes if one.task == domain and one.method == "best_single")
+    return Domain(models, searches, str(best.note))
 
 
-def _recorded(prepared: Prepared, store: Store, name: str) -> Evaluation:
-    evaluation = store.evaluation(f"test_{name}", prepared.task.combine)
-    if evaluation is None:
-        raise UserError(f"{store.folder} has no records of {name}")
-    return evaluation
+def _over_seeds(found: Compared, domain: str, method: str) -> Cells:
+    own = [one for one in found.outcomes if one.task == domain and one.method == method]
+    dev, test = (np.array([value for one in own if (value := getattr(one, s).value) is not None]) for s in SPLITS)
+    return (float(dev.mean()), float(dev.std(ddof=1)), float(test.mean()), float(test.std(ddof=1)))
 
 
 def seconds_of_an_evaluation(domain: str) -> float:
@@ -142,7 +117,7 @@ def seconds_of_an_evaluation(domain: str) -> float:
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    prepared = prepare(settings_of(domain))
+    prepared = prepare(settings_of(domain, dtype="float32"))
     engine, taken = prepared.engine(), []
     try:
         for k in range(5):
@@ -157,36 +132,71 @@ def seconds_of_an_evaluation(domain: str) -> float:
 
 def table(found: Mapping[str, Domain]) -> list[str]:
     """The table of all models on all domains."""
-
-    def cells(name: str, of: Mapping[str, tuple[float, float, float, float]]) -> str:
-        told = [f"{dev:.3f} ± {dev_se:.3f} | {test:.3f} ± {test_se:.3f}" for dev, dev_se, test, test_se in of.values()]
-        return f"| {name} | {' | '.join(told)} |"
-
-    def both(evaluations: Mapping[Split, Evaluation]) -> tuple[float, float, float, float]:
-        values = [v for split in SPLITS for v in (evaluations[split].value, evaluations[split].se)]
-        return tuple(float("nan") if v is None else v for v in values)  # type: ignore[return-value]
-
-    def swarm(one: Domain) -> tuple[float, float, float, float]:
-        dev, test = one.winners("dev"), one.winners("test")
-        return float(np.mean(dev)), float(np.std(dev, ddof=1)), float(np.mean(test)), float(np.std(test, ddof=1))
-
     lines = ["| model | " + " | ".join(f"{domain} dev | test" for domain in found) + " |"]
     lines.append("|---" * (1 + 2 * len(found)) + "|")
-    names = [row.name for row in next(iter(found.values())).runs[0].rows if row.kind != "winner"]
-    lines += [cells(name, {domain: one.row(name) for domain, one in found.items()}) for name in names]
-    lines.append(cells("uniform soup", {domain: both(one.soup) for domain, one in found.items()}))
-    lines.append(cells("expert of all data", {domain: both(one.merged) for domain, one in found.items()}))
-    lines.append(cells("swarm, 5 seeds", {domain: swarm(one) for domain, one in found.items()}))
+    told = {
+        "paper": "published search",
+        "random": "random mixtures",
+        "cma": "CMA-ES",
+        "swarm_third": "default search, a third",
+    }
+    told["swarm"] = "**default search**"
+    every = {domain: one.models | one.searches for domain, one in found.items()}
+    for name in next(iter(every.values())):
+        cells = [
+            f"{d:.3f} ± {d_se:.3f} | {t:.3f} ± {t_se:.3f}" for d, d_se, t, t_se in (e[name] for e in every.values())
+        ]
+        lines.append(f"| {told.get(name, name)} | {' | '.join(cells)} |")
     return lines
 
 
-def verdicts(found: Mapping[str, Domain], seconds: Mapping[str, float]) -> list[str]:
+def against(found: Compared, method: str, reference: str, task: str) -> Versus:
+    """The difference of two methods on one task, or over all; in the other direction where only that was computed."""
+    for one in found.versus:
+        if (one.method, one.reference, one.task) == (method, reference, task):
+            return one
+        if (one.method, one.reference, one.task) == (reference, method, task):
+            return one.model_copy(update={"difference": -one.difference, "low": -one.high, "high": -one.low})
+    raise LookupError(f"{method} and {reference} were not compared on {task}")
+
+
+def differences(found: Compared) -> list[str]:
+    """The default search against the best single expert and against the other searches."""
+    lines = ["| against | " + " | ".join([*DOMAINS, "all four"]) + " |", "|---" * (len(DOMAINS) + 2) + "|"]
+    for reference in ("best_single", "paper", "random", "cma"):
+        own = [against(found, "swarm", reference, task) for task in (*DOMAINS, ALL_TASKS)]
+        cells = [f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})" for one in own]
+        lines.append(f"| {reference} | {' | '.join(cells)} |")
+    return lines
+
+
+def optimism(found: Mapping[str, Domain]) -> list[str]:
+    """By how much the searches' dev values exceed their test values, beyond what the splits differ in.
+
+    How much harder one split is than the other is what the experts, which nobody chose, show on the average.
+    """
+    harder = {
+        domain: float(np.mean([dev - test for name, (dev, _, test, _) in one.models.items() if name != MERGED]))
+        for domain, one in found.items()
+    }
+    lines = ["| search | " + " | ".join([*found, "mean"]) + " |", "|---" * (len(found) + 2) + "|"]
+    for method in ("paper", "random", "cma", "swarm_third", "swarm"):
+        own = [
+            dev - test - harder[domain] for domain, one in found.items() for dev, _, test, _ in [one.searches[method]]
+        ]
+        lines.append(
+            f"| {method} | " + " | ".join(f"{100 * value:+.1f}" for value in [*own, float(np.mean(own))]) + " |"
+        )
+    return lines
+
+
+def verdicts(found: Mapping[str, Domain], seconds: Mapping[str, float], searches: Compared) -> list[str]:
     """What the family is meant to show, and whether it does."""
-    base = {d: one.row("base model")[2] for d, one in found.items()}
-    best = {d: one.row(one.best)[2] for d, one in found.items()}
-    everything = {d: one.merged["test"].value or 0.0 for d, one in found.items()}
-    gains = {d: one.gain for d, one in found.items()}
-    mean = float(np.mean([gain.value for gain in gains.values()]))
+    base = {d: one.base for d, one in found.items()}
+    best = {d: one.models[one.best][2] for d, one in found.items()}
+    everything = {d: one.models[MERGED][2] for d, one in found.items()}
+    gains = {d: against(searches, "swarm", "best_single", d) for d in found}
+    mean = float(np.mean([gain.difference for gain in gains.values()]))
     certain = sum(gain.low > 0 for gain in gains.values())
 
     def told(values: Mapping[str, float]) -> str:
@@ -216,37 +226,35 @@ def verdicts(found: Mapping[str, Domain], seconds: Mapping[str, float]) -> list[
     return [f"- {'yes' if passed else '**no**'}: {text}" for passed, text in checks]
 
 
-def report(found: Mapping[str, Domain], seconds: Mapping[str, float]) -> str:
+def report(found: Mapping[str, Domain], searches: Compared, seconds: Mapping[str, float]) -> str:
     """The whole report as markdown."""
-    gains = [
-        f"| {domain} | {one.best} | {one.gain.value:+.4f} | {one.gain.low:+.4f} to {one.gain.high:+.4f} |"
-        f" {np.mean(one.winners('dev')) - np.mean(one.winners('test')):+.4f} |"
-        for domain, one in found.items()
-    ]
-    first = next(iter(found.values())).runs[0]
     return "\n".join(
         [
             "# What the embedded family can do",
             "",
-            "Written by `python -m harness.embedded.report` from ordinary runs with default settings",
-            f"({first.iterations} iterations, {first.evaluations} evaluations at seed 0). Values are the harmonic mean",
-            "of the accuracies on a domain's two item sets. ± is the standard error over items, clustered by fact; for",
-            "the swarm it is the standard deviation over seeds. Guessing is right in one of four.",
+            "Written by `python -m harness.embedded.report`. Values are the harmonic mean of the accuracies on a",
+            "domain's two item sets. ± is the standard error over items, clustered by fact; for searches it is the",
+            f"standard deviation over {SEEDS} seeds. Each search has {BUDGET} evaluations of dev, the third has",
+            f"{BUDGET // 3}. Guessing is right in one of four.",
             "",
             *table(found),
             "",
             "## What the search adds",
             "",
-            "Mean test value of the winners minus the test value of the initial expert that is best on dev, with",
-            "the 95 % interval of the paired bootstrap over facts and seeds, and how much higher dev is than test.",
+            "Points of test value of the default search beyond the initial expert that is best on dev, beyond the",
+            "published search, and beyond random mixtures and CMA-ES at the same budget, with the 95 % interval of the",
+            "paired bootstrap over facts and seeds.",
             "",
-            "| domain | best on dev | gain | 95 % interval | winners' dev - test |",
-            "|---|---|---|---|---|",
-            *gains,
+            *differences(searches),
+            "",
+            "How much higher than test, in points, the searches' dev values are, beyond what dev and test differ in",
+            "for models that nobody chose:",
+            "",
+            *optimism(found),
             "",
             "## What the family is meant to show",
             "",
-            *verdicts(found, seconds),
+            *verdicts(found, seconds, searches),
             "",
         ]
     )
@@ -254,14 +262,11 @@ def report(found: Mapping[str, Domain], seconds: Mapping[str, float]) -> str:
 
 def write_report() -> None:
     """Runs what is not there yet, and writes `REPORT.md`."""
-    found = {domain: measure(domain) for domain in DOMAINS}
+    searches = compared()
+    found = {domain: measure(domain, searches) for domain in DOMAINS}
     seconds = {domain: seconds_of_an_evaluation(domain) for domain in DOMAINS}
-    REPORT.write_text(report(found, seconds), encoding="utf-8")
+    REPORT.write_text(report(found, searches, seconds), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for named in sys.argv[1:]:
-        for one_seed in SEEDS:
-            run_seed(named, one_seed)
-    if not sys.argv[1:]:
-        write_report()
+    write_report()

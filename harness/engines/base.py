@@ -44,7 +44,10 @@ class Engine(Protocol):
         ...
 
     def particle(self, row: NDArray[np.float64] | None) -> Model:
-        """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
+        """The model made of the experts with the coefficients `row`; None is the base model.
+
+        A row is [experts], or [groups * experts] where the pool has groups of modules.
+        """
         ...
 
     def state(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ __all__ = ["LocalEngine"]
 
 Row = NDArray[np.float64]
 T = TypeVar("T")
-PLANS_KEPT = 16
+PLANS_KEPT = 64
 """Prepared prompt sets that are remembered: every particle is asked the same ones."""
 
 HALF_FOLDED = b""

@@ -67,8 +67,8 @@ ALONE, KILLS = 2, 3
 """A job that was in flight when so many workers died is tried with nothing beside it; after so many, no more."""
 FAILED_STARTS = 3
 """Starts of workers that may fail one after the other."""
-RETRY = 5.0
-"""Seconds between a start that failed and the next."""
+RETRY, AGAIN = 5.0, 300.0
+"""Seconds between a start that failed and the next, and after so many failures until it is tried again."""
 PATIENCE = 300.0
 """Seconds without any worker after which a run ends: machines that restart, or that a cluster orders, take minutes."""
 PLACING = 10.0
@@ -388,10 +388,11 @@ class RayEngine:
             job.answer("set_exception", UserError(f"{told}; lower --batch-tokens or give workers more memory"))
         if member.report is None:
             self._failure, self._failed_starts = reason, self._failed_starts + 1
-            self._not_before = time.monotonic() + RETRY
+            self._not_before = max(self._not_before, time.monotonic() + RETRY)
             if self._failed_starts >= FAILED_STARTS:
                 self._go_on_with_fewer()
         elif not self._closed:
+            self._not_before = 0.0  # one that was well is replaced at once
             again = f"; its {len(member.jobs)} jobs are done again" if member.jobs else ""
             self.notes.append(f"a Ray worker on {member.machine} was lost ({reason}){again}")
 
@@ -399,8 +400,10 @@ class RayEngine:
         told = f"{FAILED_STARTS} Ray workers in a row could not start: {self._failure}"
         if not self._members:
             raise UserError(told)
-        self.notes.append(f"{told}; the run goes on with {len(self._members)}")
-        self._wanted, self._elastic, self._failed_starts = len(self._members), False, 0
+        self.notes.append(
+            f"{told}; the run goes on with {len(self._members)}, and others are asked for in {AGAIN:.0f} s"
+        )
+        self._not_before, self._failed_starts = time.monotonic() + AGAIN, 0
 
     def _kill(self, member: _Member) -> None:
         with contextlib.suppress(Exception):  # it is dead, or the cluster is gone
@@ -544,7 +547,8 @@ def _plan(base: Path, pool: Pool | None, settings: EngineSettings) -> Plan:
     except OSError as error:
         raise UserError(f"{error.filename}: the files cannot be read: {error.strerror}") from error
     experts = None if pool is None else tuple((one.name, str(one.folder.absolute())) for one in pool.experts)
-    return Plan(settings.worker_engine, settings, str(base.absolute()), experts, hashes)
+    granularity = "model" if pool is None else pool.grouping.granularity
+    return Plan(settings.worker_engine, settings, str(base.absolute()), experts, granularity, hashes)
 
 
 def _connect(address: str | None) -> tuple[Any, bool, bool]:

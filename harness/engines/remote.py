@@ -376,9 +376,9 @@ class RemoteEngine:
                 if refused.trouble.status != 404:
                     raise
             if adapter.folder is not None and adapter.folder.name == name:  # else another chunk was faster
-                await self._unload(adapter.folder)
-                adapter.ready, adapter.folder = False, None
+                forgotten, adapter.ready, adapter.folder = adapter.folder, False, None
                 self.notes.append(f"{self._server.url} forgot a particle's adapter (a restart?); it is loaded again")
+                await self._unload(forgotten)
         raise self._forgetful()
 
     def _forgetful(self) -> UserError:

@@ -374,7 +374,8 @@ class VllmEngine:
         """
         assert self.pool is not None  # noqa: S101 - whoever has a row has a pool
         start = time.perf_counter()
-        folders = self._folder.write(self.pool, np.stack(rows), self._dtype)
+        whole = np.stack([self.pool.grouping.for_every_group(row) for row in rows])  # of one width, whatever they hold
+        folders = self._folder.write(self.pool, whole, self._dtype)
         self.times.mixing += time.perf_counter() - start
         return folders
 

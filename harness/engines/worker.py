@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from harness.engines.adapter_folder import AdapterFolder
     from harness.engines.base import Engine
     from harness.engines.folder_copy import Files
+    from harness.grouping import Granularity
     from utilities.core import ChoiceLogprobs, Response, Unscored
 
 __all__ = ["QUESTIONS_KEPT", "Answer", "Plan", "Question", "Report", "Worker"]
 
-QUESTIONS_KEPT = 16
+QUESTIONS_KEPT = 64
 """Prompt sets that are remembered on both sides: every particle is asked the same ones."""
 
 FOLDING = frozenset({"local"})
@@ -44,6 +45,8 @@ class Plan:
     base: str
     experts: tuple[tuple[str, str], ...] | None
     """Name and folder of each; None for the base model alone."""
+    granularity: Granularity
+    """Which of the experts' modules share their coefficients."""
     hashes: Mapping[str, str]
     """Folder to `folder_hash`, of the base model and of every expert."""
 
@@ -140,7 +143,7 @@ class Worker:
         if plan.experts is not None:
             specs = [str(here[folder]) for _, folder in plan.experts]
             trusted = plan.settings.trust_remote_code
-            pool = open_pool(specs, base, check_values=False, trust_remote_code=trusted)
+            pool = open_pool(specs, base, check_values=False, trust_remote_code=trusted).grouped(plan.granularity)
         name = plan.engine
         if name == "auto":
             name = "vllm" if self._gpu and importlib.util.find_spec("vllm") else "local"
@@ -149,7 +152,7 @@ class Worker:
         return Report(self._engine.device, name in FOLDING, self._engine.state())
 
     async def answer(self, row: NDArray[np.float64] | None, question: Question) -> Answer:
-        """Asks the particle `row` [experts]; what that raises comes back as a value, because this worker is well."""
+        """Asks the particle `row`; what that raises comes back as a value, because this worker is well."""
         assert self._engine is not None  # noqa: S101 - jobs come after `load`
         found: Sequence[Response | ChoiceLogprobs | Unscored] = ()
         failed = None

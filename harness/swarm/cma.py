@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from harness.swarm.granularity import Deviations
 from harness.swarm.update import Rows
 
 __all__ = ["CmaEs", "cma", "cma_positive", "evol_merge"]
@@ -77,17 +78,32 @@ class CmaEs:
         self._asked = None
 
 
-def cma(experts: int, seed: int, population: int | None = None) -> CmaEs:
-    """CMA-ES on the coefficients themselves, from the mean of all experts, without bounds."""
-    return CmaEs([1.0 / experts] * experts, STEP, seed, population=population)
+def cma(experts: int, seed: int, population: int | None = None, groups: Deviations | None = None) -> CmaEs:
+    """CMA-ES on the coefficients themselves, from the mean of all experts, without bounds.
+
+    Args:
+        experts: Columns of a row.
+        seed: Of every random number.
+        population: As in `CmaEs`.
+        groups: What its numbers mean where groups of modules have coefficients of their own.
+    """
+    groups = groups or Deviations(experts)
+    return CmaEs(groups.start(1.0 / experts), STEP, seed, rows=groups.rows, population=population)
 
 
-def cma_positive(experts: int, seed: int, population: int | None = None) -> CmaEs:
-    """CMA-ES on mixtures: negative numbers count as zero, and the total is free.
+def cma_positive(experts: int, seed: int, population: int | None = None, groups: Deviations | None = None) -> CmaEs:
+    """CMA-ES on mixtures: negative coefficients count as zero, and the total is free; arguments as in `cma`.
 
     Without the bound it finds negative coefficients and long rows that fit the noise of dev; see EXPERIMENTS.md.
     """
-    return CmaEs([TOTAL / experts] * experts, STEP, seed, rows=lambda x: np.maximum(x, 0.0), population=population)
+    told = groups or Deviations(experts)
+    return CmaEs(
+        told.start(TOTAL / experts),
+        STEP,
+        seed,
+        rows=lambda numbers: np.maximum(told.rows(numbers), 0.0),
+        population=population,
+    )
 
 
 def evol_merge(experts: int, seed: int) -> CmaEs:

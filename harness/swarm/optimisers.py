@@ -10,6 +10,7 @@ import numpy as np
 from harness.swarm.budgeted import Stepwise, Told
 from harness.swarm.cma import cma, cma_positive
 from harness.swarm.generations import Generations
+from harness.swarm.granularity import Deviations, Drawn
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.search import Optimiser
@@ -20,58 +21,72 @@ from utilities.registry import Registry
 
 __all__ = ["make_optimiser", "make_stepwise", "optimisers"]
 
-optimisers: Registry[Callable[[int, SwarmSettings, int], Stepwise]] = Registry("optimiser")
-"""Makers of searches: (columns of a row, settings, seed) -> search at its beginning."""
+optimisers: Registry[Callable[[int, SwarmSettings, int, int], Stepwise]] = Registry("optimiser")
+"""Makers of searches: (columns of a group's row, settings, seed, groups) -> search at its beginning."""
 
-optimisers.register("pso")(ParticleSwarm)
+
+@optimisers.register("pso")
+def _pso(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    return ParticleSwarm(columns, settings, seed, groups=groups)
 
 
 @optimisers.register("pso-standard")
-def _pso_standard(columns: int, settings: SwarmSettings, seed: int) -> Stepwise:
-    return StandardSwarm(columns, settings.particles, seed)
+def _pso_standard(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    return StandardSwarm(columns, settings.particles, seed, groups, settings.shrinkage)
 
 
 @optimisers.register("random")
-def _random(columns: int, settings: SwarmSettings, seed: int) -> Stepwise:
-    return RandomSearch(columns, seed, settings.particles)
+def _random(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    return Drawn(lambda own: RandomSearch(columns, own, settings.particles), groups, settings.shrinkage, seed)
 
 
 @optimisers.register("cma")
-def _cma(columns: int, settings: SwarmSettings, seed: int) -> Stepwise:
-    if columns == 1 or settings.particles < 2:  # no covariance to adapt
-        return _random(columns, settings, seed)
-    return cma(columns, seed, settings.particles)
+def _cma(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    return _adapted(cma, columns, settings, seed, groups)
 
 
 @optimisers.register("cma-positive")
-def _cma_positive(columns: int, settings: SwarmSettings, seed: int) -> Stepwise:
-    if columns == 1 or settings.particles < 2:
-        return _random(columns, settings, seed)
-    return cma_positive(columns, seed, settings.particles)
+def _cma_positive(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    return _adapted(cma_positive, columns, settings, seed, groups)
 
 
-def make_stepwise(columns: int, settings: SwarmSettings, seed: int) -> Stepwise:
-    """The search of the settings, to be driven by whoever counts evaluations."""
-    return optimisers.get(settings.optimiser)(columns, settings, seed)
+def _adapted(make: Callable[..., Stepwise], columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    deviations = Deviations(columns, groups, settings.shrinkage)
+    if len(deviations.start(0.0)) == 1 or settings.particles < 2:  # no covariance to adapt
+        return _random(columns, settings, seed, groups)
+    return make(columns, seed, settings.particles, deviations)
+
+
+def make_stepwise(columns: int, settings: SwarmSettings, seed: int, groups: int = 1) -> Stepwise:
+    """The search of the settings, to be driven by whoever counts evaluations; its rows are [groups * columns]."""
+    return optimisers.get(settings.optimiser)(columns, settings, seed, groups)
 
 
 def make_optimiser(
-    columns: int, experts: int, settings: SwarmSettings, seed: int, state: Mapping[str, Any] | None = None
+    columns: int,
+    experts: int,
+    settings: SwarmSettings,
+    seed: int,
+    state: Mapping[str, Any] | None = None,
+    groups: int = 1,
 ) -> Optimiser:
     """The search of the settings as an optimiser that ends and can be saved.
 
     Args:
-        columns: Columns of a row: the experts, and the base model where it is an anchor.
+        columns: Columns of a group's row: the experts, and the base model where it is an anchor.
         experts: Initial experts: the first columns. The published swarm begins at them; others look at them first.
         settings: Which search, and for how long.
         seed: Of every random number.
         state: `state.to_dict()` of an earlier one.
+        groups: Groups of modules with coefficients of their own; a row is [groups * columns].
 
     Raises:
         KeyError, TypeError, ValueError: The state is none of this search.
     """
     if settings.optimiser == "pso":
-        return ParticleSwarm(columns, settings, seed, None if state is None else SwarmState.from_dict(dict(state)))
-    inner = make_stepwise(columns, settings, seed)
+        known = None if state is None else SwarmState.from_dict(dict(state))
+        return ParticleSwarm(columns, settings, seed, known, groups)
+    inner = make_stepwise(columns, settings, seed, groups)
     told = None if state is None else Told.from_dict(dict(state))
-    return Generations(inner, np.eye(columns)[:experts], settings.iterations, settings.patience, told)
+    first = np.tile(np.eye(columns)[:experts], (1, groups))
+    return Generations(inner, first, settings.iterations, settings.patience, told)

@@ -19,15 +19,22 @@ from harness.swarm.update import Rows, Weights
 class ParticleSwarm:
     """The published search. `ask` for rows, evaluate them, `tell` their values; `state` is all there is to save.
 
+    With several groups of modules a row is [groups * experts], group after group. All groups begin with the same
+    coefficients; every move is drawn for each group, and what it pulls apart is shrunk towards their mean.
+
     Args:
-        experts: Number of initial experts, the columns of every row.
+        experts: Number of initial experts, the columns of every row (of every group).
         settings: Hyperparameters.
         seed: Seed of the one generator.
         state: Continue from here instead of from a new population.
+        groups: Groups of modules with coefficients of their own.
     """
 
-    def __init__(self, experts: int, settings: SwarmSettings, seed: int, state: SwarmState | None = None) -> None:
+    def __init__(
+        self, experts: int, settings: SwarmSettings, seed: int, state: SwarmState | None = None, groups: int = 1
+    ) -> None:
         self.settings = settings
+        self._shape = (groups, experts)
         self._weights = Weights(settings.inertia, settings.cognitive, settings.social, settings.repel)
         self.state = state if state is not None else self._initial(experts, seed)
         self._asked: SwarmState | None = None
@@ -35,10 +42,10 @@ class ParticleSwarm:
 
     def _initial(self, experts: int, seed: int) -> SwarmState:
         s, rng = self.settings, np.random.default_rng(seed)
-        x = update.populate(experts, s.particles, s.crossover_max, rng)
-        n = s.particles
+        groups, n = self._shape[0], s.particles
+        x = np.tile(update.populate(experts, n, s.crossover_max, rng), (1, groups))
         v = update.velocities_to_others(x, rng) if s.initial_velocity == "random" else np.zeros_like(x)
-        nothing, never = np.full(experts, np.nan), np.full(n, np.nan)
+        nothing, never = np.full(x.shape[1], np.nan), np.full(n, np.nan)
         return SwarmState(
             iteration=-1,
             positions=x,
@@ -69,7 +76,7 @@ class ParticleSwarm:
 
     @property
     def best(self) -> tuple[update.Row, float | None]:
-        """The global best row [experts] and its score; None while nothing was scored."""
+        """The global best row [groups * experts] and its score; None while nothing was scored."""
         score = self.state.global_best_score
         return self.state.global_best, None if np.isnan(score) else score
 
@@ -95,24 +102,29 @@ class ParticleSwarm:
             return self._asked.positions.copy()
         rng = _generator(old.random_state)
         n = s.particles
-        r = rng.uniform(size=(n, 4))
+        # Where nothing of a difference would be left, one draw is for all groups: the search is that of one group.
+        r = rng.uniform(size=(n, 1 if s.shrinkage == 1 else self._shape[0], 4))
         whole, single = rng.uniform(), rng.uniform(size=n)
         skipped = (single < s.drop_particle) | (whole < s.drop_iteration)
-        v = old.velocities
+        x, v = self._by_group(old.positions), self._by_group(old.velocities)
         if not np.isnan(old.global_best_score):
-            v = update.velocity(
-                old.positions, v, old.personal_best, old.global_best, old.global_worst, self._weights, r
-            )
+            p, g, w = (self._by_group(rows) for rows in (old.personal_best, old.global_best, old.global_worst))
+            v = update.velocity(x, v, p, g, w, self._weights, r)
+        x = update.shrink(update.move(x, v, old.step_length), s.shrinkage)
         self._asked = replace(
             old,
             iteration=old.iteration + 1,
-            positions=update.move(old.positions, v, old.step_length),
-            velocities=v,
+            positions=x.reshape(n, -1),
+            velocities=v.reshape(n, -1),
             step_length=update.decay(old.step_length, s.step_decay, s.step_floor),
             skipped=skipped,
             random_state=dict(rng.bit_generator.state),
         )
         return self._asked.positions[~skipped]
+
+    def _by_group(self, rows: Rows) -> Rows:
+        """Rows [..., groups * experts] as [..., groups, experts]."""
+        return rows.reshape(*rows.shape[:-1], *self._shape)
 
     def tell(self, values: Sequence[float | None]) -> None:
         """Takes the values of the rows of the last `ask`, in their order; None where a value is missing.

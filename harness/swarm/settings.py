@@ -25,6 +25,9 @@ class SwarmSettings(BaseModel):
     """centre: the mean of the best rows, unless the best one is certainly better on dev; best: the best row."""
     elite: int = Field(10, ge=1)
     """Rows whose mean is the centre."""
+    saving: Literal["none", "exact", "race"] = "none"
+    """How a particle is asked fewer items. exact: until no answer could change what the search does (pso, random);
+    race: until it is behind the best of its iteration by more than chance (the other searches)."""
     particles: int = Field(20, ge=1)
     """N: particles of the swarm, or rows that a search looks at in an iteration."""
     iterations: int = Field(50, ge=0)
@@ -59,6 +62,8 @@ class SwarmSettings(BaseModel):
     """drop-K: probability that a whole iteration moves without being evaluated."""
     drop_particle: float = Field(0.0, ge=0, lt=1)
     """drop-N: probability that a particle moves without being evaluated."""
+    shrinkage: float = Field(0.5, ge=0, le=1)
+    """With --granularity: the part of what tells groups' coefficients from what they share that is taken away again."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

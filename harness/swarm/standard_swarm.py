@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.swarm.random_search import random_mixtures
-from harness.swarm.update import Rows
+from harness.swarm.update import Rows, shrink
 
 __all__ = ["StandardSwarm"]
 
@@ -27,37 +27,43 @@ class StandardSwarm:
     at random mixtures, and coefficients stay at zero or above: a particle that would go below stops there and turns.
 
     Args:
-        experts: Columns of a row.
+        experts: Columns of a row (of every group).
         particles: Rows an `ask`.
         seed: Seed of the one generator.
+        groups: Groups of modules with coefficients of their own. All begin as one.
+        shrinkage: The part of what tells groups from their mean that every move takes away.
     """
 
     finished: str | None = None
     """It can always go on."""
 
-    def __init__(self, experts: int, particles: int, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._x = random_mixtures(experts, particles, TOTAL, self._rng)
-        self._x[0] = 1.0 / experts  # the mean of all
+    def __init__(self, experts: int, particles: int, seed: int, groups: int = 1, shrinkage: float = 0.0) -> None:
+        self._rng, self._shrinkage = np.random.default_rng(seed), shrinkage
+        first = random_mixtures(experts, particles, TOTAL, self._rng)
+        first[0] = 1.0 / experts  # the mean of all
+        self._x = np.repeat(first[:, None], groups, axis=1)
         self._v = (self._x[self._rng.permutation(particles)] - self._x) / 2
         self._best, self._values = self._x.copy(), np.full(particles, -np.inf)
         self._moved = True
 
     def ask(self) -> Rows:
-        """The next positions, [particles, experts]."""
+        """The next positions, [particles, groups * experts]."""
         if not self._moved:
             self._move()
             self._moved = True
-        return self._x.copy()
+        return self._x.reshape(len(self._x), -1).copy()
 
     def _move(self) -> None:
         top = self._best[int(self._values.argmax())]
-        r = self._rng.uniform(size=(2, *self._x.shape))
+        particles, groups, experts = self._x.shape
+        # Where nothing of a difference would be left, one draw is for all groups.
+        r = self._rng.uniform(size=(2, particles, 1 if self._shrinkage == 1 else groups, experts))
         pull = PULL * (r[0] * (self._best - self._x) + r[1] * (top - self._x))
         self._v = CONSTRICTION * (self._v + pull)
         self._x = self._x + self._v
         below = self._x < 0
         self._x, self._v = np.where(below, 0.0, self._x), np.where(below, -BOUNCE * self._v, self._v)
+        self._x = shrink(self._x, self._shrinkage)
 
     def tell(self, values: Sequence[float | None]) -> None:
         """The values of the positions; a missing one changes no best."""

@@ -3,6 +3,9 @@
 A particle is a row of coefficients over the initial experts, x_i = sum_j c_ij expert_j, so positions, velocities and
 bests are arrays `[particles, experts]` in float64. All random factors of the algorithm are scalars a particle and
 step, so this is the published search in weight space, exactly; only rounding differs. No I/O, no model, no state.
+
+Where groups of modules have coefficients of their own, there is an axis more, `[particles, groups, experts]`, and the
+random factors are scalars a particle, group and step: Algorithm 1 in every group, with one utility for all of them.
 """
 
 from __future__ import annotations
@@ -71,24 +74,25 @@ def velocity(
     C = r_v phi_v + r_p phi_p + r_g phi_g + r_w phi_w.
 
     Args:
-        x: Positions [particles, experts].
-        v: Velocities [particles, experts].
-        personal_best: p [particles, experts].
-        global_best: g [experts].
-        global_worst: w [experts].
+        x: Positions [particles, experts] or [particles, groups, experts].
+        v: Velocities, of the same shape.
+        personal_best: p, of the same shape.
+        global_best: g [experts] or [groups, experts].
+        global_worst: w, of the same shape as g.
         weights: phi.
-        r: Random factors [particles, 4] in (0, 1), in the order of `weights`.
+        r: Random factors in (0, 1), [particles, 4] or [particles, groups, 4], in the order of `weights`; with one group
+            for all, every group goes the same way.
 
     Returns:
-        Velocities [particles, experts]; zero where all factors of a particle are zero.
+        Velocities, of the shape of x; zero where all factors of a particle are zero.
     """
     factors = r * np.asarray(weights)
-    total = factors.sum(axis=1, keepdims=True)
+    total = factors.sum(axis=-1, keepdims=True)
     pull = (
-        factors[:, 0:1] * v
-        + factors[:, 1:2] * (personal_best - x)
-        + factors[:, 2:3] * (global_best - x)
-        - factors[:, 3:4] * (global_worst - x)
+        factors[..., 0:1] * v
+        + factors[..., 1:2] * (personal_best - x)
+        + factors[..., 2:3] * (global_best - x)
+        - factors[..., 3:4] * (global_worst - x)
     )
     new: Rows = np.divide(pull, total, out=np.zeros_like(pull), where=total > 0)
     return new
@@ -97,6 +101,26 @@ def velocity(
 def move(x: Rows, v: Rows, step_length: float) -> Rows:
     """x_i + lambda v_i."""
     return x + step_length * v
+
+
+def shared(x: Rows) -> Rows:
+    """What the groups have in common: their mean, [..., 1, experts] of x [..., groups, experts].
+
+    Taken from the first group on, so that it is exactly that of groups that are equal.
+    """
+    first = x[..., :1, :]
+    mean: Rows = first + (x - first).mean(axis=-2, keepdims=True)
+    return mean
+
+
+def shrink(x: Rows, shrinkage: float) -> Rows:
+    """The coefficients x [..., groups, experts], drawn towards what the groups have in common.
+
+    x_g <- m + (1 - shrinkage) (x_g - m), m the mean over groups, which stays what it is. More freedom fits more noise;
+    this takes a part of it back (not in the paper, which has one group).
+    """
+    common = shared(x)
+    return common + (1.0 - shrinkage) * (x - common)
 
 
 def decay(step_length: float, factor: float, floor: float) -> float:

@@ -14,7 +14,7 @@ from langchain_openai import ChatOpenAI
 
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import openai_judge
+from utilities.judges.connect import openai_judge
 from utilities.judges.reply import Message, as_rating
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]

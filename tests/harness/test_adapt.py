@@ -36,7 +36,7 @@ def given(base, adapters):
 
     def make(**changes):
         flat = {"task": "medical", "edition": "mini", "limit": 8, "base_model": str(base), "particles": 5}
-        flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu"}
+        flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu", "preset": "paper"}
         return run_settings({**flat, **changes})
 
     return make

@@ -63,8 +63,8 @@ def test_a_batch_of_16_is_16_batches_of_1(judge):
         assert one.prompt_tokens == other.prompt_tokens
         for a, b in zip(one.tokens, other.tokens, strict=True):
             assert a.text == b.text
-            assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
-            assert [p for _, p in a.top] == pytest.approx([p for _, p in b.top], abs=1e-4)
+            assert a.logprob == pytest.approx(b.logprob, abs=1e-12)
+            assert [p for _, p in a.top] == pytest.approx([p for _, p in b.top], abs=1e-12)
 
 
 def test_log_probabilities_are_those_of_peft_and_transformers(judge):

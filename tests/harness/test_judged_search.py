@@ -1,14 +1,18 @@
 """A search whose objective is a judge: its cost, budget, hold-out and canaries, and what is measured beside."""
 
 import hashlib
+import itertools
 import json
 import re
+import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import refused
-from stub_server import JudgeServer, error, says
+from stub_server import JudgeServer, cut, error, says
 
 from harness.store import Store
 
@@ -27,12 +31,13 @@ def honest(asked):
 
 
 def _reply(asked):
-    if '"claims"' in asked.last:
-        found = re.findall(r"^\d+\. (.*)$", asked.last, re.M) if "stand" in asked.last else []
-        return json.dumps({"claims": found or [f"Claim {level(asked.last)}.", "Another claim."]})
-    if '"verdict"' in asked.last:
-        return json.dumps({"reason": "so", "verdict": "supported" if level(asked.last) > 4 else "contradicted"})
-    return json.dumps({"reason": "so", **dict.fromkeys(CRITERIA, level(asked.last))})
+    question = asked.body["messages"][0]["content"]  # the same again where a reply had to be corrected
+    if '"claims"' in question:
+        found = re.findall(r"^\d+\. (.*)$", question, re.M) if "stand" in question else []
+        return json.dumps({"claims": found or [f"Claim {level(question)}.", "Another claim."]})
+    if '"verdict"' in question:
+        return json.dumps({"reason": "so", "verdict": "supported" if level(question) > 4 else "contradicted"})
+    return json.dumps({"reason": "so", **dict.fromkeys(CRITERIA, level(question))})
 
 
 @pytest.fixture
@@ -224,3 +229,118 @@ def test_a_topic_and_a_task_exclude_each_other(here, topic):
     refused(here(*topic, "--topic", "robots", *SEARCH), "--task", "--topic")
     Path("empty.txt").write_text("one\n")
     refused(here(*topic[2:], "--instructions", "empty.txt", *SEARCH), "empty.txt", "at least")
+
+
+def paid_twice(server):
+    """Requests that were answered more than once."""
+    answered = Counter(json.dumps(asked.body, sort_keys=True) for asked in server.good)
+    return [body for body, times in answered.items() if times > 1]
+
+
+def answering(server, bad=lambda asked, number: None, delay=0.0):
+    """Answers honestly, but for what `bad` says of a request and its number; `server.good` are those that were paid."""
+    server.good, numbers = [], itertools.count(1)
+
+    def answer(asked):
+        found = bad(asked, next(numbers))
+        if found is None:
+            server.good.append(asked)
+        return found or replace(honest(asked), delay=delay)
+
+    server.answer = answer
+
+
+def test_what_is_on_its_way_when_the_key_stops_working_is_kept(here, topic, server):
+    answering(server, lambda asked, number: error(401, "revoked") if number == 20 else None, delay=0.2)
+    refused(here(*topic, *SEARCH, "--name", "one"), "revoked", "Nothing is lost", "resume runs/one")
+    before = server.good
+    assert len(before) > 1
+    answering(server)
+    assert here("resume", "runs/one", "--display", "none").returncode == 0
+    server.good += before
+    assert paid_twice(server) == []
+
+
+@pytest.mark.parametrize(
+    "test_phase",
+    [pytest.param(False, id="in the search", marks=pytest.mark.slow), pytest.param(True, id="in the final test")],
+)
+def test_a_judge_that_goes_away_ends_the_run_which_can_be_continued(here, topic, server, monkeypatch, test_phase):
+    """No run goes on to a table of nothing."""
+    monkeypatch.setattr("utilities.judges.client.FIRST_WAIT", 0.0)
+    answering(server)
+    assert here(*topic, *SEARCH, "--name", "whole").returncode == 0
+    last = len(server.good) if test_phase else 30
+    shutil.rmtree("cache")
+
+    answering(server, lambda asked, number: None if number <= last - 8 else error(503, "away"))
+    refused(here(*topic, *SEARCH, "--name", "one"), "do not answer", "HTTP 503, away", "resume runs/one")
+    assert not Path("runs/one/result.json").exists()
+    answering(server)
+    assert here("resume", "runs/one", "--display", "none").returncode == 0
+    assert result_of("one")["rows"] == result_of("whole")["rows"]
+
+
+@pytest.mark.slow
+def test_a_bad_server_gives_a_search_the_same_numbers_as_a_good_one(here, topic, server, monkeypatch):
+    """Every second question goes wrong at first, in one of the ways that another attempt can save."""
+    monkeypatch.setattr("utilities.judges.client.FIRST_WAIT", 0.0)
+    answering(server)
+    assert here(*topic, *SEARCH, "--name", "good").returncode == 0
+    unpaid = [error(429), error(429, retry_after="0"), error(500), cut(), error(503), says("", delay=30.0)]
+    unread = [
+        says("{", finish_reason="length"),
+        says("I rather like it."),
+        says(""),
+        says(json.dumps({"relevance": 70})),
+    ]
+    met, ways = set(), itertools.cycle([*unpaid, *unread, *[None] * 10])
+
+    def bad(asked, number):
+        question = asked.body["messages"][0]["content"]
+        return None if question in met else met.add(question) or next(ways)
+
+    shutil.rmtree("cache")
+    answering(server, bad)
+    assert here(*topic, *SEARCH, "--name", "bad", "--judge-timeout", 1).returncode == 0
+    assert result_of("bad")["rows"] == result_of("good")["rows"]
+    assert result_of("bad")["judging"]["failed"] > 10
+    assert paid_twice(server) == []
+
+
+def test_what_a_topic_cost_to_write_counts_against_the_budget_of_its_run(here, topic, server):
+    def writes(asked):
+        if '"personas"' in asked.last:
+            personas = [{"name": f"P{k}", "interest": f"robots {k}"} for k in range(8)]
+            return says(json.dumps({"personas": personas}), usage=(1000, 1000))
+        if '"instructions"' in asked.last:
+            made = [f"Explain {' '.join(unlike(f'{asked.last}{k}'))} to me." for k in range(12)]
+            return says(json.dumps({"instructions": made}), usage=(1000, 1000))
+        return honest(asked)
+
+    server.answer = writes
+    command = [*topic[2:], "--topic", "robots", *SEARCH, "--hold-out", 0, "--limit", 3, "--option", "chat=false"]
+    done = here(*command, "--name", "one", "--option", "max_tokens=9", "--budget-tokens", 60_000)
+    refused(done, "the judges' budget is spent", "resume runs/one")
+    assert "note: stub-1 writes instructions: about 9 questions" in done.stderr
+    assert "25 instructions for dev and 25 for test, from stub-1" in done.stderr
+    spent = [json.loads(line) for line in Path("runs/one/events.jsonl").read_text().splitlines() if '"judged"' in line]
+    assert 9 * 2000 < spent[-1]["prompt_tokens"] + spent[-1]["completion_tokens"] <= 60_000
+    assert spent[-1]["requests"] == len(server.requests)
+
+
+def test_the_estimate_before_the_start_is_not_less_than_what_is_asked(here, topic, server):
+    done = here(*topic, *SEARCH, "--name", "one")
+    about = int(re.search(r"about ([\d,]+) judgements", done.stdout)[1].replace(",", ""))
+    cost = result_of("one")["judging"]
+    assert about / 2 < cost["requests"] + cost["cached"] <= about
+
+
+def test_repeated_instructions_are_told_before_anything_is_paid(here, topic, server):
+    Path("mine.txt").write_text(
+        "".join(f"Tell me about {word}.\n" for word in ("ants", "bees", "cats", "elks", "ants"))
+    )
+    command = [*topic[2:], "--instructions", "mine.txt", *SEARCH, "--option", "chat=false", "--option", "max_tokens=9"]
+    done = here(*command, "--name", "one", "--budget-tokens", 10)
+    assert "1 that repeated others were left out" in done.stderr
+    assert server.requests == []

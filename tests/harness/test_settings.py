@@ -23,7 +23,20 @@ def test_a_variant_changes_the_defaults(name):
 
 
 def test_no_variant_is_the_paper():
-    assert run_settings({"task": "t"}) == run_settings({"task": "t", "variant": "paper"})
+    assert run_settings({"task": "t", "preset": "paper"}) == run_settings({"task": "t", "variant": "paper"})
+
+
+def test_the_preset_of_the_paper_is_the_published_search():
+    paper, default = run_settings({"task": "t", "preset": "paper"}), run_settings({"task": "t"})
+    assert (paper.swarm.optimiser, paper.objective, paper.swarm.winner) == ("pso", "metric", "best")
+    assert default.swarm.optimiser != "pso"
+    assert default.preset == "default"
+    assert run_settings({"task": "t", "variant": "reference"}).swarm.optimiser == "pso"
+
+
+def test_an_explicit_value_wins_over_the_preset():
+    settings = run_settings({"task": "t"}, {"objective": "smooth"}, {"preset": "paper"})
+    assert (settings.objective, settings.swarm.optimiser) == ("smooth", "pso")
 
 
 @pytest.mark.parametrize(
@@ -185,3 +198,8 @@ def test_anywhere_makes_the_file_of_a_utility_absolute(tmp_path, monkeypatch):
     assert utility("~/my_file.py:my_score") == f"{tmp_path}/home/my_file.py:my_score"
     assert utility("numeric") == "numeric"
     assert utility(None) is None
+
+
+def test_a_mistake_of_the_judges_is_told_in_flat_names():
+    with pytest.raises(UserError, match=r"^settings: judge_url is given, but no model: name one with judge"):
+        run_settings({"task": "medical", "judge_url": "http://localhost:8000/v1"})

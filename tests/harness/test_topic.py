@@ -10,11 +10,13 @@ import pytest
 import stub_server as stub
 import yaml
 
-from harness import topic as module
 from harness.embedded.corpus_reader import facts_of, read_corpus
 from harness.embedded.on_topic import fitting_subjects
 from harness.embedded.questions import WISHES, split_facts, told_twice
-from harness.topic import draft_topic, offline_topic, read_instructions, slug, to_task_file, write_topic
+from harness.own_instructions import read_instructions
+from harness.topic import draft_topic, offline_topic, write_topic
+from harness.topic_draft import Persona, TopicDraft
+from harness.topic_file import slug, to_task_file
 from utilities.errors import UserError
 from utilities.judges.panel import open_panel
 from utilities.judges.settings import JudgeSettings
@@ -462,8 +464,8 @@ ODD = (
 
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_task_file_holds_what_was_drafted(tmp_path, embedded):
-    persona = module.Persona(name="a: b # c", interest='says "no"')
-    draft = module.TopicDraft("bees: # 蜂", ODD[:6], ODD[6:], "writer-1", (persona,), embedded=embedded)
+    persona = Persona(name="a: b # c", interest='says "no"')
+    draft = TopicDraft("bees: # 蜂", ODD[:6], ODD[6:], "writer-1", (persona,), embedded=embedded)
     path = write(tmp_path / "bees.yaml", to_task_file(draft))
     described, _ = read_task_file(str(path))
     item_set = described.editions["own"].item_sets["instructions"]
@@ -479,13 +481,13 @@ def test_a_task_file_holds_what_was_drafted(tmp_path, embedded):
 
 
 def test_who_answers_may_be_another_than_who_asked():
-    draft = module.TopicDraft("bees", ODD[:6], ODD[6:], "the bundled corpus of facts", embedded=True)
+    draft = TopicDraft("bees", ODD[:6], ODD[6:], "the bundled corpus of facts", embedded=True)
     text = to_task_file(draft, embedded=False)
     assert yaml.safe_load(text)["editions"]["own"]["item_sets"]["instructions"]["options"]["chat"] is True
 
 
 def test_a_task_file_is_readable_one_instruction_a_line():
-    text = to_task_file(module.TopicDraft("bees", ODD[:6], ODD[6:], "writer-1"))
+    text = to_task_file(TopicDraft("bees", ODD[:6], ODD[6:], "writer-1"))
     lines = text.splitlines()
     assert all(line.startswith("# ") for line in lines[:5])
     assert any("如何养蜂" in line for line in lines)

@@ -7,7 +7,7 @@ import pytest
 from utilities.core import Unscored
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import openai_judge
+from utilities.judges.connect import openai_judge
 from utilities.judges.reply import Message, Reply
 
 pytest.importorskip("vllm")

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from utilities.judges.budget import Budget, Price, Spent
     from utilities.judges.cache import JudgementCache
     from utilities.judges.canary import Canary, canaries
-    from utilities.judges.client import Answer, JudgeClient, JudgeStopped, named_judge, openai_judge
+    from utilities.judges.client import Answer, JudgeClient, JudgeStopped
     from utilities.judges.companion import Companion
+    from utilities.judges.connect import named_judge, openai_judge
     from utilities.judges.evidence import Evidence, Passage, bundled_evidence, read_evidence
     from utilities.judges.factuality import Factuality
     from utilities.judges.pairwise import Pairwise
@@ -39,9 +40,9 @@ _HOME = {
     "TopicInterest": "utilities.judges.topic_interest",
     "bundled_evidence": "utilities.judges.evidence",
     "canaries": "utilities.judges.canary",
-    "named_judge": "utilities.judges.client",
+    "named_judge": "utilities.judges.connect",
     "open_panel": "utilities.judges.panel",
-    "openai_judge": "utilities.judges.client",
+    "openai_judge": "utilities.judges.connect",
     "read_evidence": "utilities.judges.evidence",
 }
 

@@ -6,7 +6,7 @@ that helps. Importing this file brings langchain; only who lets agents judge nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain.agents import create_agent
@@ -23,13 +23,14 @@ from utilities.core import Reason, Unscored
 from utilities.judges.client import JudgeClient
 from utilities.judges.evidence import Passage
 from utilities.judges.reply import Reply
+from utilities.judges.search_tool import SearchFailed
 from utilities.judges.verdicts import JudgedClaim, Vote, as_verdict
 from utilities.prompts import fenced, load_prompt
 
 __all__ = ["FactAgent", "Search"]
 
-Search = Callable[[str], Sequence[Passage]]
-"""Finds passages for a query: `Evidence.search` with a number of passages, or any other search."""
+Search = Callable[[str], Awaitable[Sequence[Passage]]]
+"""Finds passages for a query: `Factuality.search`, or any other."""
 
 PROMPT = "factuality_agent"
 TOKENS = 1024
@@ -71,7 +72,7 @@ class FactAgent:
         except ModelCallLimitExceededError:
             limit = f"no verdict within {self.searches + 2} messages"
             return Vote(self.judge.name, Unscored(Reason.MALFORMED, limit, self.searches + 2))
-        except _Silent as silent:
+        except (_Silent, SearchFailed) as silent:
             return Vote(self.judge.name, silent.why)
         messages: list[BaseMessage] = state["messages"]
         found = _verdict(messages[-1])
@@ -98,7 +99,7 @@ def _tool(search: Search) -> Any:
     @tool("search", response_format="content_and_artifact")
     async def found(query: str) -> tuple[str, Sequence[Passage]]:
         """Finds passages of documents that have words in common with the query."""
-        passages = search(query)
+        passages = await search(query)
         numbered = "\n".join(f"{number}. {passage.text}" for number, passage in enumerate(passages, 1))
         return fenced(numbered, "found") if passages else "Nothing was found.", passages
 

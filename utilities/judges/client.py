@@ -1,52 +1,53 @@
 """One judge: a chat model behind an endpoint, asked so that nothing paid for is lost and nothing is paid twice.
 
 What a judge says, or why it said nothing, is a value (`Reply`, `Unscored`); only what makes every further question
-vain is an exception, `JudgeStopped`. Any langchain chat model can be a judge. What is particular to servers that speak
-OpenAI's protocol stands at the end of this file, under its own heading, and in `openai_chat`.
+vain is an exception, `JudgeStopped`. What is sent and how it is read is in `question`, who can be a judge in
+`connect`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from ssl import PROTOCOL_TLS_CLIENT, SSLContext
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Required, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
-from utilities.judges.budget import Budget, Price, estimate_tokens, most_tokens
+from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache, cache_key
 from utilities.judges.limiter import AdaptiveLimiter
-from utilities.judges.reply import Message, Reply, TokenChoice
-from utilities.judges.settings import is_loopback
-from utilities.judges.trouble import Trouble, diagnose, scrubbed
+from utilities.judges.question import Question, call_arguments, read_message, told, wanted_extras
+from utilities.judges.reply import Message, Reply
+from utilities.judges.trouble import Trouble, diagnose
 from utilities.prompts import load_prompt
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
 
-__all__ = ["OPENAI", "Answer", "JudgeClient", "JudgeStopped", "named_judge", "openai_judge"]
+__all__ = ["Answer", "JudgeClient", "JudgeStopped", "Wait"]
 
 T = TypeVar("T")
 Wait = Callable[[float], Awaitable[None]]
-
-OPENAI = "https://api.openai.com/v1"
-"""Where a model without an address is asked."""
+"""Sleeps so many seconds."""
 
 FIRST_WAIT, MOST_WAIT = 1.0, 30.0
 """Seconds before a second attempt at most, and before any; doubled in between."""
 
-ENVELOPE, HEAD = 16, 64
-"""Tokens that a chat template adds at most to each message, and to the whole."""
+PATIENCE = 4
+"""Times as many attempts at a server that is busy: it has worked on none of them, and says that it will later."""
+
+SILENCE = 300.0
+"""Seconds in which many attempts brought no reply to any question, after which a server is taken for gone."""
 
 CORRIGIBLE = {Reason.MALFORMED, Reason.OUT_OF_RANGE, Reason.TRUNCATED}
 """What a judge may do better when told; a refusal is an answer."""
@@ -69,39 +70,13 @@ class Answer(Generic[T]):
     """Its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """All that decides what is sent."""
-
-    messages: tuple[Message, ...]
-    max_tokens: int
-    schema: Mapping[str, Any] | None
-    logprobs: bool
-    conversation: Sequence[BaseMessage] = ()
-    """The messages as langchain's, where tools were called in them; then `messages` tells the same in text."""
-    tools: Sequence[Mapping[str, Any]] = ()
-    """What the judge may call, as in OpenAI's protocol."""
-
-    @property
-    def most_prompt_tokens(self) -> int:
-        """More than any tokenizer makes of it; schemas are part of what a server lets its model read."""
-        texts = [message.content for message in self.messages]
-        texts += [json.dumps(read) for read in (self.schema, self.tools) if read]
-        return sum(most_tokens(text) for text in texts) + ENVELOPE * len(self.messages) + HEAD
-
-    @property
-    def about_prompt_tokens(self) -> int:
-        """What is counted where a server reports nothing."""
-        return sum(estimate_tokens(message.content) for message in self.messages)
-
-
 class JudgeClient:
     """Asks one judge: cached, within the budget, as many questions at a time as the server bears, again where it helps.
 
     What can pass is tried again with growing random waits (full jitter), or after the wait that the server asks for:
     429, 408, 409, 5xx, timeouts, lost connections. After that the item is unscored. What cannot pass (401, 402, 403,
-    404, no credit, no server at the first question) stops the judge: everyone who waits, and everyone who asks later,
-    gets the same `JudgeStopped` without a request.
+    404, no credit, no server at the first question, no reply to anybody for minutes) stops the judge: everyone who
+    waits, and everyone who asks later, gets the same `JudgeStopped` without a request.
 
     Several `asyncio.run` one after another may use one client: connections belong to an event loop and are closed with
     it. Elsewhere `async with` closes them.
@@ -117,7 +92,7 @@ class JudgeClient:
         max_in_flight: Requests at the same time at most.
         timeout: Seconds for one attempt.
         temperature: What `model` was made with; part of what a cached reply is found by.
-        attempts: Requests for one reply at most.
+        attempts: Requests for one reply at most; `PATIENCE` times as many more where a server is busy.
         wait: Sleeps; tests put something shorter.
         cached_as: What stands for the endpoint in the cache, where one judge has another address every time.
     """
@@ -148,6 +123,8 @@ class JudgeClient:
         self._naps: set[asyncio.Future[None]] = set()
         self._stopped: str | None = None
         self._answered = False
+        self._in_vain = 0  # attempts since the last reply, and when the first of them ended
+        self._silent_since = 0.0
         self._unknown: frozenset[str] = frozenset()
         self._connection: AsyncGenerator[BaseChatModel, None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -235,7 +212,7 @@ class JudgeClient:
         Raises:
             JudgeStopped: No question can succeed.
         """
-        return await self._ask(_Question(tuple(messages), max_tokens, schema, logprobs), replicate)
+        return await self._ask(Question(tuple(messages), max_tokens, schema, logprobs), replicate)
 
     async def turn(
         self,
@@ -258,13 +235,13 @@ class JudgeClient:
         """
         from langchain_core.messages import AIMessage
 
-        told = tuple(Message("user", _told(message)) for message in conversation)
-        reply = await self._ask(_Question(told, max_tokens, None, False, tuple(conversation), tools), replicate)
+        spoken = tuple(Message("user", told(message)) for message in conversation)
+        reply = await self._ask(Question(spoken, max_tokens, None, False, tuple(conversation), tools), replicate)
         if isinstance(reply, Unscored):
             return reply
         return AIMessage(**json.loads(reply.text), response_metadata={"finish_reason": reply.finish_reason})
 
-    async def _ask(self, question: _Question, replicate: int) -> Reply | Unscored:
+    async def _ask(self, question: Question, replicate: int) -> Reply | Unscored:
         self._raise_if_stopped()
         parameters: dict[str, Any] = {
             "temperature": self._temperature,
@@ -292,6 +269,12 @@ class JudgeClient:
         # Who asked may be cancelled; the request goes on, and what it costs buys a judgement that is kept.
         return await asyncio.shield(task)
 
+    async def finish(self) -> None:
+        """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
+        if self._stopped is None:
+            self._end(f"judge {self.name} is asked no more: the run has ended")
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
     async def close(self) -> None:
         """Ends what is in flight and closes the connections; the cache and the budget belong to others."""
         asking = list(self._asking.values())
@@ -306,9 +289,12 @@ class JudgeClient:
         if not done.cancelled():
             done.exception()  # seen: whoever asked may be gone
 
-    async def _reply_to(self, question: _Question, key: str) -> Reply | Unscored:
+    async def _reply_to(self, question: Question, key: str) -> Reply | Unscored:
         """A reply after as many attempts as it takes and is allowed."""
-        for attempt in range(1, self._attempts + 1):
+        failures: Counter[bool] = Counter()
+        attempt = 0
+        while True:
+            attempt += 1
             async with self._limiter.slot() as slot:
                 self._raise_if_stopped()
                 found = await self._attempt(question)
@@ -322,21 +308,21 @@ class JudgeClient:
                 if found.then == "skip":
                     return Unscored(found.reason, found.words, attempt)
                 slot.met_trouble()
-            words = found.words
-            if attempt < self._attempts:
-                await self._rest(attempt, found.retry_after)
-        return Unscored(Reason.TRANSPORT, f"{self._attempts} attempts; the last one: {words}", self._attempts)
+            failures[found.busy] += 1
+            if failures[found.busy] == self._attempts * (PATIENCE if found.busy else 1):
+                return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
+            await self._rest(failures[found.busy], found.retry_after)
 
-    async def _attempt(self, question: _Question) -> Reply | Trouble | None:
+    async def _attempt(self, question: Question) -> Reply | Trouble | None:
         """One attempt, without what the server turns out not to know; None where the budget does not allow it."""
         chat = await self._connected()
         left_out = self._unknown
-        extras = _extras(chat, question, self.endpoint) - left_out
+        extras = wanted_extras(chat, question, self.endpoint) - left_out
         while True:
             found = await self._request(chat, question, extras)
             if isinstance(found, Reply):
                 self._unknown |= left_out
-                self._answered = True
+                self._answered, self._in_vain = True, 0
                 return found
             if found is None or found.then != "skip" or found.reason is not Reason.TRANSPORT or not extras:
                 return found
@@ -344,9 +330,7 @@ class JudgeClient:
             named = frozenset(extra for extra in extras if extra in words) or extras
             left_out, extras = left_out | named, extras - named
 
-    async def _request(
-        self, chat: BaseChatModel, question: _Question, extras: frozenset[str]
-    ) -> Reply | Trouble | None:
+    async def _request(self, chat: BaseChatModel, question: Question, extras: frozenset[str]) -> Reply | Trouble | None:
         """One request; the budget knows about it whatever happens."""
         most = question.most_prompt_tokens
         reserved = most + question.max_tokens, self._usd(most, question.max_tokens)
@@ -361,8 +345,8 @@ class JudgeClient:
             async with asyncio.timeout(self._timeout):
                 asked = chat.bind_tools([dict(one) for one in question.tools]) if question.tools else chat
                 messages: list[Any] = list(question.conversation or question.messages)
-                message = await asked.ainvoke(messages, **_arguments(question, extras))
-            reply = _read(message, question)
+                message = await asked.ainvoke(messages, **call_arguments(question, extras))
+            reply = read_message(message, question)
         except Exception as error:
             trouble = diagnose(error, self._secrets)
             if trouble.maybe_paid:
@@ -383,9 +367,10 @@ class JudgeClient:
 
     async def _rest(self, attempt: int, retry_after: float | None) -> None:
         """Waits before the next attempt, or until the judge is stopped."""
-        seconds = self._random.uniform(0.0, min(MOST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)))
+        most = FIRST_WAIT if retry_after is not None else min(MOST_WAIT, FIRST_WAIT * 2 ** (attempt - 1))
+        seconds = self._random.uniform(0.0, most) + (retry_after or 0.0)
         with self._limiter.paused() if retry_after is not None else nullcontext():
-            nap = asyncio.ensure_future(self._wait(seconds + (retry_after or 0.0)))
+            nap = asyncio.ensure_future(self._wait(seconds))
             self._naps.add(nap)
             try:
                 await nap
@@ -402,12 +387,22 @@ class JudgeClient:
             self._stop(trouble.words, "No server was reached: is it running? Check --judge-url")
         if trouble.advice and (trouble.then == "stop" or not self._answered):
             self._stop(trouble.words, trouble.advice)
+        if trouble.then == "again":
+            now, self._in_vain = time.monotonic(), self._in_vain + 1
+            self._silent_since = now if self._in_vain == 1 else self._silent_since
+            # Twice as many as one question has: it takes more than one to say something of the server.
+            if self._in_vain >= 2 * self._attempts and now - self._silent_since >= SILENCE:
+                self._stop(trouble.words, f"For {SILENCE / 60:.0f} minutes no question was answered")
 
     def _stop(self, words: str, advice: str) -> NoReturn:
-        self._stopped = f"judge {self.name} at {_public(self.endpoint)}: {words.rstrip('. ')}. {advice}."
+        why = f"judge {self.name} at {_public(self.endpoint)}: {words.rstrip('. ')}. {advice}."
+        self._end(why)
+        raise JudgeStopped(why)
+
+    def _end(self, why: str) -> None:
+        self._stopped = why
         for nap in self._naps:
             nap.cancel()
-        raise JudgeStopped(self._stopped)
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:
@@ -434,162 +429,10 @@ class JudgeClient:
             await _hang_up(chat)
 
 
-def _read(message: AIMessage, question: _Question) -> Reply:
-    """A langchain message as a reply; usage that is not reported is estimated."""
-    about, usage = message.response_metadata, message.usage_metadata
-    text, reason = str(message.text), about.get("finish_reason") or about.get("stop_reason") or "stop"
-    if refusal := message.additional_kwargs.get("refusal"):
-        text, reason = str(refusal), "refusal"
-    if question.conversation:
-        text = json.dumps({"content": text, "tool_calls": message.tool_calls})
-    return Reply(
-        text,
-        str(about.get("model_name") or about.get("model") or ""),
-        (usage and usage["input_tokens"]) or question.about_prompt_tokens,
-        (usage and usage["output_tokens"]) or estimate_tokens(text),
-        _tokens(about.get("logprobs")),
-        str(reason),
-    )
-
-
-def _told(message: BaseMessage) -> str:
-    """What a message says, without what differs each time it is made (ids, metadata)."""
-    parts = ("type", "content", "tool_calls", "tool_call_id")
-    return json.dumps({part: getattr(message, part, None) for part in parts})
-
-
 def _public(endpoint: str) -> str:
     """An address without the credentials that may stand in it."""
     parts = urlsplit(endpoint)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-class ClientOptions(TypedDict, total=False):
-    """What is the same for every judge, as in `JudgeClient`."""
-
-    price: Required[Price | None]
-    cache: Required[JudgementCache]
-    budget: Required[Budget]
-    max_in_flight: int
-    timeout: float
-    temperature: float
-    attempts: int
-    wait: Wait
-    cached_as: str
-
-
-def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]) -> JudgeClient:
-    """A judge by provider and model, "anthropic:claude-haiku-4-5", through langchain's package for the provider.
-
-    Args:
-        spec: Provider and model with a colon between.
-        api_key: Without it, the provider's package looks for one where its documentation says.
-        options: As in `JudgeClient`.
-
-    Raises:
-        UserError: There is no such provider, its package is not installed, or it misses something, such as a key.
-    """
-    provider, _, model = spec.partition(":")
-    if not provider or not model:
-        raise UserError(f"judge {spec!r}: expected PROVIDER:MODEL, such as anthropic:claude-haiku-4-5")
-    if provider == "openai":
-        if api_key is None:
-            if not (found := os.environ.get("OPENAI_API_KEY")):
-                raise UserError(f"judge {spec}: no API key; set the environment variable OPENAI_API_KEY")
-            api_key = SecretStr(found)
-        return openai_judge(model, api_key=api_key, **options)
-    common: dict[str, Any] = {
-        "temperature": options.get("temperature", 0.0),
-        "timeout": options.get("timeout", 60.0),
-        "max_retries": 0,
-        **({} if api_key is None else {"api_key": api_key}),
-    }
-
-    def connect() -> BaseChatModel:
-        from langchain.chat_models import init_chat_model
-
-        chat: BaseChatModel = init_chat_model(model, model_provider=provider, **common)
-        return chat
-
-    try:
-        connect()  # what it misses is known before anything is asked
-    except Exception as error:
-        raise UserError(f"judge {spec}: {scrubbed(str(error), [api_key] if api_key else [])}") from None
-    return JudgeClient(connect, name=spec, endpoint=provider, **options)
-
-
-# Servers that speak OpenAI's protocol
-
-
-def openai_judge(
-    model: str, *, base_url: str | None = None, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]
-) -> JudgeClient:
-    """A judge behind any server that speaks OpenAI's chat protocol.
-
-    Args:
-        model: Its name there.
-        base_url: Address of the server, with its `/v1`; None for OpenAI. Variables such as OPENAI_BASE_URL are not
-            read: the address decides what a judgement costs and under which key it is cached.
-        api_key: None for servers that need none; keys in the environment are not sent to them.
-        options: As in `JudgeClient`.
-    """
-    endpoint, timeout = base_url or OPENAI, options.get("timeout", 60.0)
-
-    def connect() -> BaseChatModel:
-        from openai import DefaultAsyncHttpxClient
-
-        from utilities.judges.openai_chat import OpenAIChat
-        from utilities.judges.pools import Pools
-
-        # On this machine no proxy of the environment is asked, and the certificates of the world, whose reading takes
-        # longer than a judgement, are no use.
-        local: dict[str, Any] = {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
-        # langchain's own client is shared by all event loops, which connections are not.
-        own = local if is_loopback(endpoint) else {}
-        http = DefaultAsyncHttpxClient(timeout=timeout, transport=Pools(**own), **own)
-        arguments: dict[str, Any] = {"base_url": endpoint, "api_key": api_key or SecretStr("none"), "model": model}
-        arguments |= {"temperature": options.get("temperature", 0.0), "timeout": timeout, "max_retries": 0}
-        return OpenAIChat(**arguments, use_responses_api=False, http_async_client=http)
-
-    return JudgeClient(connect, name=model, endpoint=endpoint, **options)
-
-
-def _extras(chat: BaseChatModel, question: _Question, endpoint: str) -> frozenset[str]:
-    """What a question asks for that not every server knows; one that answers 400 is asked again without."""
-    if not hasattr(chat, "root_async_client"):  # the mark of langchain's models for this protocol
-        return frozenset()
-    wanted = {
-        "response_format": question.schema is not None,
-        "logprobs": question.logprobs,
-        "max_tokens": endpoint != OPENAI,
-    }
-    return frozenset(name for name, asked in wanted.items() if asked)
-
-
-def _arguments(question: _Question, extras: frozenset[str]) -> dict[str, Any]:
-    """The arguments of one call."""
-    arguments: dict[str, Any] = {"max_tokens": question.max_tokens}
-    body: dict[str, Any] = {}
-    if "max_tokens" in extras:
-        # langchain sends the limit as max_completion_tokens, as OpenAI wants it; older servers know only this one.
-        body["max_tokens"] = question.max_tokens
-    if "response_format" in extras:
-        form = {"name": "judgement", "schema": question.schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": form}
-    if "logprobs" in extras:
-        arguments |= {"logprobs": True, "top_logprobs": 20}
-    return {**arguments, "extra_body": body} if body else arguments
-
-
-def _tokens(logprobs: Any) -> tuple[TokenChoice, ...] | None:
-    """The tokens with their alternatives; None where the server gave none, or gave what nobody can read."""
-    try:
-        return tuple(
-            TokenChoice(one["token"], {other["token"]: other["logprob"] for other in (*one["top_logprobs"], one)})
-            for one in logprobs["content"]
-        )
-    except (KeyError, TypeError):
-        return None
 
 
 async def _hang_up(chat: BaseChatModel) -> None:

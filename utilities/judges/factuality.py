@@ -20,10 +20,12 @@ from utilities.judges.evidence import Evidence, Passage, bundled_evidence, read_
 from utilities.judges.judged import PanelScorer
 from utilities.judges.matching import nearest
 from utilities.judges.reply import Message, Reply, as_object
+from utilities.judges.search_tool import SearchFailed, SearchTool
 from utilities.judges.sentences import is_finished, is_question, sentences
 from utilities.judges.verdicts import FAILED, VERDICTS, JudgedClaim, Vote, as_verdict, as_word, majority
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
+from utilities.user_file import file_of
 
 if TYPE_CHECKING:
     from utilities.judges.agent import FactAgent
@@ -158,7 +160,8 @@ class Factuality(PanelScorer):
         k: Supported facts that a reader wants, the K of F1@K. SAFE's 64 and 178 are for long answers of large models;
             8 is about what 200 tokens hold.
         top: Passages of evidence shown with a claim, or returned by a search.
-        evidence: Folder of documents (`read_evidence`); by default the bundled corpus.
+        evidence: Folder of documents (`read_evidence`), or a search of one's own, FILE.py:NAME (`SearchTool`); by
+            default the bundled corpus.
         words: Words of a response that are read; what is beyond costs nothing and counts for nothing.
         searches: Searches that an agent may do for one claim.
         prompt: As in `GenerationScorer`.
@@ -168,7 +171,7 @@ class Factuality(PanelScorer):
         judge: Who judges.
 
     Raises:
-        UserError: An option out of its range, or a folder of evidence that cannot be read.
+        UserError: An option out of its range, or evidence that cannot be read.
     """
 
     name = "factuality"
@@ -194,7 +197,9 @@ class Factuality(PanelScorer):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise UserError(f"{name} is {number!r}; a whole number from 1 is accepted")
         self.mode, self.k, self.top, self.words, self.searches = mode, k, top, words, searches
-        self._given = None if evidence is None else read_evidence(Path(evidence))
+        self._given: Evidence | SearchTool | None = None
+        if evidence is not None:
+            self._given = read_evidence(Path(evidence)) if file_of(evidence) is None else SearchTool(evidence)
         if judge is not None and judge.embedded and mode in {"claims", "agent"}:
             raise UserError(f"mode={mode} is beyond the embedded judge; use mode=sentences, or another --judge")
 
@@ -217,9 +222,22 @@ class Factuality(PanelScorer):
         return await asyncio.gather(*(inquiry.outcome(item.question, response) for item, response in pairs))
 
     @property
-    def evidence(self) -> Evidence:
-        """The passages that claims are held against."""
+    def evidence(self) -> Evidence | SearchTool:
+        """Where the passages come from that claims are held against."""
         return self._given if self._given is not None else bundled_evidence()
+
+    async def search(self, query: str) -> list[Passage]:
+        """The passages for a claim, or for what an agent asks.
+
+        Raises:
+            SearchFailed: The user's own search tool raised.
+        """
+        evidence = self.evidence
+        return (
+            evidence.search(query, self.top)
+            if isinstance(evidence, Evidence)
+            else await evidence.search(query, self.top)
+        )
 
 
 class _Inquiry:
@@ -236,7 +254,9 @@ class _Inquiry:
     def _agents(self) -> list[FactAgent]:
         from utilities.judges.agent import FactAgent  # not at import: it brings langchain
 
-        return [FactAgent(judge, self._search, self.scorer.searches, replicate) for judge, replicate in self.rounds]
+        return [
+            FactAgent(judge, self.scorer.search, self.scorer.searches, replicate) for judge, replicate in self.rounds
+        ]
 
     async def outcome(self, question: str, response: Response) -> Outcome:
         """The score of one response."""
@@ -300,13 +320,13 @@ class _Inquiry:
         """The votes of all judges on a claim, each asked as often as the panel repeats."""
         if self.mode == "agent":
             return Checked(claim, (), await asyncio.gather(*(agent.vote(claim) for agent in self.agents)))
-        passages = self._search(claim)
+        try:
+            passages = await self.scorer.search(claim)
+        except SearchFailed as failed:
+            return Checked(claim, (), [Vote("search", failed.why)])
         # Where no passage shares a word with the claim there is nothing to ask about.
         votes = await asyncio.gather(*(self._vote(judge, claim, passages, k) for judge, k in self.rounds if passages))
         return Checked(claim, passages, votes)
-
-    def _search(self, query: str) -> list[Passage]:
-        return self.scorer.evidence.search(query, self.scorer.top)
 
     async def _vote(self, judge: JudgeClient, claim: str, passages: Sequence[Passage], replicate: int) -> Vote:
         texts = [passage.text for passage in passages]

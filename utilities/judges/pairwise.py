@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from utilities.core import Item, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.judged import JudgedScorer, Judgement
-from utilities.judges.reply import Message, Reply, as_object
+from utilities.judges.reply import Message, Reply, as_object, without_default
 from utilities.prompts import cut, load_prompt
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Comparison(BaseModel):
         frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reason", "better"]}
     )
 
-    reason: str = ""
+    reason: str = Field("", json_schema_extra=without_default)
     better: Literal["first", "second", "tie"]
 
 

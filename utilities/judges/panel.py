@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,10 @@ class Panel:
     def spent(self) -> Spent:
         """What the judges have cost so far."""
         return self.budget.spent
+
+    async def finish(self) -> None:
+        """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
+        await asyncio.gather(*(judge.finish() for judge in self.judges))
 
     async def close(self) -> None:
         """Closes the judges' connections, and the cache."""
@@ -103,7 +108,8 @@ def _judge(
     budget: Budget,
 ) -> JudgeClient:
     """The judge of one name."""
-    from utilities.judges.client import OPENAI, ClientOptions, named_judge, openai_judge  # not at import: langchain
+    from utilities.judges.connect import ClientOptions, named_judge, openai_judge  # not at import: langchain
+    from utilities.judges.question import OPENAI
 
     def options(price: Price | None) -> ClientOptions:
         return {

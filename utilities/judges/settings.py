@@ -64,7 +64,8 @@ class JudgeSettings(BaseModel):
     factuality: Literal["auto", "sentences", "claims", "agent", "none"] = "auto"
     """How facts are checked beside a topic; auto: by sentences with the embedded judge, by claims with others."""
     evidence: Path | None = None
-    """Folder of documents (text, markdown, JSONL) that claims are checked against; the bundled corpus by default."""
+    """Documents that claims are checked against, a folder of text, markdown or JSONL, or a search of your own,
+    FILE.py:NAME; the bundled corpus by default."""
     hold_out: float = Field(0.2, ge=0, lt=1)
     """Share of the dev instructions that are never optimised and show whether answers to others improve too."""
     canary_every: int = Field(2, ge=0)

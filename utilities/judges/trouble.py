@@ -52,6 +52,11 @@ class Trouble:
     """What an item is unscored for."""
 
     @property
+    def busy(self) -> bool:
+        """Whether the server works, and has only no time for this now."""
+        return self.status == 429 or self.retry_after is not None
+
+    @property
     def maybe_paid(self) -> bool:
         """Whether a server may have worked on it: sent, and neither refused nor failed in so many words."""
         return self.sent and (self.status is None or self.status < 400)

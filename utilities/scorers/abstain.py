@@ -38,6 +38,8 @@ class Abstain:
         UserError: There is no such prompt, or no such value of an option.
     """
 
+    bounds = (-1.0, 1.0)
+
     def __init__(
         self,
         prompt: str = "lettered",

@@ -33,6 +33,9 @@ class GenerationScorer:
     accuracy_like = False
     """Whether a score says how right an answer is, so that the likelihood of the gold answer is its companion."""
 
+    bounds: tuple[float, float] | None = None
+    """The lowest and the highest score that an item can have; None where nobody knows."""
+
     around: Callable[[], AbstractAsyncContextManager[None]] = staticmethod(nullcontext)
     """What scoring happens inside of; set by whoever lends the scorer the GPU that the model answers on."""
 

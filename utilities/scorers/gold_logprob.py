@@ -51,6 +51,7 @@ class GoldLogprob(MultipleChoice):
         if scale not in get_args(Scale):
             raise unknown_name("scale", str(scale), get_args(Scale))
         self.scale = scale
+        self.bounds = (0.0, 1.0) if scale == "probability" else (-math.inf, 0.0)
 
     def companion(self) -> None:
         """It is smooth itself."""

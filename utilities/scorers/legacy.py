@@ -33,6 +33,7 @@ class LegacyNumber(GenerationScorer):
         stop: As in `GenerationScorer`.
     """
 
+    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def __init__(

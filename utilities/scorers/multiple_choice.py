@@ -29,8 +29,8 @@ __all__ = ["MultipleChoice"]
 AnswerBy = Literal["text", "letter"]
 Normalize = Literal["none", "length"]
 
-PREPARED_KEPT = 4
-"""Item sequences whose prompts are remembered: a scorer is asked about dev and test of one item set in turn."""
+PREPARED_KEPT = 32
+"""Item sequences whose prompts are remembered: dev and test of an item set, whole and in stages."""
 
 
 @scorer_registry.register("multiple_choice")
@@ -47,6 +47,9 @@ class MultipleChoice:
     Raises:
         UserError: There is no such prompt, or no such value of an option.
     """
+
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest score that an item can have."""
 
     def __init__(
         self,

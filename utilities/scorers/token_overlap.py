@@ -13,6 +13,7 @@ __all__ = ["TokenF1"]
 class TokenF1(GenerationScorer):
     """Mean token-level F1 of the responses' first lines. The arguments are those of `GenerationScorer`."""
 
+    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def score_one(self, item: Item, response: Response) -> Outcome:

@@ -26,6 +26,7 @@ class YesNo(GenerationScorer):
         UserError: There is no such prompt, or an answer that is no word.
     """
 
+    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def __init__(

@@ -173,6 +173,24 @@ def test_an_anchor_gives_the_swarm_its_column(given, training, tmp_path):
     assert list(found.outcomes[0].coefficients) == [*NAMES, BASE]
 
 
+def test_with_groups_of_modules_the_swarm_has_coefficients_for_each_and_is_what_is_on_disk(given, training, tmp_path):
+    settings = given(granularity="layer", shrinkage=0.2, anchor="base")
+    methods = wanted(training, "random,swarm,paper,dev_finetune", seeds=1, budget=9)
+    found = compare([settings], methods, tmp_path / "one")
+    assert found.absent == []
+    outcomes = {outcome.method: outcome for outcome in found.outcomes}
+    told = outcomes["swarm"].coefficients
+    assert list(told) == [f"layer {k}: {name}" for k in (0, 1) for name in (*NAMES, BASE)]
+    assert list(outcomes["random"].coefficients) == NAMES
+    assert list(outcomes["paper"].coefficients) == [*NAMES, BASE]  # as published: one row for the model
+    for method in ("swarm", "paper", "random"):
+        again = prepare(given(experts=[str(tmp_path / "one" / outcomes[method].adapter)]))
+        engine = again.engine()
+        test = asyncio.run(again.task(engine.particle(np.ones(1)), "test"))
+        engine.close()
+        assert test.value == pytest.approx(outcomes[method].test.value)
+
+
 def test_two_tasks_are_ranked_and_make_static_adapters_once(given, training, tmp_path, monkeypatch):
     made = []
     make = run_module.make

@@ -171,6 +171,17 @@ def test_a_setting_of_ones_own_is_swept_with_the_lists(given, tmp_path):
     assert found.sampler == "random"
 
 
+def test_groups_of_modules_are_swept_too_and_the_picked_mixture_is_on_disk(given, tmp_path):
+    found = sweep(given(granularity="layer"), Plan(2, 9, "random"), tmp_path / "one")
+    assert list(found.picked.coefficients) == [f"layer {k}: {name}" for k in (0, 1) for name in ("ant", "bee", "cat")]
+    assert list(found.best_initial.coefficients) == ["ant", "bee", "cat"]
+    again = prepare(given(experts=[str(tmp_path / "one" / found.adapter)]))
+    engine = again.engine()
+    test = asyncio.run(again.task(engine.particle(np.ones(1)), "test"))
+    engine.close()
+    assert test.value == pytest.approx(found.picked.test.value, abs=1e-5)
+
+
 def test_the_first_of_the_highest_trials_is_picked(whole):
     found, _, _, _ = whole
     values = [trial.value for trial in found.trials]

@@ -22,19 +22,20 @@ from utilities.tasks import load_task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ENGINES = ["local", "local on cuda", "vllm", "remote", "ray"]
-NEEDS = {"vllm": "vllm", "remote": "vllm", "ray": "ray"}
+ENGINES = ["local", "local on cuda", "vllm", "remote", "ray", "ray of vllm"]
+NEEDS = {"vllm": ("vllm",), "remote": ("vllm",), "ray": ("ray",), "ray of vllm": ("ray", "vllm")}
 """Packages; the remote engine is tested against vLLM's own server."""
 EXPERTS = expert_folders()[:5]
 MARGIN = 1e-3
 """Of log-probabilities, and of the two best options where the greedy choice must be the same."""
 MIXTURES = [np.full(5, 0.2), np.array([0.9, -0.3, 0.4, 0.2, 0.1]), np.array([0.0, 0.0, 1.3, 0.0, -0.2])]
+MIXTURES += [np.tile(MIXTURES[1], 4) + np.repeat([0.3, -0.1, 0.2, -0.4], 5)]  # other coefficients in each layer
 PARITY_ITEMS = 200
 
 
 @pytest.fixture(scope="module")
 def pool():
-    return open_pool([str(folder) for folder in EXPERTS], BASE)
+    return open_pool([str(folder) for folder in EXPERTS], BASE).grouped("layer")
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +48,19 @@ def local(pool):
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, pool):
     """One engine at a time: the next one starts when the tests of this one are done."""
-    if (needed := NEEDS.get(request.param)) and importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed")
+    for needed in NEEDS.get(request.param, ()):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed")
     if request.param == "local on cuda" and not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    name, _, device = request.param.partition(" on ")
+    name, _, device = request.param.removesuffix(" of vllm").partition(" on ")
     settings = {"dtype": "float32", "device": device or "cpu", "adapter_slots": 6}
     if request.param == "remote":
         settings["base_url"] = request.getfixturevalue("vllm_server").url
     if request.param == "ray":
         settings |= {"workers": 2, "worker_engine": "local"}
+    if request.param == "ray of vllm":
+        settings |= {"workers": 1, "worker_engine": "vllm"}
     engine = engines.get(name)(BASE, pool, EngineSettings(**settings), {})
     yield engine
     engine.close()

@@ -40,6 +40,7 @@ from utilities.errors import UserError
 ROOT = Path(__file__).parents[3]
 CPU = {"device": "cpu", "dtype": "float32"}
 ROWS = [np.random.default_rng(k).normal(size=3) for k in range(8)]
+ROWS += [np.random.default_rng(8).normal(size=6)]  # other coefficients in each of the two layers
 PROMPTS = ["Q: what is it?\nA:", "The heart pumps", "x", "A much longer prompt than the others, with more words in it:"]
 OPTIONS = [[" yes", " no"], [" blood", " air", " a rather long answer", " b"], ["y", "zz"], [" 1", " 22", " 333"]]
 MEMORY = 100 << 20
@@ -85,7 +86,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def pool(adapters, base):
-    return open_pool([str(folder) for folder in adapters], base)
+    return open_pool([str(folder) for folder in adapters], base).grouped("layer")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +229,24 @@ def test_a_job_that_was_there_when_two_workers_died_is_tried_alone():
     dealt._members[0].jobs[0].kills = ray_pool.ALONE
     del dealt._members[0].jobs[1]
     assert len(dealt.deal()) == 2
+
+
+def test_after_three_failed_starts_the_others_go_on_and_more_are_asked_for_later():
+    dealt = Dealt(member(True))
+    dealt._waiting, dealt.notes, dealt._closed = [], [], False
+    dealt._failed_starts, dealt._not_before, dealt._kill = 0, 0.0, lambda member: None
+    for _ in range(3):
+        dealt._members.append(ray_pool._Member(None))
+        dealt._lost(dealt._members[-1], "no disk")
+    assert dealt.notes == [
+        "3 Ray workers in a row could not start: no disk; the run goes on with 1, and others are asked for in 300 s"
+    ]
+    assert ray_pool.AGAIN - 1 < dealt._not_before - time.monotonic() <= ray_pool.AGAIN
+    dealt._members.clear()
+    with pytest.raises(UserError, match="3 Ray workers in a row could not start: no disk"):
+        for _ in range(3):
+            dealt._members.append(ray_pool._Member(None))
+            dealt._lost(dealt._members[-1], "no disk")
 
 
 # -- on a cluster ------------------------------------------------------------------------------------------------------

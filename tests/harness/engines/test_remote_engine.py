@@ -261,6 +261,24 @@ def test_after_a_restart_the_adapter_is_loaded_under_a_new_name(start, server, l
     assert len(server.loads) == 4
 
 
+def test_an_adapter_that_was_forgotten_is_loaded_once_however_slow_the_farewell(start, server, local):
+    engine, calls = start(), []
+    many = [f"number {k}" for k in range(4 * CHUNK)]
+    expected = generated(engine, ROWS[0], many, max_tokens=1)
+    server.forget()
+    farewell = engine._server.unload
+
+    async def slow(name):
+        calls.append(name)
+        await asyncio.sleep(0.3)
+        await farewell(name)
+
+    engine._server.unload = slow
+    before = len(server.loads)
+    assert generated(engine, ROWS[0], many, max_tokens=1) == expected
+    assert len(server.loads) == before + 1 and len(calls) == len(engine.notes) == 1
+
+
 def test_a_server_that_forgets_what_it_loads_is_told_so(start, server):
     engine = start()
     server.forgets = True

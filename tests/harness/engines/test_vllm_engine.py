@@ -227,7 +227,8 @@ def test_a_search_of_three_iterations_loads_every_particle_once_an_iteration(tmp
     from harness.store import Store
 
     others = set(left_in_shared_memory())
-    prepared = prepare(run_settings({"task": "medical", "engine": "vllm", "limit": 4, "iterations": 3}))
+    settings = {"task": "medical", "limit": 4, "iterations": 3}
+    prepared = prepare(run_settings({**settings, "engine": "vllm"}))
     made, bus, loads = prepared.engine(), Bus(), []
     object.__setattr__(prepared, "starting", Started(made))
     bus.subscribe(lambda event: loads.append(made.loads) if isinstance(event, IterationDone) else None)
@@ -236,6 +237,10 @@ def test_a_search_of_three_iterations_loads_every_particle_once_an_iteration(tmp
     assert np.diff([0, *loads]).tolist() == [20, 20, 20, 20]
     assert result.noise is not None and result.noise.items == 8
     assert set(left_in_shared_memory()) == others
+    same = adapt(prepare(run_settings({**settings, "engine": "local"})), Store.create(tmp_path / "local", {}), Bus())
+    floor = max(result.noise.value, same.noise.value)
+    assert result.winner.dev == pytest.approx(same.winner.dev, abs=floor + 1e-9)
+    assert result.winner.test == pytest.approx(same.winner.test, abs=floor + 1e-9)
 
 
 class Started:

@@ -12,6 +12,7 @@ import torch
 
 from harness.engines.base import engines
 from harness.engines.settings import EngineSettings
+from harness.engines.vllm import VllmEngine
 from harness.experts import open_pool
 from utilities.errors import UserError
 
@@ -86,6 +87,16 @@ def test_memory_that_holds_fewer_adapters_gets_fewer_slots(started, base, adapte
     assert started(memory=int((weights + 4.5 * one) / 0.9), gpu_memory=1.0, adapter_slots=20).options["max_loras"] == 4
     halves = started(memory=int((weights + 4.5 * one) / 0.9), gpu_memory=0.5, tensor_parallel=2, adapter_slots=20)
     assert halves.options["max_loras"] == 4
+
+
+def test_fewer_slots_than_particles_are_told(base, adapters, monkeypatch):
+    pool = open_pool([str(folder) for folder in adapters], base)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 1))
+    engine = object.__new__(VllmEngine)
+    engine._base, engine._settings, engine.notes = base, EngineSettings(adapter_slots=20), []
+    assert engine._room_for_adapters(pool, on_cpu=False)["max_loras"] == 1
+    assert "memory holds 1 of 20 adapters" in engine.notes[0] and "in groups" in engine.notes[0]
+    engine._folder.close()
 
 
 def test_what_vllm_cannot_do_is_told_in_its_words_and_where(started, base):

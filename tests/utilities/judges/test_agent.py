@@ -10,10 +10,12 @@ from utilities.core import Item, Reason, Response, Unscored
 from utilities.judges.agent import FactAgent
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import JudgeStopped, openai_judge
+from utilities.judges.client import JudgeStopped
+from utilities.judges.connect import openai_judge
 from utilities.judges.evidence import Evidence, Passage
 from utilities.judges.factuality import Factuality
 from utilities.judges.panel import Panel
+from utilities.judges.search_tool import SearchFailed
 from utilities.judges.verdicts import JudgedClaim
 from utilities.prompts import load_prompt
 
@@ -23,6 +25,10 @@ ANTS, BEES, CATS = (
 ZOO = Evidence([ANTS, BEES, CATS])
 CLAIM = "Ants eat leaves."
 REPLY = '{"reasoning": "It says so.", "verdict": "supported"}'
+
+
+async def nothing(query):
+    return []
 
 
 async def no_wait(seconds):
@@ -55,7 +61,10 @@ def calls(*queries, tool="search", usage=(20, 5)):
 
 
 def vote(judge, *, search=lambda query: ZOO.search(query, 1), searches=3, claim=CLAIM):
-    return asyncio.run(FactAgent(judge, search, searches).vote(claim))
+    async def found(query):
+        return search(query)
+
+    return asyncio.run(FactAgent(judge, found, searches).vote(claim))
 
 
 def tool_results(asked):
@@ -143,7 +152,7 @@ def test_a_verdict_that_cannot_be_read_is_asked_for_once_more(judge_server):
         ([says(None, refusal="I won't.")], Reason.REFUSED, 1),
         ([says("It is true."), *[error(500)] * 5], Reason.TRANSPORT, 6),
         ([error(500)] * 5, Reason.TRANSPORT, 5),
-        ([calls("ants"), *[error(429)] * 5], Reason.TRANSPORT, 6),
+        ([calls("ants"), *[error(429)] * 20], Reason.TRANSPORT, 21),
     ],
 )
 def test_a_judge_that_says_no_verdict_has_failed_for_its_reason(judge_server, replies, reason, requests):
@@ -169,7 +178,7 @@ def test_another_replicate_is_asked_anew(judge_server):
     judge = client(judge_server)
 
     async def votes():
-        return [await FactAgent(judge, lambda _: [], 3, replicate).vote(CLAIM) for replicate in (0, 1, 0)]
+        return [await FactAgent(judge, nothing, 3, replicate).vote(CLAIM) for replicate in (0, 1, 0)]
 
     assert len(asyncio.run(votes())) == 3
     assert judge_server.count == 2
@@ -182,6 +191,16 @@ def test_the_budget_ends_an_agent_in_the_middle(judge_server):
     assert found.found.reason is Reason.BUDGET
     assert 1 <= judge_server.count < 50
     assert budget.exhausted and budget.spent.tokens <= 6000
+
+
+def test_a_search_that_fails_leaves_the_claim_without_a_verdict(judge_server):
+    why = Unscored(Reason.TRANSPORT, "search tool my.py:find: OSError: the web is down")
+
+    def fails(query):
+        raise SearchFailed(why)
+
+    judge_server.answer = lambda asked: calls("ants")
+    assert vote(client(judge_server), search=fails).found == why
 
 
 def test_a_judge_that_is_stopped_ends_everything(judge_server):

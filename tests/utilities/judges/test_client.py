@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,8 @@ from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import Answer, JudgeClient, JudgeStopped, named_judge, openai_judge
+from utilities.judges.client import Answer, JudgeClient, JudgeStopped
+from utilities.judges.connect import named_judge, openai_judge
 from utilities.judges.reply import Message, Reply, as_object, as_rating, expected_rating
 
 KEY = "sk-test-0123456789abcdef"
@@ -287,6 +289,43 @@ def test_what_does_not_pass_is_unscored_and_not_cached(judge_server):
     assert ask(client) == Reply("Rating: 7/10", "stub-1", 20, 5)
 
 
+@pytest.mark.parametrize("busy", [error(429), error(429, retry_after="2"), error(503, retry_after="2")])
+def test_a_server_that_is_busy_is_given_more_time(judge_server, busy):
+    judge_server.script += [busy] * 19
+    client = judge(judge_server, wait=(waits := Waits()))
+    assert ask(client).text == "Rating: 7/10"
+    asked_for = float(busy.headers.get("retry-after", 0))
+    assert all(asked_for <= seconds <= (asked_for + 1 if asked_for else 30) for seconds in waits)
+    judge_server.script += [busy] * 20
+    found = ask(client, "another")
+    assert (found.reason, found.attempts, judge_server.count) == (Reason.TRANSPORT, 20, 40)
+
+
+def test_attempts_at_a_busy_server_take_none_from_those_at_a_broken_one(judge_server):
+    judge_server.script += [error(429)] * 6 + [error(500)] * 4
+    assert ask(judge(judge_server)).text == "Rating: 7/10"
+    judge_server.script += [error(429)] * 6 + [error(500)] * 5
+    assert ask(judge(judge_server)).attempts == 11
+
+
+def test_a_limit_on_the_rate_loses_nothing(judge_server):
+    """Of 60 questions at once, ten a tenth of a second are answered; where nobody waits, everybody has to try again."""
+    taken = []
+
+    def answer(asked):
+        now = time.monotonic()
+        taken[:] = [one for one in taken if one > now - 0.1]
+        return error(429) if len(taken) >= 10 else (taken.append(now) or says("Rating: 7/10"))
+
+    judge_server.answer = answer
+
+    async def main(client):
+        return await asyncio.gather(*(client.ask(question(str(k))) for k in range(60)))
+
+    found = asyncio.run(main(judge(judge_server, wait=lambda seconds: asyncio.sleep(seconds / 10))))
+    assert all(isinstance(one, Reply) for one in found)
+
+
 def test_what_a_server_may_have_worked_on_is_counted_as_spent(judge_server):
     judge_server.script.append(cut())
     client = judge(judge_server)
@@ -501,6 +540,25 @@ def test_no_server_at_the_first_question_stops_the_judge():
         ask(judge(url))
 
 
+def test_a_server_that_answers_nobody_for_minutes_stops_the_judge(judge_server, monkeypatch):
+    client = judge(judge_server)
+    assert isinstance(ask(client, "first"), Reply)
+    judge_server.answer = lambda asked: error(500, "down")
+    found = ask_in_turn(client, "second", "third")
+    assert [one.reason for one in found] == [Reason.TRANSPORT] * 2  # that took no time at all
+    monkeypatch.setattr("utilities.judges.client.SILENCE", 0.0)
+    with pytest.raises(JudgeStopped, match=r"HTTP 500, down\. For 0 minutes no question was answered"):
+        ask(client, "fourth")
+    assert judge_server.count == 12
+
+
+def test_one_question_that_is_never_answered_stops_nobody(judge_server, monkeypatch):
+    monkeypatch.setattr("utilities.judges.client.SILENCE", 0.0)
+    judge_server.answer = lambda asked: error(500) if "bad" in asked.last else says("Rating: 7/10")
+    found = ask_in_turn(judge(judge_server), "first", "bad", "second", "bad again", "third")
+    assert [isinstance(one, Reply) for one in found] == [True, False, True, False, True]
+
+
 def test_a_server_that_has_never_taken_a_question_stops_the_judge(judge_server):
     judge_server.answer = lambda asked: error(400, "temperature: only 1 is supported")
     with pytest.raises(JudgeStopped, match="temperature: only 1 is supported"):
@@ -569,6 +627,36 @@ def test_connections_are_kept_within_a_loop_and_closed_with_the_client(judge_ser
     connections, reply = asyncio.run(main())
     assert connections == 1
     assert reply.text == "Rating: 7/10"
+
+
+def test_to_finish_sends_nothing_more_and_keeps_what_comes(judge_server):
+    judge_server.script += [error(500)]
+    judge_server.answer = lambda asked: says("Rating: 7", delay=0.05)
+    resting = asyncio.Event()
+
+    async def wait(seconds):
+        resting.set()
+        await asyncio.sleep(3600)
+
+    client = judge(judge_server, max_in_flight=3, wait=wait)
+
+    async def main():
+        first = asyncio.create_task(client.ask(question("first")))
+        await resting.wait()
+        others = [asyncio.create_task(client.ask(question(str(k)))) for k in range(8)]
+        while judge_server.in_flight < 1:
+            await asyncio.sleep(0.001)
+        others[0].cancel()  # as at an end with Ctrl-C
+        await client.finish()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    found = asyncio.run(main())
+    assert isinstance(found[0], JudgeStopped) and isinstance(found[-1], JudgeStopped)
+    sent = judge_server.count - 1
+    assert 1 <= sent <= 3
+    other = judge(judge_server, cache=client.cache)
+    assert ask_in_turn(other, *map(str, range(sent)))[0].cached
+    assert judge_server.count == sent + 1
 
 
 def test_closing_ends_what_is_in_flight(judge_server):

@@ -13,7 +13,7 @@ from utilities.errors import UserError
 from utilities.judges import factuality
 from utilities.judges.budget import Budget
 from utilities.judges.cache import JudgementCache
-from utilities.judges.client import openai_judge
+from utilities.judges.connect import openai_judge
 from utilities.judges.evidence import Evidence, Passage
 from utilities.judges.factuality import Factuality, distinct, f1_at_k
 from utilities.judges.panel import Panel

@@ -61,6 +61,15 @@ def test_both_orders_are_asked_with_the_same_words():
     ]
 
 
+def test_the_schema_is_one_that_strict_servers_take():
+    judges = panel(prefers("Mine."))
+    compared(judges)
+    schema = judges.judges[0].asked[0].options["schema"]
+    assert schema["required"] == list(schema["properties"]) == ["reason", "better"]
+    assert schema["additionalProperties"] is False
+    assert not any("default" in field for field in schema["properties"].values())
+
+
 def test_without_a_topic_nobody_has_an_interest():
     judges = panel(prefers("Mine."))
     compared(judges)

@@ -9,7 +9,7 @@ from stub_server import error, says
 
 from utilities.core import Reason
 from utilities.errors import UserError
-from utilities.judges import client
+from utilities.judges import connect
 from utilities.judges.budget import Price, Spent
 from utilities.judges.panel import Panel, open_panel
 from utilities.judges.reply import Message, as_rating
@@ -75,7 +75,7 @@ def test_judges_are_where_their_names_say(monkeypatch):
     assert found == [
         ("embedded", "http://127.0.0.1:2/v1"),
         ("gemma:2b", "http://localhost:1/v1"),
-        ("gpt-4o-mini", client.OPENAI),
+        ("gpt-4o-mini", connect.OPENAI),
         ("plain", "http://localhost:1/v1"),
     ]
     assert panel.embedded and panel.repeats == 3
@@ -86,7 +86,7 @@ def test_a_name_without_a_server_is_a_model_of_openai(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")  # would change what is paid, and what is cached
     panel = opened(judge="gpt-4o-mini", judge_price="1,2")
-    assert [judge.endpoint for judge in panel.judges] == [client.OPENAI]
+    assert [judge.endpoint for judge in panel.judges] == [connect.OPENAI]
     assert not panel.embedded
 
 
@@ -222,9 +222,9 @@ def test_a_key_is_shown_to_the_provider_that_it_was_named_for_and_to_no_other(mo
 
     def spy(spec, *, api_key, **options):
         keys.append(api_key and api_key.get_secret_value())
-        return client.openai_judge(spec, **options)
+        return connect.openai_judge(spec, **options)
 
-    monkeypatch.setattr(client, "named_judge", spy)
+    monkeypatch.setattr(connect, "named_judge", spy)
     opened(judge=judges, embedded_url="http://localhost:1/v1", allow_unknown_price=True, **given)
     assert keys == [shown]
 

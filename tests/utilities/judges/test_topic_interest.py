@@ -11,7 +11,8 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget
 from utilities.judges.cache import JudgementCache
 from utilities.judges.canary import canaries
-from utilities.judges.client import JudgeStopped, openai_judge
+from utilities.judges.client import JudgeStopped
+from utilities.judges.connect import openai_judge
 from utilities.judges.matching import shared_words
 from utilities.judges.panel import Panel
 from utilities.judges.reply import Reply, TokenChoice

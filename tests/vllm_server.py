@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 EMPTY = {"value": None, "low": None, "high": None}
 WINNER = [0.5, 0.3, 0.2, 0.0, 0.1, -0.1, 0.0, 0.0, 0.2, 0.0]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
