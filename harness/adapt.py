@@ -178,7 +178,7 @@ class Adaptation:
         else:
             found = await self._evaluate_some(self.thrift, iteration, rows, keys, new)
         self.stop_without_budget()
-        if found and all(judge_was_away(one.evaluation) for one in found):
+        if self.prepared.judges and found and all(judge_was_away(one.evaluation) for one in found):
             self.stop_without_judge(found[0].evaluation)
         for record, complete in (("iter", True), ("stopped", False)):
             told = [

@@ -16,6 +16,7 @@ from harness.brief import NOTHING, Brief
 from harness.card import model_card
 from harness.events import Finished, Note, Testing, Watched
 from harness.preparation import BASE
+from harness.swarm.budgeted import row_key
 from harness.swarm.update import Row
 from utilities.core import UNSCORED_LIMIT, Evaluation, Reason, Split, Unscored
 from utilities.objective import with_companions
@@ -35,6 +36,7 @@ class Ending:
         self.run = run
         self.prepared, self.store, self.bus, self.engine = run.prepared, run.store, run.bus, run.engine
         self._tested = 0  # items answered for the final table
+        self._on_dev: dict[bytes, Brief] = {}  # finalists that the search had not looked at
 
     async def _once(self, name: str, row: Row | None, split: Split) -> Evaluation:
         """The evaluation of a row of the final table."""
@@ -48,7 +50,7 @@ class Ending:
         evaluation = await task(self.engine.particle(None if row is None else self.prepared.expert_row(row)), split)
         self._tested += evaluation.n + evaluation.n_unscored
         self.run.stop_without_budget()
-        if judge_was_away(evaluation):
+        if self.prepared.judges and judge_was_away(evaluation):
             self.run.stop_without_judge(evaluation)
         self.store.save_records(record, [(name, evaluation)])
         return evaluation
@@ -63,7 +65,7 @@ class Ending:
             else:
                 found = await one(task.item_sets[one.of].test, evaluation.leaf(one.of))
                 self.run.stop_without_budget()
-                if judge_was_away(found):
+                if self.prepared.judges and judge_was_away(found):
                     self.run.stop_without_judge(found)
                 self.store.save_records(f"beside_{name}_{record}", [(record, found)])
             told[name] = schema.Measured(
@@ -136,7 +138,14 @@ class Ending:
         return finalists.optimism(self.store, self.run.objective_of, self.prepared.task.combine, elite)
 
     async def _finalist(self, task: Task, record: str, name: finalists.Finalist, row: Row) -> Evaluation:
-        return self.run.objective_of(await self._recorded(f"{record}_{name}", name, row, task, "dev"))
+        evaluation = await self._recorded(f"{record}_{name}", name, row, task, "dev")
+        if task is self.run.task:
+            self._on_dev[row_key(row)] = Brief.of(evaluation)
+        return self.run.objective_of(evaluation)
+
+    def _known(self, row: Row) -> Brief | None:
+        found = self.run.known(row)
+        return self._on_dev.get(row_key(row)) if found is NOTHING else found
 
     def _objective_on_dev(self, row: Row) -> float:
         value = self.run.known(row).objective
@@ -162,8 +171,8 @@ class Ending:
         test: dict[str, Evaluation] = {}
         for done, (record, (name, _, row)) in enumerate(zip(records, wanted, strict=True)):
             self.bus(Testing(name=name, done=done, total=len(wanted), answered=self._tested))
-            known = NOTHING if row is None else self.run.known(row)
-            dev[record] = known if known is not NOTHING else Brief.of(await self._once(record, row, "dev"))
+            known = None if row is None else self._known(row)
+            dev[record] = known or Brief.of(await self._once(record, row, "dev"))
             test[record] = await self._once(record, row, "test")
         initial = {name: dev[f"expert_{name}"].value for name in pool.names}
         best_initial = max(initial, key=lambda name: -np.inf if (value := initial[name]) is None else value)

@@ -100,7 +100,10 @@ def estimate(prepared: Prepared) -> str | None:
     if prepared.judges is None:
         return None
     task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
-    searched, tested = swarm.particles * (swarm.iterations + 1) + 1, len(prepared.pool.names) + 2
+    experts = len(prepared.pool.names)
+    first = swarm.particles if swarm.optimiser == "pso" else experts
+    finalists = 2 if swarm.winner == "centre" else 0
+    searched, tested = first + swarm.particles * swarm.iterations + 1 + finalists, experts + 2
     asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]

@@ -73,10 +73,10 @@ class LoraStub:
 
     def stop(self) -> None:
         """Ends as a server that crashes, adapters and all."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
         self.forget()
 
     def forget(self) -> None:

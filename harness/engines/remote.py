@@ -179,6 +179,8 @@ class RemoteEngine:
                     await self._name_of(adapter)
         except Refused as refused:
             raise UserError(self._no_adapters(refused)) from refused
+        except UserError as error:
+            raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
         self.times.forward = self.times.mixing = 0.0  # of the start nobody asks
 
     def _no_adapters(self, refused: Refused) -> str:

@@ -183,7 +183,9 @@ class ParticleSwarm:
             unchanged=int(unchanged),
             restarted=restarted,
         )
-        self._asked, self._seen = None, state.positions
+        self._asked = None
+        # A skipped particle's last score is carried on, and so is the position that it belongs to.
+        self._seen = np.where(state.skipped[:, None], self._seen, state.positions)
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.swarm.random_search import random_mixtures
-from harness.swarm.update import Rows, shrink
+from harness.swarm.update import Rows, shrink, velocities_to_others
 
 __all__ = ["StandardSwarm"]
 
@@ -42,7 +42,7 @@ class StandardSwarm:
         first = random_mixtures(experts, particles, TOTAL, self._rng)
         first[0] = 1.0 / experts  # the mean of all
         self._x = np.repeat(first[:, None], groups, axis=1)
-        self._v = (self._x[self._rng.permutation(particles)] - self._x) / 2
+        self._v = np.repeat(velocities_to_others(first, self._rng)[:, None], groups, axis=1) / 2
         self._best, self._values = self._x.copy(), np.full(particles, -np.inf)
         self._moved = True
 

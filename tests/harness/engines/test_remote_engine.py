@@ -163,7 +163,9 @@ def test_no_more_adapters_are_loaded_than_there_are_slots_and_every_particle_is_
         assert_close(found, choices(local, row))
     assert server.most_loaded == 2
     assert len({name for name, _ in server.loads}) == len({path for _, path in server.loads}) == len(server.loads) == 8
-    assert [path for _, path in server.loads if path.exists()] == [path for _, path in server.loads[-2:]]
+    # What is still on disk is what the server still holds; which two these are depends on who was answered last.
+    assert {name for name, path in server.loads if path.exists()} == set(server.loaded)
+    assert len(server.loaded) == 2
     engine.close()
     assert not server.loaded and not server.loads[-1][1].parent.exists()
 

@@ -31,7 +31,7 @@ REFERENCE = {
     "restart_reset": False,
 }
 OFF = {"drop_iteration": 0.0, "drop_particle": 0.0, "initial_velocity": "random", "best_margin": 0.0}
-OURS = {"optimiser", "winner", "elite", "shrinkage"}
+OURS = {"optimiser", "winner", "elite", "shrinkage", "saving"}
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("paper", PAPER), ("reference", REFERENCE)])
