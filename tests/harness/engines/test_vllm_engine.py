@@ -227,7 +227,7 @@ def test_a_search_of_three_iterations_loads_every_particle_once_an_iteration(tmp
     from harness.store import Store
 
     others = set(left_in_shared_memory())
-    settings = {"task": "medical", "limit": 4, "iterations": 3}
+    settings = {"task": "medical", "preset": "paper", "limit": 4, "iterations": 3}
     prepared = prepare(run_settings({**settings, "engine": "vllm"}))
     made, bus, loads = prepared.engine(), Bus(), []
     object.__setattr__(prepared, "starting", Started(made))
