@@ -78,6 +78,18 @@ class Guard:
         if improved or tested:
             self._tell(iteration, tested, improved)
 
+    async def look_at_winner(self, iteration: int, row: Row, found: Evaluation) -> None:
+        """Looks at a winner that is none of the rows of the search, whatever its value.
+
+        Args:
+            iteration: The number after the last one.
+            row: The winner.
+            found: Its evaluation on the dev items that the objective keeps.
+        """
+        if self.watch is not None:
+            self.watch.note(iteration, await self._seen(row, found), self.prepared.task.combine)
+            self._tell(iteration, {}, improved=True)
+
     async def _seen(self, row: Row, objective: Evaluation) -> Seen:
         held = self.prepared.hold_out
         model = self.engine.particle(self.prepared.expert_row(row))

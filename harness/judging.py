@@ -26,6 +26,9 @@ __all__ = ["Judges", "estimate", "open_judges", "told_estimate"]
 BESIDE = 3
 """Models that are measured beside their value: base, best initial and winner."""
 
+FINALISTS = 3
+"""Evaluations on dev after a search whose winner may be the centre of the best: of the centre, the best, the winner."""
+
 NOWHERE = "http://127.0.0.1:9/v1"
 """Where the embedded judge would be, while nobody is going to ask it."""
 
@@ -100,15 +103,14 @@ def estimate(prepared: Prepared) -> str | None:
     if prepared.judges is None:
         return None
     task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
-    experts = len(prepared.pool.names)
-    first = swarm.particles if swarm.optimiser == "pso" else experts
-    finalists = 2 if swarm.winner == "centre" else 0
-    searched, tested = first + swarm.particles * swarm.iterations + 1 + finalists, experts + 2
+    searched = max(swarm.particles, len(prepared.columns)) + swarm.particles * swarm.iterations
+    searched += 1 + FINALISTS * (swarm.winner == "centre")  # the base model for the table, and who might win
+    tested = len(prepared.pool.names) + 2
     asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
-    if prepared.hold_out is not None:  # of the best initial expert, and of each iteration's best
-        asked += [(s.scorer, s.dev, swarm.iterations + 2) for s in prepared.hold_out.item_sets.values()]
+    if prepared.hold_out is not None:  # of the best initial expert, of each iteration's best, and of the winner
+        asked += [(s.scorer, s.dev, swarm.iterations + 3) for s in prepared.hold_out.item_sets.values()]
     if task.judged and (every := prepared.settings.judging.canary_every):
         judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
         bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))

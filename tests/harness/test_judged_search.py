@@ -97,6 +97,7 @@ def test_a_judged_search_reports_cost_hold_out_and_what_is_beside(here, topic, s
     assert all(row["beside"]["factuality"]["n"] == 3 for row in found["rows"] if row["beside"])
     first = found["watched"][0]
     assert first["hold_out"] is not None and first["initial_hold_out"] is not None and first["canaries"]
+    assert found["watched"][-1]["objective"] == pytest.approx(found["winner"]["dev"])  # and not of another row
     assert "factuality" in done.stdout and "judges: " in done.stdout and "watch: objective" in done.stdout
 
 
