@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from conftest import refused
 from lab_task import make_task
 
 from harness.laboratory.result import Examination
-from tests.conftest import refused
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def test_what_the_budget_ends_goes_on_with_more_of_it_and_pays_nothing_twice(int
     assert judge_server.count == whole
 
 
+@pytest.mark.slow
 def test_designs_of_one_judge_stand_side_by_side_with_one_that_asks_nobody(interest, judged):
     designs = ("mine.py:length", "topic_interest,expected=true", "topic_interest")
     wanted = Wanted(designs, cloud=0, probes=22)

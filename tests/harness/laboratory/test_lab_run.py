@@ -156,6 +156,7 @@ def test_labels_of_other_items_are_said_to_be_so_and_the_other_checks_go_on(sums
     assert checks["attacks"].verdict != "not applicable"
 
 
+@pytest.mark.slow
 def test_searching_tells_which_design_is_the_better_objective(sums, given):
     found = lab(given(), "mine.py:vowels", "numeric", out=sums / "lab", search=True, budget=6, seeds=2)
     assert {one.design for one in found.searched} == {"mine.py:vowels", "numeric"}
@@ -172,6 +173,7 @@ def test_searching_tells_which_design_is_the_better_objective(sums, given):
     assert lasting(sums / "lab") == before
 
 
+@pytest.mark.slow
 def test_stored_answers_are_enough(sums, given, here, monkeypatch):
     from harness.verbs import run_evaluate, run_search
 
@@ -212,6 +214,7 @@ def test_stored_answers_of_one_split_and_of_several_tasks(sums, given):
         examine_stored([sums / "dev"], {}, Wanted(("mine.py:vowels",)), None)
 
 
+@pytest.mark.slow
 def test_a_utility_that_was_changed_gets_a_folder_of_its_own(sums, given):
     def folder():
         return examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), None)[1]
@@ -228,6 +231,7 @@ def test_a_utility_that_was_changed_gets_a_folder_of_its_own(sums, given):
         examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), sums / "full")
 
 
+@pytest.mark.slow
 def test_labels_and_a_search_may_come_later_and_nothing_is_measured_again(sums, given, monkeypatch):
     lab(given(), "mine.py:vowels", out=sums / "lab", cloud=0)
     answered = sorted(p.stem for p in (sums / "lab").rglob("*.parquet"))
