@@ -199,7 +199,8 @@ def test_who_still_waits_when_it_is_closed_is_told(pool):
     other = engines.get("vllm")(BASE, None, EngineSettings(**CPU), {})
 
     async def wait():
-        asked = asyncio.ensure_future(other.particle(None).generate(["x"] * 200, max_tokens=500))
+        prompts = [f"{k}. x" for k in range(3000)]  # far more than is answered until it is closed
+        asked = asyncio.ensure_future(other.particle(None).generate(prompts, max_tokens=500))
         await asyncio.sleep(0.3)
         await asyncio.to_thread(other.close)
         with pytest.raises(RuntimeError, match="closed"):
