@@ -22,7 +22,7 @@ ITERATIONS = 50
 
 
 def settings_of(particles):
-    return SwarmSettings(particles=particles, iterations=ITERATIONS, patience=1000)
+    return SwarmSettings(optimiser="pso", particles=particles, iterations=ITERATIONS, patience=1000)
 
 
 @pytest.mark.parametrize(("particles", "experts"), SIZES)
@@ -55,16 +55,23 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
     async def task(model, split):
         return Evaluation(float(rng.uniform()), 0.0123456789012345, 400, 0)
 
-    task.name, task.judged = "none", False
+    task.name, task.judged, task.item_sets, task.combine = "none", False, {}, None
+    names = [f"expert{j}" for j in range(experts)]
     prepared = SimpleNamespace(
-        settings=SimpleNamespace(swarm=settings_of(particles), seed=0),
-        columns=[f"expert{j}" for j in range(experts)],
+        settings=SimpleNamespace(swarm=settings_of(particles), seed=0, objective="metric"),
+        columns=names,
+        groups=["all"],
+        pool=SimpleNamespace(names=names),
         task=task,
         expert_row=lambda row: row,
+        coefficients=lambda row: dict(zip(names, row.tolist(), strict=True)),
         judges=None,
     )
     engine = SimpleNamespace(
-        particle=lambda row: None, state=lambda: {"batch_tokens": 2048}, times=SimpleNamespace(forward=0.0, mixing=0.0)
+        particle=lambda row: None,
+        state=lambda: {"batch_tokens": 2048},
+        times=SimpleNamespace(forward=0.0, mixing=0.0),
+        notes=[],
     )
     store = Store.create(tmp_path / "run", {})
     run = Adaptation(prepared, store, lambda event: None, engine, None, time.perf_counter())

@@ -79,7 +79,7 @@ def has(folder, pattern):
 
 def iteration(folder):
     path = folder / "checkpoint" / "state.json"
-    return json.loads(path.read_text())["swarm"]["iteration"] if path.exists() else -2
+    return len(json.loads(path.read_text())["swarm"]["values"]) - 1 if path.exists() else -2
 
 
 def kill_and_resume(search, folder, moments, rng):
