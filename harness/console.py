@@ -465,8 +465,8 @@ def print_result(result: Result, console: Console, *, whole: bool = True) -> Non
         told = f"{noise.value:.4f} ({noise.changed} of {noise.items} answers)"
         say(f"noise floor: asked again in another batch, the winner's dev value differs by {told}")
     if result.watched:
-        last = result.watched[-1]
-        say(watched_line(last))
+        tested = next((one.canaries for one in reversed(result.watched) if one.canaries), {})
+        say(watched_line(result.watched[-1].model_copy(update={"canaries": tested})))
         for text in dict.fromkeys(one.warning for one in result.watched if one.warning):
             console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if result.judging is not None:

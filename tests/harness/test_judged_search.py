@@ -99,6 +99,8 @@ def test_a_judged_search_reports_cost_hold_out_and_what_is_beside(here, topic, s
     assert first["hold_out"] is not None and first["initial_hold_out"] is not None and first["canaries"]
     assert found["watched"][-1]["objective"] == pytest.approx(found["winner"]["dev"])  # and not of another row
     assert "factuality" in done.stdout and "judges: " in done.stdout and "watch: objective" in done.stdout
+    last = [line for line in done.stdout.splitlines() if line.startswith("watch: objective")][-1]
+    assert "canaries at most" in last
 
 
 def test_held_out_instructions_are_no_part_of_the_objective(here, topic):
