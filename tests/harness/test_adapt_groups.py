@@ -109,7 +109,8 @@ def test_stopped_after_every_single_step_it_ends_the_same(given, whole, tmp_path
             break
         except Stopped:
             stops += 1
-    assert stops == 1 + 3 + 6  # the beginning, three iterations, five rows on test and the base model on dev
+    # The beginning, three iterations, two finalists on dev, five rows on test and the base model on dev.
+    assert stops == 1 + 3 + 2 + 6
     assert lasting(tmp_path / "run") == lasting(whole[1])
 
 
