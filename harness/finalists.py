@@ -18,7 +18,7 @@ from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.statistics import Combine, paired_difference, selection_optimism
 
-__all__ = ["Finalist", "Found", "centre", "choose", "confirm", "optimism"]
+__all__ = ["Finalist", "Found", "centre", "choose", "confirm", "elite_of", "optimism"]
 
 Finalist = Literal["centre", "best", "best_initial"]
 Evaluate = Callable[[Finalist, Row], Awaitable[Evaluation]]
@@ -32,9 +32,15 @@ class Found(NamedTuple):
     value: float
 
 
+def elite_of(rows: int, most: int) -> int:
+    """How many rows are averaged: at most a quarter of those that were evaluated, or the mean of few would be a mean of
+    bad ones too."""
+    return max(1, min(most, rows // 4))
+
+
 def centre(found: Sequence[Found], elite: int) -> Row:
-    """The mean [experts] of the `elite` best rows; of equal ones the first."""
-    ranked = sorted(found, key=lambda one: -one.value)[:elite]
+    """The mean [experts] of the best rows, at most `elite` of them (`elite_of`); of equal ones the first."""
+    ranked = sorted(found, key=lambda one: -one.value)[: elite_of(len(found), elite)]
     return np.asarray(np.mean([one.row for one in ranked], axis=0))
 
 
@@ -87,4 +93,4 @@ def optimism(
     usable = [evaluation for evaluation in measured if evaluation.value is not None]
     if len(usable) < 2:
         return None
-    return selection_optimism([objective_of(one) for one in usable], usable, combine, min(elite, len(usable)))
+    return selection_optimism([objective_of(one) for one in usable], usable, combine, elite_of(len(usable), elite))

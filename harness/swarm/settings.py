@@ -24,7 +24,7 @@ class SwarmSettings(BaseModel):
     winner: Literal["centre", "best"] = "centre"
     """centre: the mean of the best rows, unless the best one is certainly better on dev; best: the best row."""
     elite: int = Field(10, ge=1)
-    """Rows whose mean is the centre."""
+    """Rows whose mean is the centre; at most a quarter of those that were evaluated."""
     saving: Literal["none", "exact", "race"] = "none"
     """How a particle is asked fewer items. exact: until no answer could change what the search does (pso, random);
     race: until it is behind the best of its iteration by more than chance (the other searches)."""

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from harness.finalists import Found, centre, choose, confirm
+from harness.finalists import Found, centre, choose, confirm, elite_of
 from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
 
 A, B = np.array([1.0, 0.0]), np.array([0.0, 1.0])
@@ -33,9 +33,15 @@ def asked(told):
 
 def test_the_centre_is_the_mean_of_the_best_rows():
     found = [Found(A, 0.1), Found(B, 0.9), Found(A + B, 0.9), Found(3 * B, 0.5)]
+    found += [Found(5 * A, 0.0)] * 8
     np.testing.assert_array_equal(centre(found, 1), B)  # of equals the first
     np.testing.assert_array_equal(centre(found, 2), (B + A + B) / 2)
-    np.testing.assert_allclose(centre(found, 10), (A + B + A + B + 3 * B) / 4)
+    np.testing.assert_allclose(centre(found, 10), (B + A + B + 3 * B) / 3)  # a quarter of twelve
+
+
+@pytest.mark.parametrize(("rows", "most", "taken"), [(1, 10, 1), (7, 10, 1), (22, 10, 5), (40, 10, 10), (110, 10, 10)])
+def test_few_rows_have_a_small_elite(rows, most, taken):
+    assert elite_of(rows, most) == taken
 
 
 def test_the_centre_wins_where_the_best_row_is_better_by_luck():
