@@ -17,7 +17,8 @@ from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.objective import as_objective
 
-SEARCHES = ["cma-positive", "cma", "pso-standard", "random", "pso"]
+slow = pytest.mark.slow
+SEARCHES = ["cma-positive", *(pytest.param(name, marks=slow) for name in ("cma", "pso-standard", "random", "pso"))]
 
 
 @pytest.fixture(scope="session")
