@@ -208,12 +208,12 @@ class JudgeServer(ThreadingMixIn, TCPServer):
     """
 
     allow_reuse_address = True
-    daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, load: Callable[[], LocalJudge], name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.name, self.created = name, int(time.time())
         self.judge: LocalJudge | None = None
+        self._connections: set[Any] = set()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -236,11 +236,27 @@ class JudgeServer(ThreadingMixIn, TCPServer):
         host = host.decode() if isinstance(host, bytes | bytearray) else str(host)
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers a connection in a thread of its own."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
     def server_close(self) -> None:
-        """Frees the port and ends the model's thread; what is being answered is answered with status 503."""
-        super().server_close()
+        """Frees the port and ends all threads; what is being answered is answered with status 503.
+
+        No thread outlives it: one that let go of the model while the interpreter ends would abort the process.
+        """
         if self.judge is not None:
             self.judge.close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)  # idle ones end; those that are being answered do so after it
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error; anything else is one line on stderr."""

@@ -18,6 +18,7 @@ from harness.compose.ensemble import can_mix, heaviest_answer, mixed_answer
 from harness.compose.greedy_soup import GreedySoup
 from harness.compose.pack import log_perplexities, pack_weights
 from harness.compose.vote import TOP_K, vote
+from harness.finalists import elite_of
 from harness.swarm.budgeted import Stepwise
 from harness.swarm.cma import cma, evol_merge
 from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
@@ -108,8 +109,8 @@ async def swarm_third(trial: Trial) -> Chosen:
 async def _own_search(trial: Trial, budget: int) -> Chosen:
     bench = trial.bench
     settings = bench.prepared.settings.swarm
-    # The mean of the best rows is evaluated too.
-    last = budget if settings.winner == "best" else max(1, budget - 1)
+    averaged = settings.winner == "centre" and elite_of(budget, settings.elite) > 1
+    last = budget - 1 if averaged else budget  # the mean of the best rows is evaluated too
     return await _with_settings(trial, settings, last, bench.objective, len(bench.prepared.groups))
 
 

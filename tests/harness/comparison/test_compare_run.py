@@ -32,7 +32,7 @@ from utilities.tasks import Task, load_task
 pytestmark = pytest.mark.slow
 
 NAMES = ["ant", "bee", "cat"]
-BUDGET = 7
+BUDGET = 9  # enough for the default search to average two rows
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -257,7 +257,7 @@ def test_a_finished_comparison_needs_no_engine(whole, given, training, monkeypat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"budget": 8}, ["budget was 7 and is now 8"]),
+        ({"budget": 8}, ["budget was 9 and is now 8"]),
         ({"methods": "base,cma"}, ["methods was base, best_single", "and is now base, cma"]),
         ({"seeds": 1}, ["seeds was 2 and is now 1"]),
     ],
