@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -61,8 +62,10 @@ def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
             if checkpoint is None:
                 raise
             raise UserError(f"the checkpoint of {store.folder} is damaged: {error!r}") from error
+        gc.freeze()  # what is loaded now stays: looking through it again and again would hold up requests in flight
         return asyncio.run(adaptation.run())
     finally:
+        gc.unfreeze()
         engine.close()
 
 

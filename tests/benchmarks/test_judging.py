@@ -59,6 +59,14 @@ async def judged(client, numbers):
     return time.perf_counter() - start, [answer.value for answer in answers]
 
 
+@pytest.fixture(autouse=True)
+def loaded():
+    """As in a run: the garbage collector leaves alone what is loaded."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def resident():
     gc.collect()
     return psutil.Process().memory_info().rss
@@ -101,12 +109,13 @@ def test_two_thousand_judgements(tmp_path, capsys):
 
 
 def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
-    """One iteration of eight particles: generating alone, judging alone, and both as a search does them."""
+    """One iteration of a default swarm: generating alone, judging alone, and both as a search does them."""
     import numpy as np
 
     from harness.engines.local import LocalEngine
     from harness.engines.settings import EngineSettings
     from harness.experts import open_pool
+    from harness.swarm.settings import SwarmSettings
     from utilities.core import Item
     from utilities.judges.panel import Panel
     from utilities.judges.topic_interest import TopicInterest
@@ -120,8 +129,9 @@ def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
             return [Score(1.0) for _ in responses]
 
     kept = []
+    particles = SwarmSettings().particles
     items = [Item(id=str(k), question=f"What should I know about matter {k}? " * 4) for k in range(24)]
-    rows = np.random.default_rng(0).dirichlet(np.ones(len(adapters)), 8)
+    rows = np.random.default_rng(0).dirichlet(np.ones(len(adapters)), particles)
     pool = open_pool(tuple(map(str, adapters)), base)
     engine = LocalEngine(base, pool, EngineSettings(device="cpu"))
 
@@ -137,11 +147,11 @@ def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
         with served() as told:
             client = openai_judge(
                 "judge", base_url=told[0], price=Price(0.0, 0.0), cache=JudgementCache(None), budget=Budget(),
-                max_in_flight=8,
+                max_in_flight=10,
             )  # fmt: skip
             panel = Panel((client,), Budget())
-            scorer = TopicInterest("matters", variant="paper", prompt="plain", max_tokens=200, judge=panel)
-            alone = Generates("plain", 200)
+            scorer = TopicInterest("matters", variant="paper", prompt="plain", max_tokens=160, judge=panel)
+            alone = Generates("plain", 160)
             asyncio.run(alone(engine.particle(rows[0]), items[:2]))
             kept.clear()
             generating = timed(lambda: all_particles(alone))
@@ -155,7 +165,7 @@ def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
         with served() as told:
             client = openai_judge(
                 "judge", base_url=told[0], price=Price(0.0, 0.0), cache=JudgementCache(None), budget=Budget(),
-                max_in_flight=8,
+                max_in_flight=10,
             )  # fmt: skip
             scorer.judge = Panel((client,), Budget())
             asyncio.run(scorer.score([Item(id="x", question="first")], [kept[0][1][0]]))
@@ -164,6 +174,8 @@ def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
         engine.close()
     assert client.budget.spent.requests + client.budget.spent.cached == len(rows) * len(items) + 1
     with capsys.disabled():
-        print(f"\n8 particles, 24 answers each: generating alone {generating:.2f} s, judging alone {judging:.2f} s")
+        print(
+            f"\n{particles} particles, {len(items)} answers each: generating {generating:.2f} s, judging {judging:.2f} s"
+        )
         ratio = both / max(generating, judging)
         print(f"  as a search does it   {both:6.2f} s, {ratio:.3f} times the longer of the two")
