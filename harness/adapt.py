@@ -149,8 +149,8 @@ class Adaptation:
             )
         )
         self._tell_notes()
-        if (told := self.prepared.grouping_told) is not None:
-            self.bus(Note(text=told))
+        for note in self.prepared.notes:
+            self.bus(Note(text=note))
         if not self._resumed:
             self._save_checkpoint()
         if not self._resumed and (told := estimate(self.prepared)):

@@ -66,6 +66,8 @@ class Pool(Protocol):
 
     kind: Literal["lora", "model"]
     experts: tuple[Expert, ...]
+    doubt: str | None
+    """Why the base model may be another one than the experts were trained on, in a sentence; None without a reason."""
 
     @property
     def grouping(self) -> Grouping:
@@ -337,7 +339,7 @@ class LoraPool(_Tensors):
     def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
         super().__init__(experts)
         self._configs = [_read_lora_config(expert) for expert in experts]
-        self._check_base(base)
+        self.doubt = self._check_base(base)
         files = [_open(weight_files(expert.folder)[0]) for expert in experts]
         keys = [_lora_keys(file, expert) for file, expert in zip(files, experts, strict=True)]
         self._shapes = self._check_keys(keys, files, shapes)
@@ -387,8 +389,11 @@ class LoraPool(_Tensors):
             for file, tensor in zip(files, mixed, strict=True):
                 file[name].copy_(tensor)
 
-    def _check_base(self, base: Path) -> None:
-        """All adapters were trained on one base: the same last part of its name, as folders move."""
+    def _check_base(self, base: Path) -> str | None:
+        """All adapters were trained on one base: the same last part of its name, as folders move.
+
+        A base of another name is doubted, not refused: folders are renamed, and whether shapes fit is seen elsewhere.
+        """
         told = [_name(Path(config.base_model_name_or_path or "unknown")) for config in self._configs]
         for name, expert in zip(told, self.experts, strict=True):
             if name != told[0]:
@@ -396,6 +401,14 @@ class LoraPool(_Tensors):
                     f"expert {expert.name!r} was trained on the base model {name!r}, expert"
                     f" {self.experts[0].name!r} on {told[0]!r}; all experts must share one base model"
                 )
+        told_by_base = json.loads((base / "config.json").read_text(encoding="utf-8")).get("_name_or_path")
+        known = [_name(base), _name(Path(told_by_base or base))]
+        if self._configs[0].base_model_name_or_path is None or told[0].casefold() in map(str.casefold, known):
+            return None
+        return (
+            f"the experts say that they were trained on {told[0]!r}; the base model is {known[0]!r}, and their shapes"
+            " fit it: make sure that it is the same model under another name"
+        )
 
     def _check_keys(
         self, keys: Sequence[dict[str, str]], files: Sequence[Any], base: Shapes
@@ -520,6 +533,7 @@ class ModelPool(_Tensors):
     """
 
     kind: Literal["lora", "model"] = "model"
+    doubt: str | None = None
 
     def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
         super().__init__(experts)

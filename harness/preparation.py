@@ -97,7 +97,12 @@ class Prepared:
         return {group: self.coefficients(part) for group, part in zip(self.groups, parts, strict=True)}
 
     @property
-    def grouping_told(self) -> str | None:
+    def notes(self) -> list[str]:
+        """What a person should know before the start, in sentences."""
+        return [told for told in (self.pool.doubt, self._grouping_told) if told is not None]
+
+    @property
+    def _grouping_told(self) -> str | None:
         """What --granularity means for these experts, in a sentence; None where it was not asked for."""
         asked = self.settings.granularity
         if asked == "model":

@@ -248,6 +248,8 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     for name, about in sets.items():
         if about["overlap"]:
             console.print(f"note: {overlap_note(name, about['overlap'], about['test'])}", style="yellow", markup=False)
+    for told in prepared.notes:
+        console.print(f"note: {told}", style="yellow", markup=False)
     console.print(
         f"{len(pool.names)} experts ({pool.kind}, {pool.parameters:,} parameters each): {', '.join(pool.names)}",
         markup=False,

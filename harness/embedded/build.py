@@ -26,6 +26,7 @@ from harness.embedded.questions import SEED
 from harness.embedded.report import REPORT, write_report
 from harness.embedded.reward import build_reward
 from harness.embedded.training import BOS, EOS, PAD, encode, train_adapter, train_on_texts, train_tokenizer
+from harness.store import write_atomically
 from utilities.rewards.reward_model import EMBEDDED
 
 BASE_BATCH = 256
@@ -120,6 +121,9 @@ def build_base(family: Family, relations: Sequence[Relation], log: Path) -> None
     )
     state.unlink()
     model.to(torch.bfloat16).save_pretrained(family.base)
+    config = json.loads((family.base / "config.json").read_text())
+    # The name by which adapters know their base; transformers reads it, and no longer writes it.
+    write_atomically(family.base / "config.json", json.dumps({**config, "_name_or_path": family.name}, indent=2) + "\n")
 
 
 def build_family(family: Family, relations: Sequence[Relation]) -> None:

@@ -248,6 +248,32 @@ def test_configs_that_ask_for_more_than_a_lora_are_refused(changes, reason, adap
         opened([adapters[0], edit_config(new_adapter("odd"), **changes)], base)
 
 
+@pytest.mark.parametrize(
+    ("folder", "told", "doubted"),
+    [
+        ("tiny", None, False),
+        ("Tiny", None, False),
+        ("models--owner--tiny/snapshots/0123abc", None, False),
+        ("renamed", "owner/tiny", False),
+        ("renamed", None, True),
+        ("renamed", "owner/tiny-chat", True),
+    ],
+)
+def test_a_base_of_another_name_is_doubted_in_words(folder, told, doubted, adapters, base, tmp_path):
+    copy = tmp_path / folder
+    shutil.copytree(base, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | ({"_name_or_path": told} if told else {})))
+    doubt = opened(adapters, copy).doubt
+    assert (doubt is not None) == doubted
+    assert not doubted or "trained on 'tiny'; the base model is 'renamed'" in doubt
+
+
+def test_experts_that_name_no_base_doubt_none(adapters, base, new_adapter):
+    odd = edit_config(new_adapter("odd"), base_model_name_or_path=None)
+    assert opened([odd], shutil.copytree(base, odd.parent / "renamed")).doubt is None
+
+
 def test_an_adapter_that_is_no_lora_is_refused(adapters, base, tmp_path):
     config = IA3Config(task_type="CAUSAL_LM", target_modules=["q_proj"], feedforward_modules=[])
     get_peft_model(LlamaForCausalLM.from_pretrained(base), config).save_pretrained(tmp_path / "odd")
