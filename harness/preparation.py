@@ -152,7 +152,11 @@ def best_engine(pool: Pool) -> str:
 
 
 def _start(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None) -> Future[Engine]:
-    """Makes the engine in a thread of its own, which nobody waits for when another mistake ends the program first."""
+    """Makes the engine in a thread of its own.
+
+    Where another mistake ends the program, that is said at once, and the end waits for the engine: a thread that is
+    still loading a model when the interpreter goes would abort the process, and an engine's children would be left.
+    """
     engines.get(settings.engine if settings.engine != "auto" else best_engine(pool))  # imports are not for threads
     starting: Future[Engine] = Future()
 
@@ -162,7 +166,7 @@ def _start(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, An
         except BaseException as error:
             starting.set_exception(error)
 
-    Thread(target=make, name="engine-start", daemon=True).start()
+    Thread(target=make, name="engine-start").start()
     return starting
 
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from conftest import refused
 
 from harness import preparation
 from harness.engines.base import engines
@@ -96,6 +97,13 @@ def test_an_engine_that_starts_is_closed_where_the_data_is_refused(settings, rea
     for thread in [one for one in threading.enumerate() if one.name == "engine-start"]:
         thread.join(LONG)
     assert made[0].closed.wait(LONG)
+
+
+def test_a_mistake_in_the_data_ends_the_program_in_one_line_though_the_engine_was_starting(here, tmp_path):
+    (tmp_path / "none").mkdir()
+    done = here("--task", "electric_vehicles", "--evidence", tmp_path / "none", "--out", tmp_path / "runs")
+    refused(done, "holds no passage")
+    assert "terminate" not in done.stderr
 
 
 def test_without_being_asked_to_it_starts_nothing(settings, monkeypatch):
