@@ -51,7 +51,9 @@ class CmaEs:
         n = len(mean)
         limits = None if bounds is None else np.tile(np.array(bounds), (n, 1))
         small = int(np.random.SeedSequence(seed).generate_state(1)[0])  # the package takes 32 bits
-        self._cma = CMA(np.array(mean, dtype=np.float64), sigma, bounds=limits, seed=small, population_size=population)
+        start = np.array(mean, dtype=np.float64)
+        with np.errstate(divide="ignore"):  # of two or three rows one is taken: a rate is 0, and a bound infinite
+            self._cma = CMA(start, sigma, bounds=limits, seed=small, population_size=population)
         self._rows = rows
         self._asked: Rows | None = None
 
