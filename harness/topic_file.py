@@ -49,6 +49,7 @@ def to_task_file(draft: TopicDraft, *, embedded: bool | None = None) -> str:
         "title": draft.topic,
         "editions": {
             "own": {
+                **({"settings": {"iterations": 4}} if small else {}),  # as the bundled topics recommend
                 "item_sets": {
                     "instructions": {
                         "scorer": "topic_interest",
