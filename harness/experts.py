@@ -401,8 +401,9 @@ class LoraPool(_Tensors):
                     f"expert {expert.name!r} was trained on the base model {name!r}, expert"
                     f" {self.experts[0].name!r} on {told[0]!r}; all experts must share one base model"
                 )
-        told_by_base = json.loads((base / "config.json").read_text(encoding="utf-8")).get("_name_or_path")
-        known = [_name(base), _name(Path(told_by_base or base))]
+        config = base / "config.json"  # what is known of shapes alone has none
+        also = json.loads(config.read_text(encoding="utf-8")).get("_name_or_path") if config.is_file() else None
+        known = [_name(base), _name(Path(also or base))]
         if self._configs[0].base_model_name_or_path is None or told[0].casefold() in map(str.casefold, known):
             return None
         return (
