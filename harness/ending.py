@@ -158,11 +158,11 @@ class Ending:
             reason: Why the search ended.
         """
         task, pool, settings = self.prepared.task, self.prepared.pool, self.prepared.settings
+        time_share = self.run.time_share()  # before finalists and test add their own forward passes
         finalist, winner = await self._winner()
         if self.run.guard is not None and finalist != "best":
             after = self.run.optimiser.snapshot.iteration + 1
             await self.run.guard.look_at_winner(after, winner, await self._once("winner", winner, "dev"))
-        time_share = self.run.time_share()  # before the test adds its own forward passes
         experts = self.prepared.unit_rows
         wanted: list[tuple[str, Literal["base", "expert", "winner"], Row | None]] = [
             (BASE, "base", None),
