@@ -63,9 +63,11 @@ def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
                 raise
             raise UserError(f"the checkpoint of {store.folder} is damaged: {error!r}") from error
         gc.freeze()  # what is loaded now stays: looking through it again and again would hold up requests in flight
-        return asyncio.run(adaptation.run())
+        try:
+            return asyncio.run(adaptation.run())
+        finally:
+            gc.unfreeze()
     finally:
-        gc.unfreeze()
         engine.close()
 
 
