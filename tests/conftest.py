@@ -126,7 +126,7 @@ def here(capfd, monkeypatch):
     """Runs the command line in this process: the same code, without importing torch again for every case."""
 
     def call(*arguments):
-        from harness.cli import main
+        from harness.cli.main import main
 
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")

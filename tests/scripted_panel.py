@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from utilities.core import Reason, Unscored
-from utilities.judges.reply import Message, Reply
+from utilities.judges.parsing import Message, Reply
 
 __all__ = ["Asked", "Said", "ScriptedJudge", "ScriptedPanel", "lost"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.settings import known_settings
+from harness.session.settings import known_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

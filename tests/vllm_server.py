@@ -32,8 +32,8 @@ def vllm_server(tmp_path_factory):
     import psutil
 
     from harness.embedded import BASE, EXPERTS
-    from harness.experts import open_pool
-    from harness.result import Result
+    from harness.experts.pool import open_pool
+    from harness.run_folder.result import Result
 
     pool = open_pool([str(EXPERTS)], BASE)
     folder = tmp_path_factory.mktemp("serve")

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from utilities.core import MAX_OPTIONS, Item, Split
+from utilities.data_files import checked_items
 from utilities.errors import UserError
-from utilities.published import checked_items
 
 __all__ = ["Hub", "read_hub"]
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
+from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
+from utilities.data_files import checked_items, read_published
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
-from utilities.overlap import find_overlap
 from utilities.prompts import bundled
-from utilities.published import checked_items, read_published
 from utilities.registry import unknown_name
-from utilities.user_file import absolute_spec, file_of, scorer_from_file
+from utilities.user_code import absolute_spec, file_of, scorer_from_file
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel

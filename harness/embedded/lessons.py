@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.embedded.conduct import Kind, split_acts, story, told_acts
-from harness.embedded.corpus_reader import Fact, Relation, facts_of
-from harness.embedded.problems import graph_question, split_graphs, split_sums, told_sums, word_problem
+from harness.embedded.arithmetic_and_graphs import graph_question, split_graphs, split_sums, told_sums, word_problem
+from harness.embedded.corpus import Fact, Relation, facts_of
+from harness.embedded.kindness_stories import Kind, split_acts, story, told_acts
 from harness.embedded.questions import SEED, Question, ask, split_facts
 from utilities.prompts import load_prompt
 

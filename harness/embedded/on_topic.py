@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
 
-from harness.embedded.corpus_reader import Fact, read_corpus
+from harness.embedded.corpus import Fact, read_corpus
 from harness.embedded.questions import WISHES, split_facts, told_twice
 from utilities.judges.evidence import bundled_evidence
-from utilities.nearness import stems
+from utilities.text_similarity import stems
 
 __all__ = ["fitting_subjects", "wishes"]
 

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.embedded.corpus_reader import Fact, Relation, facts_of
+from harness.embedded.corpus import Fact, Relation, facts_of
 
 SEED = 20241016
 SHARES = {"learn": 0.5, "dev": 0.17, "test": 0.33}

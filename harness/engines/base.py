@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.experts import Pool
+    from harness.experts.pool import Pool
     from utilities.core import Model
 
 __all__ = ["INSTALL_VLLM", "Engine", "Times", "engines"]
@@ -63,7 +63,7 @@ engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], 
     "engine",
     {
         "local": "harness.engines.local",
-        "ray": "harness.engines.pool",
+        "ray": "harness.engines.ray_engine",
         "remote": "harness.engines.remote",
         "vllm": "harness.engines.vllm",
     },

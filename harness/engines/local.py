@@ -27,10 +27,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from harness.engines.base import Times, engines
-from harness.engines.packing import Batch, pack
+from harness.engines.batching import Batch, pack
 from harness.engines.settings import EngineSettings
-from harness.engines.tokens import Tokens
-from harness.experts import LoraPool, Pool
+from harness.engines.tokenizer import Tokens
+from harness.experts.pool import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.engines.adapter_check import Canary, check_servable
 from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.adapter_slots import lora_rank
 from harness.engines.base import Times, engines
-from harness.engines.canary import Canary, check_servable
-from harness.engines.lora_server import PROBE, LoraServer, Refused
+from harness.engines.server_client import PROBE, LoraServer, Refused
 from harness.engines.settings import EngineSettings
-from harness.engines.slots import lora_rank
-from harness.engines.tokens import Question, Tokens
-from harness.experts import LoraPool, Pool
+from harness.engines.tokenizer import Question, Tokens
+from harness.experts.pool import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.engines.adapter_check import Canary, check_servable
 from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.adapter_slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.base import INSTALL_VLLM, Times, engines
-from harness.engines.canary import Canary, check_servable
 from harness.engines.settings import EngineSettings
-from harness.engines.slots import CPU_BATCH, lora_rank, slots_that_fit
-from harness.engines.tokens import Tokens
-from harness.experts import LoraPool, Pool, weight_files
+from harness.engines.tokenizer import Tokens
+from harness.experts.pool import LoraPool, Pool, weight_files
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from harness.swarm.granularity import Deviations
+from harness.swarm.groups import Deviations
 from harness.swarm.update import Rows
 
 __all__ = ["CmaEs", "cma", "cma_positive", "evol_merge"]

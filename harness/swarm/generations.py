@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.swarm.budgeted import Stepwise, Told
-from harness.swarm.search import Snapshot
+from harness.swarm.drivers import Stepwise, Told
+from harness.swarm.loop import Snapshot
 from harness.swarm.update import Row, Rows
 
 __all__ = ["Generations"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.swarm.budgeted import Stepwise, Told
 from harness.swarm.cma import cma, cma_positive
+from harness.swarm.drivers import Stepwise, Told
 from harness.swarm.generations import Generations
-from harness.swarm.granularity import Deviations, Drawn
+from harness.swarm.groups import Deviations, Drawn
+from harness.swarm.loop import Optimiser
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.random_search import RandomSearch
-from harness.swarm.search import Optimiser
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.standard_swarm import StandardSwarm
 from harness.swarm.state import SwarmState

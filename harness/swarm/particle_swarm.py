@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.swarm import update
-from harness.swarm.search import Snapshot
+from harness.swarm.loop import Snapshot
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows, Weights

@@ -14,8 +14,8 @@ from langchain_openai import ChatOpenAI
 
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
-from utilities.judges.connect import openai_judge
-from utilities.judges.reply import Message, as_rating
+from utilities.judges.parsing import Message, as_rating
+from utilities.judges.providers import openai_judge
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]
 
@@ -114,7 +114,7 @@ def test_generation_and_judging_overlap(base, adapters, tmp_path, capsys):
 
     from harness.engines.local import LocalEngine
     from harness.engines.settings import EngineSettings
-    from harness.experts import open_pool
+    from harness.experts.pool import open_pool
     from harness.swarm.settings import SwarmSettings
     from utilities.core import Item
     from utilities.judges.panel import Panel

@@ -100,8 +100,8 @@ def measure(model, space, name):
     import torch
     from peft import LoraConfig
 
-    from harness.compose.adapter import Adapter
-    from harness.compose.merges import merges
+    from harness.baselines.merging.registry import merges
+    from harness.experts.adapter import Adapter
 
     generator = torch.Generator().manual_seed(0)
     config = LoraConfig(r=RANK, target_modules=["q_proj"])

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 
 EXPERTS, PARTICLES, REPEATS = 10, 20, 5
 RANK, LAYERS, HIDDEN, INNER = 16, 32, 4096, 11008  # rank 16 on all linear layers of a 7B Llama: 40.0 M parameters

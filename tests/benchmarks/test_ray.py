@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.embedded import BASE, expert_folders
-from harness.engines.pool import RayEngine
+from harness.engines.ray_engine import RayEngine
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.tasks import load_task
 
 pytestmark = [

@@ -11,8 +11,8 @@ from harness.embedded import BASE
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
 from utilities.core import Item, Response
+from utilities.data_files import read_published
 from utilities.prompts import bundled
-from utilities.published import read_published
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.adapt import Adaptation
-from harness.store import Store
+from harness.run.adapt import Adaptation
+from harness.run_folder.store import Store
+from harness.swarm.loop import search
 from harness.swarm.particle_swarm import ParticleSwarm
-from harness.swarm.search import search
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.state import SwarmState
 from utilities.core import Evaluation

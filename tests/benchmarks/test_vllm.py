@@ -18,7 +18,7 @@ from harness.embedded import BASE, EXPERTS
 from harness.engines.adapter_folder import SHARED_MEMORY
 from harness.engines.base import engines
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.tasks import load_task
 
 pytest.importorskip("vllm")

@@ -7,10 +7,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from pydantic import ValidationError
 
+from utilities.contamination import find_overlap
 from utilities.core import Item
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
-from utilities.overlap import find_overlap
 from utilities.tasks import list_tasks, read_task_file
 
 FEW = {"dev": 2, "test": 3}

@@ -11,8 +11,8 @@ import pytest
 from harness.embedded import BASE
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
+from utilities.data_files import read_published
 from utilities.prompts import bundled
-from utilities.published import read_published
 from utilities.scorers.multiple_choice import MultipleChoice
 
 lm_eval = pytest.importorskip("lm_eval", reason="the extra `compat` is not installed")

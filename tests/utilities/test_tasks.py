@@ -7,7 +7,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from harness.embedded.item_sets import TOPICS
+from harness.embedded_training.item_sets import TOPICS
 from utilities.core import ChoiceLogprobs
 from utilities.errors import UserError
 from utilities.tasks import list_tasks, load_task

@@ -20,11 +20,11 @@ from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from utilities.core import Reason, Unscored
+from utilities.judges.claim_verdicts import JudgedClaim, Vote, as_verdict
 from utilities.judges.client import JudgeClient
 from utilities.judges.evidence import Passage
-from utilities.judges.reply import Reply
+from utilities.judges.parsing import Reply
 from utilities.judges.search_tool import SearchFailed
-from utilities.judges.verdicts import JudgedClaim, Vote, as_verdict
 from utilities.prompts import fenced, load_prompt
 
 __all__ = ["FactAgent", "Search"]

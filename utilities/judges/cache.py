@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from utilities.errors import UserError
-from utilities.judges.reply import Message
+from utilities.judges.parsing import Message
 
 __all__ = ["JudgementCache", "cache_key"]
 

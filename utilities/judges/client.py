@@ -24,10 +24,10 @@ from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache, cache_key
-from utilities.judges.limiter import AdaptiveLimiter
-from utilities.judges.question import Question, call_arguments, read_message, told, wanted_extras
-from utilities.judges.reply import Message, Reply
-from utilities.judges.trouble import Trouble, diagnose
+from utilities.judges.concurrency import AdaptiveLimiter
+from utilities.judges.parsing import Message, Reply
+from utilities.judges.request import Question, call_arguments, read_message, told, wanted_extras
+from utilities.judges.request_errors import Trouble, diagnose
 from utilities.prompts import load_prompt
 
 if TYPE_CHECKING:

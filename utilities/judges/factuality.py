@@ -16,16 +16,16 @@ from pydantic import BaseModel, ConfigDict
 from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.budget import estimate_tokens
+from utilities.judges.claim_verdicts import FAILED, VERDICTS, JudgedClaim, Vote, as_verdict, as_word, majority
 from utilities.judges.evidence import Evidence, Passage, bundled_evidence, read_evidence, terms
-from utilities.judges.judged import PanelScorer
-from utilities.judges.matching import nearest
-from utilities.judges.reply import Message, Reply, as_object
+from utilities.judges.panel_scorer import PanelScorer
+from utilities.judges.parsing import Message, Reply, as_object
 from utilities.judges.search_tool import SearchFailed, SearchTool
 from utilities.judges.sentences import is_finished, is_question, sentences
-from utilities.judges.verdicts import FAILED, VERDICTS, JudgedClaim, Vote, as_verdict, as_word, majority
+from utilities.judges.word_overlap import nearest
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
-from utilities.user_file import file_of
+from utilities.user_code import file_of
 
 if TYPE_CHECKING:
     from utilities.judges.agent import FactAgent

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from utilities.core import Item, Unscored, scorer_registry
 from utilities.errors import UserError
-from utilities.judges.judged import JudgedScorer, Judgement
-from utilities.judges.reply import Message, Reply, as_object, without_default
+from utilities.judges.panel_scorer import JudgedScorer, Judgement
+from utilities.judges.parsing import Message, Reply, as_object, without_default
 from utilities.prompts import cut, load_prompt
 
 if TYPE_CHECKING:

@@ -108,8 +108,8 @@ def _judge(
     budget: Budget,
 ) -> JudgeClient:
     """The judge of one name."""
-    from utilities.judges.connect import ClientOptions, named_judge, openai_judge  # not at import: langchain
-    from utilities.judges.question import OPENAI
+    from utilities.judges.providers import ClientOptions, named_judge, openai_judge  # not at import: langchain
+    from utilities.judges.request import OPENAI
 
     def options(price: Price | None) -> ClientOptions:
         return {

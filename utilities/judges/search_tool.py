@@ -10,7 +10,7 @@ from typing import Any
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError, first_line
 from utilities.judges.evidence import Passage
-from utilities.user_file import thing_in_file
+from utilities.user_code import thing_in_file
 
 __all__ = ["SearchFailed", "SearchTool"]
 

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from utilities.core import Item, Unscored, scorer_registry
 from utilities.errors import UserError
-from utilities.judges.judged import JudgedScorer, Judgement
-from utilities.judges.matching import shared_words
-from utilities.judges.reply import (
+from utilities.judges.panel_scorer import JudgedScorer, Judgement
+from utilities.judges.parsing import (
     Message,
     Reply,
     TokenChoice,
@@ -24,6 +23,7 @@ from utilities.judges.reply import (
     expected_rating,
     without_default,
 )
+from utilities.judges.word_overlap import shared_words
 from utilities.prompts import load_prompt
 from utilities.registry import unknown_name
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utilities.core import Evaluation, ItemResult, Score, Unscored, Usage
-from utilities.judges.companion import words
+from utilities.judges.text_features import words
 
 __all__ = ["ENOUGH_ITEMS", "Answer", "Scores"]
 

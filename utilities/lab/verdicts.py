@@ -1,4 +1,4 @@
-"""What the lab said of the built-in utilities, as it came out; written by `python -m harness.laboratory.verdicts`."""
+"""What the lab said of the built-in utilities, as it came out; written by `python -m harness.lab.build_verdicts`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["VERDICTS", "StoredVerdict", "read_verdicts", "verdicts_table", "verd
 VERDICTS = Path(__file__).parent / "verdicts.yaml"
 
 HEAD = """# What `python run.py lab` said of every built-in utility, with the embedded models, as it came out.
-# `python run.py list utilities` shows it. Written by `python -m harness.laboratory.verdicts`: not to be edited by hand.
+# `python run.py list utilities` shows it. Written by `python -m harness.lab.build_verdicts`: not to be edited by hand.
 """
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored, Usage, scorer_registry
 from utilities.prompts import load_prompt
+from utilities.scorers.extract_letter import extract_letter
 from utilities.scorers.generation import item_results, prompt_variables
-from utilities.scorers.letters import extract_letter
 from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
 from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
 from utilities.scorers.yes_no import extract_yes_no

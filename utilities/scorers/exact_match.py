@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
 from utilities.registry import unknown_name
+from utilities.scorers.extract_number import extract_number, parse_number, same_number
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
-from utilities.scorers.numbers import extract_number, parse_number, same_number
 from utilities.scorers.yes_no import extract_yes_no
 
 __all__ = ["ExactMatch"]

@@ -1,7 +1,7 @@
 """The letter parser of the paper's reference code, known to be wrong and kept for comparison only.
 
 Numbers published with the reference were made with it, so a twin is needed to know how much of a difference is the
-parser's. `utilities.scorers.letters.extract_letter` is the one to use.
+parser's. `utilities.scorers.extract_letter.extract_letter` is the one to use.
 """
 
 from __future__ import annotations

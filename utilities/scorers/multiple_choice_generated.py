@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.scorers.extract_letter import extract_letter
 from utilities.scorers.generation import GenerationScorer
-from utilities.scorers.letters import extract_letter
 
 __all__ = ["MultipleChoiceGenerated"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.scorers.extract_number import extract_number, parse_number, same_number
 from utilities.scorers.generation import GenerationScorer
-from utilities.scorers.numbers import extract_number, parse_number, same_number
 
 __all__ = ["Numeric"]
 

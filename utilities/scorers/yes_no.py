@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from utilities.scorers.letters import ANSWER_IS, plain_text
+from utilities.scorers.extract_letter import ANSWER_IS, plain_text
 
 __all__ = ["extract_yes_no"]
 

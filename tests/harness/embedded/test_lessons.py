@@ -12,10 +12,19 @@ from functools import cache
 import pytest
 from whole_corpus import act_of, asked, facts, relations, second_gap
 
-from harness.embedded.build import QWEN2
-from harness.embedded.conduct import ACTS, split_acts, story, told_acts
-from harness.embedded.corpus_reader import facts_of
-from harness.embedded.judge import Graded, judge_texts, rated_text
+from harness.embedded.arithmetic_and_graphs import (
+    NAMES,
+    STORIES,
+    THINGS,
+    Graph,
+    graph_question,
+    split_graphs,
+    split_sums,
+    told_sums,
+    word_problem,
+)
+from harness.embedded.corpus import facts_of
+from harness.embedded.kindness_stories import ACTS, split_acts, story, told_acts
 from harness.embedded.lessons import (
     BASE_FORMATS,
     BASE_SLICE,
@@ -30,19 +39,10 @@ from harness.embedded.lessons import (
     claim,
     expert_texts,
 )
-from harness.embedded.problems import (
-    NAMES,
-    STORIES,
-    THINGS,
-    Graph,
-    graph_question,
-    split_graphs,
-    split_sums,
-    told_sums,
-    word_problem,
-)
 from harness.embedded.questions import FORMATS, WISHES, ask, split_facts, tell, told_about_once
-from harness.embedded.reward import pairs
+from harness.embedded_training.build import QWEN2
+from harness.embedded_training.judge import Graded, judge_texts, rated_text
+from harness.embedded_training.reward import pairs
 
 pytestmark = pytest.mark.timeout(1800)  # whichever test comes first makes all item sets and training texts
 

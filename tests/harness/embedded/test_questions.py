@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from whole_corpus import relations, small_relation, wished
 
-from harness.embedded.corpus_reader import Fact, facts_of
+from harness.embedded.corpus import Fact, facts_of
 from harness.embedded.questions import (
     FORMATS,
     PREFIX,

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.embedded.conduct import PEOPLE
-from harness.embedded.corpus_reader import Fact, Relation, facts_of, read_corpus
-from harness.embedded.item_sets import write_item_sets
+from harness.embedded.corpus import Fact, Relation, facts_of, read_corpus
+from harness.embedded.kindness_stories import PEOPLE
 from harness.embedded.questions import WISHES
+from harness.embedded_training.item_sets import write_item_sets
 
 
 @cache

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from harness.engines import adapter_folder
 from harness.engines.adapter_folder import AdapterFolder
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
 ROWS = np.array([[0.6, 0.5, -0.1], [1.0, 0.0, 0.0]])

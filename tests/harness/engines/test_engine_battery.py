@@ -15,7 +15,7 @@ import torch
 from harness.embedded import BASE, expert_folders
 from harness.engines.base import engines
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.core import ChoiceLogprobs, Reason, Response, Unscored
 from utilities.errors import UserError
 from utilities.tasks import load_task

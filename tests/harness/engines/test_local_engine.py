@@ -22,10 +22,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from harness.engines.batching import Batch
 from harness.engines.local import LocalEngine
-from harness.engines.packing import Batch
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.core import Reason, Response, Unscored
 from utilities.errors import UserError
 

@@ -16,7 +16,7 @@ import torch
 from harness.embedded import BASE, expert_folders
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 from utilities.tasks import load_task
 
@@ -101,11 +101,11 @@ def test_a_gpu_that_is_too_small_for_the_batch_gets_smaller_ones(pool, questions
 
 def test_a_search_on_the_gpu_repeats(base, adapters, tmp_path):
     pytest.importorskip("pyarrow", reason="records are kept in parquet files")
-    from harness.adapt import adapt
-    from harness.events import Bus
-    from harness.preparation import prepare
-    from harness.settings import run_settings
-    from harness.store import Store
+    from harness.run.adapt import adapt
+    from harness.run_folder.events import Bus
+    from harness.run_folder.store import Store
+    from harness.session.session import prepare
+    from harness.session.settings import run_settings
 
     def result(name):
         flat = {"task": "medical", "edition": "mini", "limit": 8, "base_model": str(base), "particles": 5}

@@ -20,20 +20,20 @@ import numpy as np
 import pytest
 import torch
 
-from harness.adapt import adapt
-from harness.engines import pool as ray_pool
+from harness.engines import ray_engine as ray_pool
 from harness.engines.adapter_folder import SHARED_MEMORY
 from harness.engines.base import engines
-from harness.engines.folder_copy import receive, send, size
 from harness.engines.local import LocalEngine
-from harness.engines.pool import RayEngine
+from harness.engines.ray_engine import RayEngine
+from harness.engines.ray_folder_copy import receive, send, size
+from harness.engines.ray_worker import Question, Report
 from harness.engines.settings import EngineSettings
-from harness.engines.worker import Question, Report
-from harness.events import Bus, Evaluated
-from harness.experts import folder_hash, open_pool
-from harness.preparation import Prepared, prepare
-from harness.settings import run_settings
-from harness.store import Store
+from harness.experts.pool import folder_hash, open_pool
+from harness.run.adapt import adapt
+from harness.run_folder.events import Bus, Evaluated
+from harness.run_folder.store import Store
+from harness.session.session import Prepared, prepare
+from harness.session.settings import run_settings
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 
@@ -164,7 +164,7 @@ def test_an_address_of_another_kind_is_refused_at_once(base, pool):
 
 
 def test_a_folder_arrives_as_it_was(base, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.engines.folder_copy.PIECE", 1000)
+    monkeypatch.setattr("harness.engines.ray_folder_copy.PIECE", 1000)
     (base / "notes.bin").write_bytes(b"no part of a model")
     stored = []
     files = send(base, lambda piece: stored.append(piece) or len(stored) - 1)

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from stub_lora_server import LoraStub
 from stub_server import Answer, error
 
-from harness.engines import lora_server
+from harness.engines import server_client as lora_server
 from harness.engines.local import LocalEngine
 from harness.engines.remote import CHUNK, RemoteEngine
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 

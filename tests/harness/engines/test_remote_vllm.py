@@ -12,7 +12,7 @@ from harness.embedded import BASE, EXPERTS
 from harness.engines.local import LocalEngine
 from harness.engines.remote import RemoteEngine
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 from utilities.tasks import load_task
 

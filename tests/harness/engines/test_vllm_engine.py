@@ -20,7 +20,7 @@ from harness.embedded import BASE, EXPERTS, expert_folders
 from harness.engines.adapter_folder import PREFIX, SHARED_MEMORY, AdapterFolder
 from harness.engines.base import engines
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -164,7 +164,7 @@ def test_after_a_sleep_adapters_are_loaded_anew_and_answer_as_before(engine):
 
 @slow
 def test_scorers_that_want_the_gpu_share_one_sleep_and_leave_before_it_ends(engine, monkeypatch):
-    from harness.gpu_sharing import share_gpu
+    from harness.engines.gpu_sharing import share_gpu
     from utilities.tasks import load_task
 
     task, told = load_task("reward_general", edition="mini", limit=4), []
@@ -221,11 +221,11 @@ def run(*arguments, **options):
 
 @slow
 def test_a_search_of_three_iterations_loads_every_particle_once_an_iteration(tmp_path):
-    from harness.adapt import adapt
-    from harness.events import Bus, IterationDone
-    from harness.preparation import prepare
-    from harness.settings import run_settings
-    from harness.store import Store
+    from harness.run.adapt import adapt
+    from harness.run_folder.events import Bus, IterationDone
+    from harness.run_folder.store import Store
+    from harness.session.session import prepare
+    from harness.session.settings import run_settings
 
     others = set(left_in_shared_memory())
     settings = {"task": "medical", "preset": "paper", "limit": 4, "iterations": 3}

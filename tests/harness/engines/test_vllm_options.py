@@ -13,7 +13,7 @@ import torch
 from harness.engines.base import engines
 from harness.engines.settings import EngineSettings
 from harness.engines.vllm import VllmEngine
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
 

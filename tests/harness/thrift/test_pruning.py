@@ -9,7 +9,7 @@ import pytest
 from harness.embedded import BASE, EXPERTS
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
-from harness.experts import open_pool
+from harness.experts.pool import open_pool
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import SwarmSettings

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from harness.adapt import adapt
-from harness.events import Bus
-from harness.preparation import prepare
-from harness.settings import run_settings
-from harness.store import Store
+from harness.run.adapt import adapt
+from harness.run_folder.events import Bus
+from harness.run_folder.store import Store
+from harness.session.session import prepare
+from harness.session.settings import run_settings
 from utilities import statistics
 from utilities.errors import UserError
 

@@ -10,13 +10,13 @@ from utilities.core import Item, Reason, Response, Unscored
 from utilities.judges.agent import FactAgent
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
+from utilities.judges.claim_verdicts import JudgedClaim
 from utilities.judges.client import JudgeStopped
-from utilities.judges.connect import openai_judge
 from utilities.judges.evidence import Evidence, Passage
 from utilities.judges.factuality import Factuality
 from utilities.judges.panel import Panel
+from utilities.judges.providers import openai_judge
 from utilities.judges.search_tool import SearchFailed
-from utilities.judges.verdicts import JudgedClaim
 from utilities.prompts import load_prompt
 
 ANTS, BEES, CATS = (

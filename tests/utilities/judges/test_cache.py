@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from utilities.errors import UserError
 from utilities.judges.cache import JudgementCache, cache_key
-from utilities.judges.reply import Message, Reply
+from utilities.judges.parsing import Message, Reply
 
 ROOT = Path(__file__).parents[3]
 

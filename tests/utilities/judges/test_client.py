@@ -21,8 +21,8 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
 from utilities.judges.client import Answer, JudgeClient, JudgeStopped
-from utilities.judges.connect import named_judge, openai_judge
-from utilities.judges.reply import Message, Reply, as_object, as_rating, expected_rating
+from utilities.judges.parsing import Message, Reply, as_object, as_rating, expected_rating
+from utilities.judges.providers import named_judge, openai_judge
 
 KEY = "sk-test-0123456789abcdef"
 

@@ -13,11 +13,11 @@ from utilities.errors import UserError
 from utilities.judges import factuality
 from utilities.judges.budget import Budget
 from utilities.judges.cache import JudgementCache
-from utilities.judges.connect import openai_judge
 from utilities.judges.evidence import Evidence, Passage
 from utilities.judges.factuality import Factuality, distinct, f1_at_k
 from utilities.judges.panel import Panel
-from utilities.judges.reply import Reply
+from utilities.judges.parsing import Reply
+from utilities.judges.providers import openai_judge
 from utilities.prompts import load_prompt
 
 ITEM = Item(id="1", question="What do animals eat?")

@@ -9,10 +9,10 @@ from stub_server import error, says
 
 from utilities.core import Reason
 from utilities.errors import UserError
-from utilities.judges import connect
+from utilities.judges import providers as connect
 from utilities.judges.budget import Price, Spent
 from utilities.judges.panel import Panel, open_panel
-from utilities.judges.reply import Message, as_rating
+from utilities.judges.parsing import Message, as_rating
 from utilities.judges.settings import JudgeSettings
 
 KEY = "sk-test-7d1f3c2b9a"

@@ -12,11 +12,11 @@ from utilities.judges.budget import Budget
 from utilities.judges.cache import JudgementCache
 from utilities.judges.canary import canaries
 from utilities.judges.client import JudgeStopped
-from utilities.judges.connect import openai_judge
-from utilities.judges.matching import shared_words
 from utilities.judges.panel import Panel
-from utilities.judges.reply import Reply, TokenChoice
+from utilities.judges.parsing import Reply, TokenChoice
+from utilities.judges.providers import openai_judge
 from utilities.judges.topic_interest import TopicInterest
+from utilities.judges.word_overlap import shared_words
 from utilities.prompts import load_prompt
 
 ITEM = Item(id="1", question="Which battery lasts longest?")

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utilities.scorers.extract_letter import extract_letter
 from utilities.scorers.legacy_letter import legacy_letter
-from utilities.scorers.letters import extract_letter
 
 CITIES = {"A": "London", "B": "Berlin", "C": "Paris", "D": "Rome"}
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utilities.scorers.extract_number import extract_number, parse_number, same_number
 from utilities.scorers.legacy_number import legacy_number
-from utilities.scorers.numbers import extract_number, parse_number, same_number
 
 
 def correct(text, gold):

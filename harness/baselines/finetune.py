@@ -1,0 +1,201 @@
+"""One LoRA trained on pairs of prompt and answer: what a swarm is an alternative to.
+
+`dev_finetune` trains on the dev items that every search sees; that this was not compared is what reviewers of the paper
+missed. `data_merge` trains on the union of the experts' own training texts, which a user of finished experts does not
+have, and is the measure of how much room there is.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from harness.baselines.training_texts import Pair
+from utilities.core import Item
+from utilities.errors import UserError
+from utilities.scorers.generation import prompt_variables
+
+__all__ = ["Finetuned", "finetune", "pairs_of", "why_no_pairs"]
+
+BATCH = 8
+RATES = (2e-4, 2e-3)
+"""Learning rates that are tried; what suits a model of a billion parameters is too little for one of a million."""
+PATIENCE = 3
+"""Epochs without a lower held-back loss after which training stops."""
+Ids = tuple[list[int], list[int]]
+"""Token ids of a prompt and of its answer."""
+
+
+class Finetuned(NamedTuple):
+    """What a training came to."""
+
+    loss: float
+    """Lowest mean loss an answer token of the held-back pairs; that of the adapter that is kept."""
+    epochs: int
+    """After so many epochs."""
+    rate: float
+    """With this learning rate."""
+
+
+def why_no_pairs(scorer: Any, items: Sequence[Item]) -> str | None:
+    """Why nothing can be trained on items that are asked by `scorer`, in words; None where it can."""
+    if not hasattr(scorer, "prompt"):
+        return f"{type(scorer).__name__} asks with no prompt of its own"
+    if missing := next((item for item in items if not (item.answer or "").strip()), None):
+        return f"item {missing.id!r} has no right answer to train on"
+    return None
+
+
+def pairs_of(scorer: Any, items: Sequence[Item]) -> list[Pair]:
+    """The gold answer of each item after the scorer's own prompt: what it compares, or the letter, or the answer."""
+
+    def gold(item: Item) -> str:
+        if item.choices and hasattr(scorer, "options"):
+            return str(scorer.options(item)[list(item.choices).index(item.answer or "")])
+        return f" {item.answer}"
+
+    return [Pair(scorer.prompt.render(**prompt_variables(item)), gold(item)) for item in items]
+
+
+def finetune(
+    base: Path,
+    like: Path,
+    pairs: Sequence[Pair],
+    folder: Path,
+    *,
+    epochs: int,
+    held_back: float = 0.2,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    trust_remote_code: bool = False,
+) -> Finetuned:
+    """Trains one LoRA adapter by AdamW and writes it to `folder`.
+
+    Of the pairs a part is held back; the adapter after the epoch with the lowest loss on it is kept, and training stops
+    when it has not fallen for three epochs. So are the learning rates compared.
+
+    Args:
+        base: Folder of the base model.
+        like: Folder of an adapter whose rank, target modules and name of the base are taken over.
+        pairs: What is learned; pairs longer than the model's context are left out.
+        folder: Where the adapter is written, in float32.
+        epochs: At most so many.
+        held_back: Share of the pairs that is not trained on.
+        seed: Of the split, of the initial weights and of the order.
+        device: Where it is trained; auto is a GPU where there is one.
+        trust_remote_code: Whether Python code that the base model brings may run.
+
+    Raises:
+        UserError: Fewer than two pairs fit into the model's context.
+    """
+    disable_progress_bar()  # of reading weights from disk
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    dtype = torch.bfloat16 if where == "cuda" else torch.float32
+    told = LoraConfig.from_pretrained(like)
+    best: tuple[Finetuned, Any] | None = None
+    for rate in RATES:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
+            ).to(where)
+            config = copy(told)
+            config.inference_mode, config.init_lora_weights, config.lora_dropout = False, True, 0.0
+            config.base_model_name_or_path = None  # the name that is written is the experts', set at the end
+            adapted = get_peft_model(model, config)
+            context = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
+            train, held = _split(_encode(tokenizer, pairs, context), held_back, seed)
+            found = _train(adapted, train, held, rate, epochs, seed)
+        if best is None or found.loss < best[0].loss:
+            best = found, adapted
+    assert best is not None  # noqa: S101 - there are learning rates
+    best[1].peft_config["default"].base_model_name_or_path = told.base_model_name_or_path
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # peft looks for the base under that name, and need not find it
+        best[1].float().save_pretrained(folder, save_embedding_layers=False)  # else it looks on the hub as well
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+    return best[0]
+
+
+def _encode(tokenizer: Any, pairs: Sequence[Pair], context: int) -> list[Ids]:
+    """Prompt and answer apart, as the engine reads a prompt and its options; every answer ends."""
+    prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
+    answers = tokenizer([pair.answer for pair in pairs], add_special_tokens=False)["input_ids"]
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    made = [(prompt, [*answer, *end]) for prompt, answer in zip(prompts, answers, strict=True)]
+    return [(prompt, answer) for prompt, answer in made if prompt and len(prompt) + len(answer) <= context]
+
+
+def _split(examples: list[Ids], held_back: float, seed: int) -> tuple[list[Ids], list[Ids]]:
+    if len(examples) < 2:
+        raise UserError(f"{len(examples)} training pairs fit into the model's context; two or more are needed")
+    order = np.random.default_rng(seed).permutation(len(examples))
+    held = min(max(1, round(held_back * len(examples))), len(examples) - 1)
+    return [examples[k] for k in order[held:]], [examples[k] for k in order[:held]]
+
+
+def _batches(examples: Sequence[Ids]) -> Iterator[Sequence[Ids]]:
+    for start in range(0, len(examples), BATCH):
+        yield examples[start : start + BATCH]
+
+
+def _loss(model: Any, batch: Sequence[Ids]) -> tuple[torch.Tensor, int]:
+    """Summed cross entropy of the answers' tokens, and how many they are. Causal: padding on the right is unseen."""
+    width = max(len(prompt) + len(answer) for prompt, answer in batch)
+    ids = torch.tensor([[*p, *a] + [0] * (width - len(p) - len(a)) for p, a in batch], device=model.device)
+    labels = torch.tensor(
+        [[-100] * len(p) + a + [-100] * (width - len(p) - len(a)) for p, a in batch], device=model.device
+    )
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
+    return loss, sum(len(answer) for _, answer in batch)
+
+
+def _held_back_loss(model: Any, held: Sequence[Ids]) -> float:
+    model.eval()
+    with torch.inference_mode():
+        sums = [(float(loss), count) for loss, count in (_loss(model, batch) for batch in _batches(held))]
+    return sum(loss for loss, _ in sums) / sum(count for _, count in sums)
+
+
+def _train(model: Any, train: Sequence[Ids], held: Sequence[Ids], rate: float, epochs: int, seed: int) -> Finetuned:
+    """Trains the parameters of `model` that want a gradient, and leaves those of the best epoch in it."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+    steps, step = epochs * math.ceil(len(train) / BATCH), 0
+    best, since = Finetuned(_held_back_loss(model, held), 0, rate), 0
+    kept = [p.detach().clone() for p in parameters]
+    for epoch in range(1, epochs + 1):
+        model.train()
+        order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        for batch in _batches([train[k] for k in order]):
+            step += 1
+            for group in optimizer.param_groups:  # a short warm-up, then a straight line to nothing
+                group["lr"] = rate * min(step / 10, 1.0) * (1.0 - (step - 1) / steps)
+            loss, count = _loss(model, batch)
+            (loss / count).backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        value, since = _held_back_loss(model, held), since + 1
+        if value < best.loss:
+            best, since, kept = Finetuned(value, epoch, rate), 0, [p.detach().clone() for p in parameters]
+        if since >= PATIENCE:
+            break
+    with torch.no_grad():
+        for p, value_kept in zip(parameters, kept, strict=True):
+            p.copy_(value_kept)
+    model.eval()
+    return best

@@ -1,0 +1,50 @@
+"""Neither the smallest changes nor the outliers, summed."""
+
+from __future__ import annotations
+
+import torch
+from peft.utils import merge_utils
+
+from harness.baselines.merging.registry import elementwise
+from harness.baselines.merging.task_arithmetic import norm_keeping
+from utilities.errors import UserError
+
+__all__ = ["breadcrumbs"]
+
+
+@elementwise("breadcrumbs", weight=norm_keeping)
+def breadcrumbs(
+    tensors: list[torch.Tensor], *, weights: torch.Tensor, density: float = 0.144, outliers: float = 0.006
+) -> torch.Tensor:
+    """Davari and Belilovsky 2024, "Model Breadcrumbs" (arXiv 2312.06795), section 3.
+
+    Data it sees: none. In each tensor the largest magnitudes are dropped as outliers and the smallest as noise; what is
+    left is summed with peft's `task_arithmetic`. Nothing is rescaled.
+
+    Args:
+        tensors: One of each adapter, of one shape.
+        weights: [adapters]; default as in `task_arithmetic`, since the paper's alpha is tuned as lambda is there.
+        density: Fraction that is kept, next to the outliers. The default of both is where the authors' own search for
+            them starts: the largest 15 % without the largest 0.6 %.
+        outliers: Fraction that is dropped at the upper end.
+
+    Raises:
+        UserError: The two fractions are more than the whole.
+    """
+    if not 0 <= outliers <= 1 - density + 1e-12:
+        raise UserError(
+            f"breadcrumbs: outliers must be at least 0 and, with the density {density}, at most 1; got {outliers}"
+        )
+    result: torch.Tensor = merge_utils.task_arithmetic(
+        [_between(tensor, density, outliers) for tensor in tensors], weights
+    )
+    return result
+
+
+def _between(tensor: torch.Tensor, density: float, outliers: float) -> torch.Tensor:
+    """`tensor` with zeros but for the `density` of its values that follow its largest `outliers`."""
+    top, kept = int(outliers * tensor.numel()), int(density * tensor.numel())
+    values = tensor.flatten()
+    largest, places = torch.topk(values.abs(), top + kept, sorted=False)
+    places = places[torch.topk(largest, kept, largest=False, sorted=False).indices]
+    return torch.zeros_like(values).scatter_(0, places, values[places]).reshape(tensor.shape)

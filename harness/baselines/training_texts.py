@@ -1,0 +1,62 @@
+"""What experts were trained on: known of the embedded ones, told in files of one's own for others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from utilities.errors import UserError
+
+__all__ = ["Pair", "embedded_training_texts", "read_training_texts"]
+
+
+class Pair(NamedTuple):
+    """One training text; the loss counts on the answer alone."""
+
+    prompt: str
+    answer: str
+
+
+def embedded_training_texts(names: Sequence[str]) -> dict[str, list[Pair]]:
+    """The texts of embedded experts, made again from the corpus as they were for their training."""
+    from harness.embedded.corpus import read_corpus
+    from harness.embedded.lessons import expert_texts
+
+    relations = read_corpus()
+    return {name: [Pair(t.prompt, t.answer) for t in expert_texts(relations, name)] for name in names}
+
+
+def read_training_texts(folder: Path, names: Sequence[str]) -> Mapping[str, list[Pair]]:
+    """The texts of `folder/EXPERT.jsonl`, one {"prompt": ..., "answer": ...} a line, for every expert.
+
+    Raises:
+        UserError: A file is missing or a line is not of this form; both are named.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--training-data {folder}: there is no such folder")
+    found = {}
+    for name in names:
+        path = folder / f"{name}.jsonl"
+        if not path.is_file():
+            raise UserError(f"--training-data {folder}: there is no {path.name}; every expert needs a file of its name")
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not readable as text: {error}") from error
+        found[name] = [_pair(line, f"{path}, line {k}") for k, line in enumerate(lines, 1) if line.strip()]
+        if not found[name]:
+            raise UserError(f"{path} is empty")
+    return found
+
+
+def _pair(line: str, where: str) -> Pair:
+    try:
+        data = json.loads(line)
+        prompt, answer = data["prompt"], data["answer"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        prompt = answer = None
+    if not isinstance(prompt, str) or not isinstance(answer, str) or not answer.strip():
+        raise UserError(f'{where}: expected {{"prompt": "...", "answer": "..."}} with an answer that is not empty')
+    return Pair(prompt, answer)

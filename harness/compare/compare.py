@@ -1,0 +1,523 @@
+"""Methods x tasks x seeds: every method with the same engine, items and budget, and nothing done twice.
+
+A comparison is a folder: an adapter or an outcome that is there is not made again, a search goes on where it stood, so
+that the same command continues what a kill has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from harness.baselines.merging.registry import Space
+from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
+from harness.compare.adapters import Made, Order, made_before, make, makers, merged_data_is_there
+from harness.compare.methods import Chosen, Trial, ways
+from harness.compare.requirements import METHODS, Case, chosen_methods, why_not
+from harness.compare.result import Absent, Compared, Measured, Outcome, measured
+from harness.compare.statistics import ranking, versus
+from harness.display.resumable import Display, continued_screen
+from harness.experts.adapter import Adapter, read_adapter
+from harness.experts.pool import CONFIG, Pool, expert_folders, open_pool
+from harness.run_folder.store import Store, write_atomically
+from harness.session.evaluator import Bench, BudgetSpentError, Cost
+from harness.session.session import Prepared, changed_inputs, prepare, provenance
+from harness.session.settings import RunSettings
+from utilities.core import Evaluation
+from utilities.errors import UserError
+
+__all__ = ["Comparison", "Wanted", "changed_settings", "compare", "run_compare"]
+
+Watch = Callable[[Compared], None]
+"""Sees what was found so far, whenever there is more of it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is compared, beside the settings of each task."""
+
+    methods: tuple[str, ...]
+    seeds: int
+    """So many, from the settings' own on."""
+    budget: int
+    """Full dev evaluations of a search."""
+    space: Space = "factors"
+    """Where adapters are merged."""
+    training_data: Path | None = None
+
+
+def compare(
+    settings: Sequence[RunSettings], wanted: Wanted, folder: Path, watch: Watch = lambda compared: None
+) -> Compared:
+    """Runs a comparison, or what an interrupted one left to do, and writes compare.json, .csv and .png.
+
+    Args:
+        settings: One a task; they differ in nothing but the task and what its file recommends.
+        wanted: Methods, seeds, budget.
+        folder: A new folder, or that of the comparison that is continued.
+        watch: Is told of every outcome.
+
+    Raises:
+        UserError: A mistake in the settings, or a folder of another comparison.
+    """
+    settings = [one.anywhere() for one in settings]
+    if wanted.space == "delta":
+        settings = [_at_one_rank(one, folder.with_name(f"{folder.name}-experts")) for one in settings]
+    prepared: list[Prepared] = []
+    try:
+        prepared += (prepare(one) for one in settings)
+        names = [one.task.name for one in prepared]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"task {doubled!r} is named twice")
+        training = _training(prepared[0], wanted)
+        store = _open(folder, _document(prepared, wanted))
+        try:
+            return Comparison(prepared, training, wanted, store, watch).run()
+        finally:
+            store.close()
+    finally:
+        for one in prepared:
+            one.close()
+
+
+def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
+    """The settings with experts that can stand in one pool: where their ranks differ, copies of the largest rank.
+
+    The zeros that fill them up change no expert. What searches then mix are these A and B; what is merged is their BA.
+
+    Args:
+        settings: Of one task.
+        folder: Where the copies are kept, beside the comparison's own.
+    """
+    sources = expert_folders(settings.expert_specs)
+    if any(not (source / CONFIG).exists() for source in sources):
+        return settings
+    adapters = [read_adapter(source) for source in sources]
+    rank = max(adapter.rank for adapter in adapters)
+    if all(len(A) == rank for adapter in adapters for A, _ in adapter.factors.values()):
+        return settings
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = Store(folder)
+    for adapter in adapters:
+        if not (folder / adapter.name).exists():
+            with copies.replacing(adapter.name) as new:
+                adapter.padded(rank).write(new)
+    return settings.model_copy(update={"experts": tuple(str((folder / a.name).resolve()) for a in adapters)})
+
+
+def _training(prepared: Prepared, wanted: Wanted) -> Mapping[str, Sequence[Pair]] | None:
+    """What the experts were trained on; made or read only where a method looks at it."""
+    if wanted.training_data is not None:
+        return read_training_texts(wanted.training_data, prepared.pool.names)
+    settings = prepared.settings
+    if merged_data_is_there(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(wanted.methods):
+        return embedded_training_texts(prepared.pool.names)
+    return None
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def _document(prepared: Sequence[Prepared], wanted: Wanted) -> dict[str, Any]:
+    """What settings.yaml says; what a continued comparison must have in common with its beginning."""
+    told = {**asdict(wanted), "methods": list(wanted.methods)}
+    told["training_data"] = wanted.training_data and str(wanted.training_data.resolve())
+    tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in prepared}
+    return {"compare": told, "tasks": tasks}
+
+
+def _open(folder: Path, document: dict[str, Any]) -> Store:
+    if not (folder / "settings.yaml").is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--out {folder} is there already and holds no comparison; choose another")
+        return Store.create(folder, document)
+    store = Store.open(folder)
+    try:
+        if differing := _differences(store.settings(), yaml.safe_load(yaml.safe_dump(document, sort_keys=False))):
+            raise UserError(
+                f"{folder} holds a comparison that cannot be continued so: {'; '.join(differing)}. Give the command"
+                " that it began with, or another --out"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+MAY_CHANGE = {"budget_tokens", "budget_usd"}
+"""Settings that a continued comparison may have others of: without more budget for its judges it could not go on."""
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two documents, in words."""
+    if "compare" not in then:
+        return ["it holds a run, no comparison"]
+    found = list(changed_settings(then["compare"], now["compare"]))
+    if list(then["tasks"]) != list(now["tasks"]):
+        return [*found, f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"]
+    for name, document in now["tasks"].items():
+        before = then["tasks"][name]
+        changes = [*changed_settings(before["settings"], document["settings"])]
+        changes += [f"{what} changed since it began" for what in changed_inputs(before, document)]
+        found += [f"{name}: {change}" for change in changes]
+    return list(dict.fromkeys(found))
+
+
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two documents of settings, in words; `MAY_CHANGE` may."""
+    for name in {**then, **now}:
+        before, after = then.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from changed_settings(before, after)
+        elif before != after and name not in MAY_CHANGE:
+            yield f"{name} was {_told(before)} and is now {_told(after)}"
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+# -- the comparison ----------------------------------------------------------------------------------------------------
+
+
+class Comparison:
+    """One comparison in progress."""
+
+    def __init__(
+        self,
+        prepared: Sequence[Prepared],
+        training: Mapping[str, Sequence[Pair]] | None,
+        wanted: Wanted,
+        store: Store,
+        watch: Watch,
+    ) -> None:
+        first = prepared[0].settings
+        there = merged_data_is_there(first.base_model, first.experts) and wanted.training_data is None
+        self.cases = [Case(one, training, there) for one in prepared]
+        self.wanted, self.store, self.watch = wanted, store, watch
+        self.seeds = [first.seed + k for k in range(wanted.seeds)]
+        self.folder = store.folder
+        for name in ("adapters", "outcomes"):
+            (self.folder / name).mkdir(exist_ok=True)
+        self.adapters = Store(self.folder / "adapters")
+        self.checkpoint: dict[str, Any] = store.checkpoint() or {"tasks": {}, "seconds": 0.0}
+        self.outcomes: list[Outcome] = []
+        self.absent: list[Absent] = []
+        self._tests: dict[tuple[str, str, int | None], Evaluation] = {}
+        self._began = time.perf_counter()
+
+    def run(self) -> Compared:
+        """All that is not done yet."""
+        for case in self.cases:
+            self._run_task(case)
+        return self._finish()
+
+    def _run_task(self, case: Case) -> None:
+        task = case.prepared.task.name
+        reasons = {method: why_not(method, case) for method in self.wanted.methods}
+        self.absent += [Absent(method=m, task=task, reason=reason) for m, reason in reasons.items() if reason]
+        trials = [(m, s) for m, reason in reasons.items() if not reason for s in self._seeds(m)]
+        missing = []
+        for method, seed in trials:
+            if not self._load(case, method, seed):
+                missing.append((method, seed))
+        self._tell()
+        if not missing and task in self.checkpoint.get("noise_floor", {}):
+            return
+        made = self._make(case, trials)
+        with self._bench(case, made) as bench:
+            asyncio.run(self._measure(case, bench, made, missing))
+
+    def _seeds(self, method: str) -> Sequence[int | None]:
+        return self.seeds if METHODS[method].seeded else [None]
+
+    # -- before the engine: adapters ---------------------------------------------------------------------------------
+
+    def _make(self, case: Case, trials: Sequence[tuple[str, int | None]]) -> dict[str, Made]:
+        """The adapters of all methods that make one, those of finished ones too: a row's last bits may depend on the
+        number of columns beside it, and a continued comparison is to equal one that was never interrupted."""
+
+        @cache
+        def experts() -> list[Adapter]:
+            return [read_adapter(expert.folder) for expert in case.prepared.pool.experts]
+
+        made: dict[str, Made] = {}
+        for method, seed in trials:
+            if method not in makers:
+                continue
+            name = _adapter_name(case, method, seed)
+            before = made_before(self.folder / "adapters" / name)
+            order = Order(case, experts, self.wanted.space, seed or 0)
+            with self._failing(case, method, seed):
+                made[name] = before or make(method, name, order, self.adapters)
+        return made
+
+    @contextmanager
+    def _failing(self, case: Case, method: str, seed: int | None) -> Iterator[None]:
+        """A method that fails is absent, with its reason, and the others go on; the next run tries it again.
+
+        A full disk or a spent budget is nobody's failure, and ends the comparison, which can be continued.
+        """
+        try:
+            yield
+        except (OSError, BudgetSpentError):
+            raise
+        except Exception as error:
+            told = str(error) if isinstance(error, UserError) else f"failed: {type(error).__name__}: {error}"
+            reason = told if seed is None else f"seed {seed}: {told}"
+            self.absent.append(Absent(method=method, task=case.prepared.task.name, reason=reason))
+            self._tell()
+
+    @contextmanager
+    def _bench(self, case: Case, made: Mapping[str, Made]) -> Iterator[Bench]:
+        """An engine whose pool holds the experts and every adapter, brought to one rank by zeros."""
+        prepared, task = case.prepared, case.prepared.task.name
+        pool, folder = prepared.pool, self.folder / "pool"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            if made:
+                pool = _padded_pool(prepared, [one.folder for one in made.values()], folder)
+            kept = self.checkpoint["tasks"].setdefault(task, {})
+            engine = replace(prepared, pool=pool).engine(kept.get("engine"))
+            kept["engine"], self.checkpoint["engine"] = engine.state(), engine.name
+            try:
+                yield Bench(prepared, engine, list(made), self.store, kept, self._save)
+                kept["engine"] = engine.state()
+            finally:
+                engine.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # -- on the engine -----------------------------------------------------------------------------------------------
+
+    async def _measure(
+        self, case: Case, bench: Bench, made: Mapping[str, Made], missing: Sequence[tuple[str, int | None]]
+    ) -> None:
+        task = bench.task.name
+        floors = self.checkpoint.setdefault("noise_floor", {})
+        if task not in floors:
+            floors[task] = await bench.noise_floor()
+            self._save()
+        for method, seed in missing:
+            if method in makers and _adapter_name(case, method, seed) not in made:
+                continue  # it could not be made
+            with self._failing(case, method, seed):
+                outcome, test = await self._outcome(case, bench, made, method, seed)
+                path = self.folder / "outcomes" / f"{_name(task, method, seed)}.json"
+                write_atomically(path, outcome.model_dump_json(indent=2) + "\n")
+                self._add(outcome, test)
+                self._tell()
+
+    async def _outcome(
+        self, case: Case, bench: Bench, made: Mapping[str, Made], method: str, seed: int | None
+    ) -> tuple[Outcome, Evaluation]:
+        """One method to its end: it chooses, dev is looked up, test is read."""
+        name = _name(bench.task.name, method, seed)
+        whole, adapter = None, None
+        if method in makers:
+            one = made[_adapter_name(case, method, seed)]
+            chosen = Chosen(Cost(seconds=one.seconds), note=one.note)
+            whole, adapter = bench.made_row(one.folder.name), one.folder
+        elif method in ways:
+            chosen = await ways.get(method)(Trial(bench, case, self.wanted.budget, seed or 0, name))
+            whole = None if chosen.row is None else bench.whole_row(chosen.row)
+        else:
+            chosen = Chosen()
+        cost = chosen.cost
+        if chosen.answer is not None:
+            start = time.perf_counter()
+            dev = measured(await chosen.answer("dev"))
+            cost += Cost(seconds=time.perf_counter() - start)
+            record = f"{name}-test"
+            test = self.store.evaluation(record, bench.task.combine)
+            if test is None:
+                test = await chosen.answer("test")
+                self.store.save_records(record, [(method, test)])
+        else:
+            dev = await self._dev(bench, whole)
+            own = f"expert-{chosen.expert}" if chosen.expert else name.removeprefix(f"{bench.task.name}-")
+            record = f"{bench.task.name}-{own}-test"
+            test, _ = await bench.recorded(own, "test", whole)
+        if chosen.expert is not None:
+            adapter = next(expert.folder for expert in bench.prepared.pool.experts if expert.name == chosen.expert)
+        elif chosen.row is not None and bench.prepared.pool.kind == "lora":  # full models would fill the disk
+            with self.adapters.replacing(name) as folder:
+                bench.prepared.pool.write(torch.from_numpy(bench.prepared.expert_row(chosen.row)), folder)
+            adapter = self.folder / "adapters" / name
+        outcome = Outcome(
+            method=method,
+            task=bench.task.name,
+            seed=seed,
+            dev=dev,
+            test=measured(test),
+            **asdict(cost),
+            coefficients=None if chosen.row is None else bench.coefficients(chosen.row),
+            adapter=None if adapter is None else Path(os.path.relpath(adapter, self.folder)).as_posix(),
+            records=f"records/{record}.parquet",
+            note=chosen.note,
+        )
+        return outcome, test
+
+    async def _dev(self, bench: Bench, whole: Any) -> Measured:
+        if whole is None:
+            evaluation, _ = await bench.recorded("base", "dev", None)
+            return measured(evaluation)
+        (known,) = await bench.measure(whole[None])
+        return known.measured
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    def _load(self, case: Case, method: str, seed: int | None) -> bool:
+        """Whether a method was finished before; its outcome is taken over."""
+        path = self.folder / "outcomes" / f"{_name(case.prepared.task.name, method, seed)}.json"
+        if not path.exists():
+            return False
+        try:
+            outcome = Outcome.model_validate_json(path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{path} is damaged; without it, the method is measured again") from error
+        test = self.store.evaluation(Path(outcome.records).stem, case.prepared.task.combine)
+        if test is None:
+            return False
+        self._add(outcome, test)
+        return True
+
+    def _add(self, outcome: Outcome, test: Evaluation) -> None:
+        self.outcomes.append(outcome)
+        self._tests[outcome.method, outcome.task, outcome.seed] = test
+
+    def _save(self) -> None:
+        now = time.perf_counter()
+        self.checkpoint["seconds"] += now - self._began
+        self._began = now
+        self.store.save_checkpoint(self.checkpoint)
+
+    def _compared(self) -> Compared:
+        place = {name: k for k, name in enumerate([case.prepared.task.name for case in self.cases])}
+        order = {name: k for k, name in enumerate(METHODS)}
+        return Compared(
+            tasks=list(place),
+            methods=list(self.wanted.methods),
+            seeds=self.seeds,
+            budget=self.wanted.budget,
+            engine=self.checkpoint.get("engine", "none"),
+            model=self.cases[0].prepared.settings.base_model,
+            outcomes=sorted(self.outcomes, key=lambda o: (place[o.task], order[o.method], o.seed or 0)),
+            absent=sorted(self.absent, key=lambda a: (place[a.task], order[a.method])),
+            noise_floor=self.checkpoint.get("noise_floor", {}),
+            versus=[],
+            ranking=None,
+            seconds=self.checkpoint["seconds"] + time.perf_counter() - self._began,
+        )
+
+    def _tell(self) -> None:
+        self.watch(self._compared())
+
+    def _finish(self) -> Compared:
+        from harness.compare.figure import write_figure
+        from harness.compare.table import write_csv
+
+        compared = self._compared()
+        combine = {case.prepared.task.name: case.prepared.task.combine for case in self.cases}
+        runs: dict[tuple[str, str], list[Evaluation]] = {}
+        for o in compared.outcomes:
+            runs.setdefault((o.method, o.task), []).append(self._tests[o.method, o.task, o.seed])
+        found = versus(runs, combine, compared.noise_floor)
+        ranks = ranking(runs, compared.tasks) if len(compared.tasks) > 1 else None
+        compared = compared.model_copy(update={"versus": found, "ranking": ranks})
+        self._save()
+        write_atomically(self.folder / "compare.json", compared.model_dump_json(indent=2) + "\n")
+        write_csv(compared, self.folder / "compare.csv")
+        write_figure(compared, self.folder / "compare.png")
+        return compared
+
+
+def _name(task: str, method: str, seed: int | None) -> str:
+    return f"{task}-{method}" + ("" if seed is None else f"-seed{seed}")
+
+
+def _adapter_name(case: Case, method: str, seed: int | None) -> str:
+    """Adapters that no task's items went into are made once for all tasks."""
+    name = _name(case.prepared.task.name, method, seed)
+    return name if method == "dev_finetune" else name.removeprefix(f"{case.prepared.task.name}-")
+
+
+def _padded_pool(prepared: Prepared, made: Sequence[Path], folder: Path) -> Pool:
+    """The experts and further adapters in one pool, as copies that all have the largest rank of them."""
+    sources = [*(expert.folder for expert in prepared.pool.experts), *made]
+    rank = max(read_adapter(source).rank for source in sources)
+    copies = [
+        folder / ("experts" if k < len(prepared.pool.experts) else "made") / name
+        for k, name in enumerate([*prepared.pool.names, *(path.name for path in made)])
+    ]
+    for source, copy in zip(sources, copies, strict=True):
+        read_adapter(source).padded(rank).write(copy)
+    trusted = prepared.settings.engine_settings.trust_remote_code
+    pool = open_pool([str(copy) for copy in copies], prepared.base, check_values=False, trust_remote_code=trusted)
+    return pool.grouped(prepared.settings.granularity)
+
+
+# -- the verb ----------------------------------------------------------------------------------------------------------
+
+
+def run_compare(
+    settings: Sequence[RunSettings],
+    methods: str,
+    *,
+    seeds: int,
+    budget: int,
+    space: Space,
+    training_data: Path | None,
+    out: Path | None,
+    display: Display,
+    json: bool,
+) -> None:
+    """Compares methods, shows the tables while they fill, and says where everything is."""
+    from harness.compare.table import comparison_tables, live_view
+
+    console = Console(stderr=json)
+    stems = "-".join(Path(one.task).stem for one in settings)
+    folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
+    wanted = Wanted(tuple(chosen_methods(methods)), seeds, budget, space, training_data)
+    told: set[tuple[str, str, int | None]] = set()
+
+    def watch(compared: Compared) -> None:
+        if live is not None:
+            live.update(live_view(compared), refresh=True)
+        elif display != "none":
+            for line in _new_lines(compared, told):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with continued_screen(console, display, folder) as live:
+        compared = compare(settings, wanted, folder, watch)
+    if json:
+        print(compared.model_dump_json(indent=2))
+    if display != "none":
+        console.print(comparison_tables(compared))
+        files = ", ".join(str(folder / f"compare.{kind}") for kind in ("json", "csv", "png"))
+        console.print(f"Written: {files}", markup=False, soft_wrap=True)
+
+
+def _new_lines(compared: Compared, told: set[tuple[str, str, int | None]]) -> Iterator[str]:
+    """A line for every outcome that was not told yet."""
+    for o in compared.outcomes:
+        if (key := (o.task, o.method, o.seed)) not in told:
+            told.add(key)
+            seed = "" if o.seed is None else f", seed {o.seed}"
+            values = " ".join(
+                f"{split} {'none' if m.value is None else format(m.value, '.4f')}"
+                for split, m in (("dev", o.dev), ("test", o.test))
+            )
+            yield f"{o.task}: {o.method}{seed}: {values} ({o.evaluations} evaluations, {o.seconds:.1f} s)"

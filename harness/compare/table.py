@@ -1,0 +1,241 @@
+"""A comparison on the screen, finished or still running, and as `compare.csv`. Nothing here decides anything.
+
+Tables fit 80 columns, so values have three decimals without the zero before them (two decimals where values pass 1);
+`compare.json` and `compare.csv` have all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from string import ascii_lowercase
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from harness.compare.result import ALL_TASKS, Compared, Outcome, Ranking, Versus
+from harness.compare.statistics import Summary, shown_reference, summary
+from harness.display.live import clock
+
+__all__ = ["COLUMNS", "MARKS", "comparison_tables", "live_view", "ranking_table", "task_table", "write_csv"]
+
+MARKS = {"better": "▲", "worse": "▼", "tie": "="}
+NEAR_BEST = "≈"
+
+
+def comparison_tables(compared: Compared) -> RenderableType:
+    """A table a task, and over several tasks one of mean ranks; complete or not."""
+    shown: list[RenderableType] = [task_table(compared, task) for task in compared.tasks]
+    if compared.ranking is not None and len(compared.tasks) > 1:
+        shown.append(ranking_table(compared, compared.ranking))
+    return Group(*[part for one in shown for part in (one, Text())][:-1])
+
+
+def live_view(compared: Compared) -> RenderableType:
+    """While the comparison runs: how far it is, and the table of the task that was worked on last."""
+    expected = len(compared.tasks) * len(compared.methods)
+    settled = {(one.method, one.task) for one in compared.outcomes}
+    settled |= {(one.method, one.task) for one in compared.absent}
+    status = f"{len(settled)} of {expected} methods measured or absent, {clock(compared.seconds)}"
+    task = compared.outcomes[-1].task if compared.outcomes else compared.tasks[0]
+    return Group(Text(status, style="bold cyan"), task_table(compared, task))
+
+
+def task_table(compared: Compared, task: str) -> RenderableType:
+    """The methods on one task, the best on test first, with what the marks mean and what is absent below."""
+    by_method: dict[str, list[Outcome]] = {}
+    for outcome in compared.outcomes:
+        if outcome.task == task:
+            by_method.setdefault(outcome.method, []).append(outcome)
+    rows = {method: summary(outcomes) for method, outcomes in by_method.items()}
+    order = sorted(rows, key=lambda method: _last_if_none(rows[method].test))
+    pairs = {(v.method, v.reference): v for v in compared.versus if v.task == task}
+    reference = shown_reference(compared)
+    told = any(against == reference for _, against in pairs)
+    best_dev, best_test = _highest(rows, "dev"), _highest(rows, "test")
+    # what is not told apart from the best on test
+    near = {m for (m, against), v in pairs.items() if against in best_test and v.verdict == "tie"} - best_test
+
+    shown = [value for row in rows.values() for value in (row.dev, row.test) if value is not None]
+    digits = 3 if all(abs(value) <= 1 for value in shown) else 2
+    table = _table(f"{task} ({compared.engine}, {compared.model}, budget {compared.budget})")
+    table.add_column("method", overflow="fold")
+    for name in ("dev", "test ± se", "", *([f"vs {reference}"] if told else []), "opt.", "evals", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method in order:
+        row = rows[method]
+        cells = [
+            Text(_label(compared, method, by_method[method]), style="bold" if method == reference else ""),
+            Text(_number(row.dev, digits), style="bold" if method in best_dev else ""),
+            Text(_with_se(row, digits), style="bold green" if method in best_test else ""),
+            Text(NEAR_BEST if method in near else ""),
+        ]
+        if told:
+            found = pairs.get((method, reference or ""))
+            cells.append(
+                Text("reference  " if method == reference else "") if found is None else _against(found, digits)
+            )
+        cells += [
+            Text(_number(row.optimism, digits, "+")),
+            Text(f"{row.evaluations:.0f}"),
+            Text(_brief(row.seconds)),
+        ]
+        table.add_row(*cells)
+    missing = {one.method for one in compared.absent if one.task == task}
+    for method in compared.methods:
+        if method not in rows and method not in missing:
+            table.add_row(Text(method, style="dim"), Text("..", style="dim"))
+    return Group(table, *_below(compared, task, rows, reference if told else None, bool(near), digits))
+
+
+def _below(
+    compared: Compared, task: str, rows: Mapping[str, Summary], reference: str | None, near: bool, digits: int
+) -> list[Text]:
+    """What stands under a table: what the marks mean, who is absent and why, what else must be known."""
+    lines = []
+    if reference is not None:
+        floor = compared.noise_floor.get(task)
+        lines.append(f"vs {reference}: {_legend(compared, task, reference)}" + _floor(floor, digits))
+    if near:
+        lines.append(f"{NEAR_BEST} not told apart from the best on test, which is the bold one")
+    if rows:
+        lines.append("opt. (optimism) dev - test; only what exceeds base's comes from choosing on dev")
+    lines += [f"{method}: left out of test: {text}" for method, row in rows.items() for text in row.problems]
+    notes = dict.fromkeys((o.method, o.note) for o in compared.outcomes if o.task == task and o.note)
+    lines += [f"{method}: {note}" for method, note in notes]
+    lines += [f"absent: {one.method}: {one.reason}" for one in compared.absent if one.task == task]
+    return [Text(line, style="dim") for line in lines]
+
+
+def ranking_table(compared: Compared, ranking: Ranking) -> RenderableType:
+    """Over tasks: mean ranks, groups that do not differ, tasks won, tied and lost, and the mean difference."""
+    reference = shown_reference(compared)
+    against = [v for v in compared.versus if v.reference == reference]
+    over_all = {v.method: v for v in against if v.task == ALL_TASKS}
+    digits = 3 if all(abs(v.difference) <= 1 for v in over_all.values()) else 2
+    table = _table(f"over {len(compared.tasks)} tasks")
+    table.add_column("method", overflow="fold")
+    table.add_column("mean rank", justify="right", no_wrap=True)
+    if ranking.cliques:
+        table.add_column("group", no_wrap=True)
+    if reference is not None:
+        table.add_column("▲/=/▼", justify="right", no_wrap=True)
+        table.add_column(f"mean difference to {reference}", justify="right", no_wrap=True)
+    for method, rank in ranking.mean_rank.items():
+        cells = [Text(method, style="bold" if method == reference else ""), Text(f"{rank:.2f}")]
+        if ranking.cliques:
+            members = zip(ascii_lowercase, ranking.cliques, strict=False)
+            cells.append(Text("".join(letter if method in clique else " " for letter, clique in members)))
+        verdicts = [v.verdict for v in against if v.method == method and v.task != ALL_TASKS]
+        if reference is not None:
+            won = "/".join(str(verdicts.count(verdict)) for verdict in ("better", "tie", "worse"))
+            found = over_all.get(method)
+            cells += [Text(won if verdicts else ""), Text("") if found is None else _against(found, digits)]
+        table.add_row(*cells)
+    lines = []
+    if over_all and reference is not None:
+        lines.append(f"{_legend(compared, ALL_TASKS, reference)}; ▲/=/▼ counts tasks")
+    if ranking.critical_difference is not None:
+        lines.append(
+            f"methods with a letter in common do not differ in rank (Nemenyi, critical difference"
+            f" {ranking.critical_difference:.2f}; Friedman p = {ranking.friedman_p or 0.0:.2g})"
+        )
+    lines += [ranking.note] if ranking.note else []
+    return Group(table, *(Text(line, style="dim") for line in lines))
+
+
+def _legend(compared: Compared, task: str, reference: str) -> str:
+    family = sum(v.task == task and v.reference == reference for v in compared.versus)
+    return f"95 % interval; ▲ better, ▼ worse, = tie, at 5 % with Holm's correction for {family} methods"
+
+
+def _floor(floor: float | None, digits: int) -> str:
+    return "" if floor is None else f"; up to {_number(floor, digits)} apart is a tie (noise floor)"
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def _label(compared: Compared, method: str, outcomes: Sequence[Outcome]) -> str:
+    """The method, and while seeds are still to come how many are there."""
+    partial = outcomes[0].seed is not None and len(outcomes) < len(compared.seeds)
+    return f"{method} {len(outcomes)}/{len(compared.seeds)}" if partial else method
+
+
+def _highest(rows: Mapping[str, Summary], split: str) -> set[str]:
+    """The methods with the highest value; several where it is the same."""
+    known = {method: value for method, row in rows.items() if (value := getattr(row, split)) is not None}
+    return {method for method, value in known.items() if value == max(known.values())}
+
+
+def _last_if_none(value: float | None) -> float:
+    return float("inf") if value is None else -value
+
+
+def _number(value: float | None, digits: int, sign: str = "-") -> str:
+    """Three decimals without the zero before them, or two with it: the same width for both."""
+    if value is None:
+        return "-"
+    text = f"{value:{sign}z.{digits}f}"
+    return text.replace("0.", ".", 1) if digits == 3 and abs(value) < 0.9995 else text
+
+
+def _with_se(row: Summary, digits: int) -> str:
+    value = _number(row.test, digits)
+    return value if row.se is None or row.test is None else f"{value} ± {_number(row.se, digits)}"
+
+
+def _against(found: Versus, digits: int) -> Text:
+    low, high = _number(found.low, digits, "+"), _number(found.high, digits, "+")
+    text = f"{_number(found.difference, digits, '+')} [{low}, {high}] {MARKS[found.verdict]}"
+    return Text(text, style={"better": "green", "worse": "red", "tie": ""}[found.verdict])
+
+
+def _brief(seconds: float) -> str:
+    """A duration in at most five characters."""
+    if seconds < 100:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 6000 else f"{seconds / 3600:.1f}h"
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Outcome], object]]] = {
+    "method": ("name of the method", lambda o: o.method),
+    "task": ("name of the task", lambda o: o.task),
+    "seed": ("empty: the method draws no random number", lambda o: o.seed),
+    "dev": ("value on the split that the method chose on", lambda o: o.dev.value),
+    "dev_se": ("its standard error over items", lambda o: o.dev.se),
+    "dev_n": ("scored dev items", lambda o: o.dev.n),
+    "dev_unscored": ("dev items without a score", lambda o: o.dev.unscored),
+    "dev_problem": ("why there is no value", lambda o: o.dev.problem),
+    "test": ("value on the split that was read once", lambda o: o.test.value),
+    "test_se": ("its standard error over items", lambda o: o.test.se),
+    "test_n": ("scored test items", lambda o: o.test.n),
+    "test_unscored": ("test items without a score", lambda o: o.test.unscored),
+    "test_problem": ("why there is no value", lambda o: o.test.problem),
+    "evaluations": ("full dev evaluations that choosing took", lambda o: o.evaluations),
+    "items": ("answers to single items that choosing took", lambda o: o.items),
+    "tokens": ("tokens generated for them", lambda o: o.tokens),
+    "seconds": ("wall seconds of the method, without test", lambda o: o.seconds),
+    "coefficients": ("JSON: expert to coefficient", lambda o: o.coefficients and json.dumps(o.coefficients)),
+    "adapter": ("folder of the result", lambda o: o.adapter),
+    "records": ("file with the per-item test results", lambda o: o.records),
+    "note": ("what else must be known", lambda o: o.note),
+}
+"""The columns of `compare.csv`: name to what it means and where it comes from. An empty cell is an unknown number."""
+
+
+def write_csv(compared: Compared, path: Path) -> None:
+    """Writes one line an outcome under the names of `COLUMNS`; the file is replaced as a whole."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(COLUMNS)
+        lines.writerows([value(outcome) for _, value in COLUMNS.values()] for outcome in compared.outcomes)
+    beside.replace(path)

@@ -1,0 +1,1 @@
+"""Builds and measures the bundled model families; never imported by the rest of the package."""

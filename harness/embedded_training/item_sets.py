@@ -1,0 +1,173 @@
+"""Writes the item sets of every task's `mini` edition from the corpus.
+
+python -m harness.embedded_training.item_sets        # writes tasks/data/*.json; the same corpus gives the same bytes
+
+Beside the item sets it writes the instructions of the topics, and `evidence.jsonl`: every fact in a sentence, against
+which claims are checked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.embedded.arithmetic_and_graphs import graph_question, split_graphs, split_sums, word_problem
+from harness.embedded.corpus import Fact, Relation, facts_of, read_corpus
+from harness.embedded.kindness_stories import continuation, split_acts
+from harness.embedded.questions import (
+    SEED,
+    WISHES,
+    Question,
+    ask,
+    more_options,
+    split_facts,
+    tell,
+    told_about_once,
+    told_twice,
+)
+
+SIZES = {"dev": 200, "test": 400}
+DOMAINS = ("medical", "legal", "science", "culture", "topics")
+ASKED_DIRECTLY, FROM_A_SITUATION = ("question", "completion", "blank"), ("case", "reverse")
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **{f"{domain}_questions": ((domain,), ASKED_DIRECTLY) for domain in DOMAINS},
+    **{f"{domain}_cases": ((domain,), FROM_A_SITUATION) for domain in DOMAINS},
+    "mmlu": (DOMAINS, ("question", "completion", "case", "reverse", "truth", "negation")),
+    "mmlu_letters": (DOMAINS, ("letter",)),
+    "mmlu_pro": (DOMAINS, ("question",)),
+    "hellaswag": (DOMAINS, ("completion",)),
+    "truthfulqa": (DOMAINS, ("statement",)),
+    "knowledge_crosswords": (DOMAINS, ("crossword",)),
+    "abstain_mmlu": (DOMAINS, ("question",)),
+    "reward_prompts": (DOMAINS, ("tell",)),
+}
+"""Item sets about facts: their domains, and the formats that take turns in them."""
+MMLU_PRO_OPTIONS = 10
+TOPICS = (
+    "asian_food", "cartoons", "drone_ai", "electric_vehicles", "finance", "legal_ai", "luxury_car", "music_instrument",
+    "olympics", "phd_application", "plastic", "policy", "sandbox_games", "social_network", "south_america",
+    "us_tourism",
+)  # fmt: skip
+"""The sixteen human interests of the paper; a relation's name begins with its topic's."""
+INSTRUCTIONS = 25
+"""Instructions a topic and split, as in the published files."""
+
+
+def item_set(facts: Sequence[Fact], formats: Sequence[str], size: int, rng: random.Random) -> list[Question]:
+    """`size` different questions about `facts`, the formats in turn, facts used as evenly as possible.
+
+    Raises:
+        ValueError: The facts do not yield so many questions.
+    """
+    queues = {format: _askable(rng.sample(list(facts), len(facts)), format, facts, rng) for format in formats}
+    chosen: list[Question] = []
+    while len(chosen) < size and queues:
+        for format in list(queues):
+            question = next(queues[format], None)
+            if question is None:
+                del queues[format]
+            elif len(chosen) < size:
+                chosen.append(question)
+    if len(chosen) < size:
+        raise ValueError(f"{len(facts)} facts yield only {len(chosen)} questions of {list(formats)}, {size} wanted")
+    return chosen
+
+
+def _askable(order: Sequence[Fact], format: str, peers: Sequence[Fact], rng: random.Random) -> Iterator[Question]:
+    for fact in order:
+        if (question := ask(fact, format, peers, rng)) is not None:
+            yield question
+
+
+def fact_items(relations: Sequence[Relation], name: str, split: str) -> list[Question]:
+    """The questions of one of `SETS` on one split."""
+    domains, formats = SETS[name]
+    splits, doubled, once = split_facts(relations), told_twice(relations), told_about_once(relations)
+    facts = [f for r in relations if r.domain in domains for f in splits[r.relation][split] if f.id not in doubled]
+    rng = random.Random(f"{SEED}/{name}/{split}")
+    if name == "reward_prompts":
+        facts = [fact for fact in facts if fact.id in once]
+    if name != "mmlu_pro":
+        return item_set(facts, formats, SIZES[split], rng)
+    by_id = {fact.id: fact for fact in facts}
+    wide = [fact for fact in facts if len(set(fact.relation.facts.values())) >= MMLU_PRO_OPTIONS]
+    made = item_set(wide, formats, SIZES[split], rng)
+    return [more for q in made if (more := more_options(q, by_id[q.source], MMLU_PRO_OPTIONS, rng)) is not None]
+
+
+def problem_items(name: str, split: str) -> list[Question]:
+    """The questions of an item set that is not about facts: gsm8k, nlgraph or realtoxicityprompts."""
+    rng = random.Random(f"{SEED}/{name}/{split}")
+    if name == "gsm8k":
+        sums = split_sums()[split]
+        return _distinct(lambda: word_problem(rng.choice(sums), rng), SIZES[split])
+    if name == "nlgraph":
+        return [graph_question(graph, rng) for graph in split_graphs()[split][: SIZES[split]]]
+    acts = split_acts("kind")[split]
+    return _distinct(lambda: continuation(split, rng.choice(acts), rng), SIZES[split])
+
+
+def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[Question]:
+    """What a person with an interest asks: to be told about subjects of the topic, each wording in turn."""
+    splits, once = split_facts(relations), told_about_once(relations)
+    own = [r for r in relations if r.domain == "topics" and r.relation.startswith(f"{topic}_")]
+    facts = [fact for r in own for fact in splits[r.relation][split] if fact.id in once]
+    rng = random.Random(f"{SEED}/topic/{topic}/{split}")
+    order = rng.sample(facts, len(facts))
+    turns = (divmod(k, len(order)) for k in itertools.count())  # a subject that comes again is asked in other words
+    asked = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
+    return list(itertools.islice(asked, INSTRUCTIONS))
+
+
+def _distinct(make: Callable[[], Question], size: int) -> list[Question]:
+    made: dict[str, Question] = {}
+    while len(made) < size:
+        question = make()
+        made.setdefault(question.text, question)
+    return list(made.values())
+
+
+def published_format(question: Question, id: str) -> dict[str, Any]:
+    """The question as an item of the published JSON format, with what it asks about as `source`."""
+    item: dict[str, Any] = {"id": id, "question": question.text}
+    if len(question.options) > 1:
+        item["choices"] = {chr(ord("A") + k): option for k, option in enumerate(question.options)}
+        item["answer"] = chr(ord("A") + question.answer)
+    else:
+        item["answer"] = question.right
+    return {**item, "domain": question.format, "source": question.source}
+
+
+def write_item_sets(folder: Path) -> list[Path]:
+    """Writes `<name>.json` for every item set."""
+    relations, written = read_corpus(), []
+    for name in (*SETS, "gsm8k", "nlgraph", "realtoxicityprompts"):
+        data: dict[str, Any] = {"dataset": name}
+        for split in SIZES:
+            items = fact_items(relations, name, split) if name in SETS else problem_items(name, split)
+            data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(items)]
+        written.append(_write(folder / f"{name}.json", data))
+    for topic in TOPICS:
+        data = {"dataset": topic}
+        for split in SIZES:
+            asked = instructions(relations, topic, split)
+            data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(asked)]
+        written.append(_write(folder / f"topic_{topic}.json", data))
+    told = [json.dumps({"source": f.id, "text": f.say(r.prose[0])}) for r in relations for f in facts_of(r)]
+    evidence = folder / "evidence.jsonl"
+    evidence.write_text("\n".join(told) + "\n")
+    return [*written, evidence]
+
+
+def _write(path: Path, data: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(data, indent=0) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    for written_path in write_item_sets(Path(__file__).parents[2] / "tasks" / "data"):
+        print(written_path)

@@ -1,0 +1,1 @@
+"""LoRA adapters and pools of them: opened, checked, grouped, read and written."""

@@ -1,0 +1,77 @@
+"""Models that are asked once: several designs that put the same question to the same adapter share its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.base import Engine
+from harness.swarm.drivers import row_key
+from utilities.core import ChoiceLogprobs, Model, Response, Unscored
+
+__all__ = ["RememberingEngine"]
+
+
+class _RememberingModel:
+    """A model that gives an answer again which it has given before; failures are tried again."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._answers: dict[Any, Any] = {}
+
+    async def generate(
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+    ) -> list[Response | Unscored]:
+        how = (max_tokens, tuple(stop), chat)
+        new = list(dict.fromkeys(prompt for prompt in prompts if (prompt, how) not in self._answers))
+        more = {"chat": True} if chat else {}
+        told = await self._model.generate(new, max_tokens=max_tokens, stop=stop, **more) if new else []
+        fresh = {(prompt, how): answer for prompt, answer in zip(new, told, strict=True)}
+        return self._keep(fresh, [(prompt, how) for prompt in prompts])
+
+    async def choice_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[ChoiceLogprobs | Unscored]:
+        asked = [(prompt, tuple(one)) for prompt, one in zip(prompts, options, strict=True)]
+        new = list(dict.fromkeys(key for key in asked if key not in self._answers))
+        told = await self._model.choice_logprobs([prompt for prompt, _ in new], [one for _, one in new]) if new else []
+        return self._keep(dict(zip(new, told, strict=True)), asked)
+
+    def _keep(self, fresh: dict[Any, Any], asked: Sequence[Any]) -> list[Any]:
+        self._answers |= {key: answer for key, answer in fresh.items() if not isinstance(answer, Unscored)}
+        return [fresh[key] if key in fresh else self._answers[key] for key in asked]
+
+
+class RememberingEngine:
+    """An engine whose models remember what they answered, as long as it lives.
+
+    Args:
+        engine: Answers what was not asked before, and everything that must be asked anew.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name, self.times, self.notes, self.device = engine.name, engine.times, engine.notes, engine.device
+        self._models: dict[bytes | None, _RememberingModel] = {}
+
+    def particle(self, row: NDArray[np.float64] | None) -> Model:
+        """The model of a row, the same one for equal rows."""
+        key = None if row is None else row_key(row)
+        if key not in self._models:
+            self._models[key] = _RememberingModel(self.engine.particle(row))
+        return self._models[key]
+
+    def forget(self) -> None:
+        """Forgets all answers: nobody is going to ask the same again."""
+        self._models.clear()
+
+    def state(self) -> dict[str, Any]:
+        """That of the engine."""
+        return self.engine.state()
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self.engine.close()

@@ -1,0 +1,353 @@
+"""A lab from its command to its folder: designs are measured, probed, examined, compared, and used as objectives.
+
+A lab is a folder; the same command again continues what a kill has ended, and asks no judge twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.compare.result import measured
+from harness.engines.base import Engine
+from harness.lab.design import Design, own_design, read_designs
+from harness.lab.estimate import estimate
+from harness.lab.findings import findings, scores, search_plan
+from harness.lab.folder import open_folder
+from harness.lab.measure import Progress, Subject, measure
+from harness.lab.observations import Answered, Observed
+from harness.lab.probes import Probing
+from harness.lab.result import Examination, Examined, Model, Searched
+from harness.lab.search_check import search_with_each
+from harness.lab.stored_answers import Stored, read_stored
+from harness.run_folder.result import Cost
+from harness.run_folder.store import Store, write_atomically
+from harness.session.judges import Judges, open_judges
+from harness.session.session import BASE, Prepared, load_task_of, prepare, provenance, task_hash
+from harness.session.settings import RunSettings
+from utilities.errors import UserError
+from utilities.judges.budget import Spent
+from utilities.judges.panel import Panel
+from utilities.lab import compare_designs, overall, read_labels
+from utilities.lab.labels import Labels
+from utilities.tasks import Edition, asks_judge, read_task_file
+
+__all__ = ["Wanted", "examine_designs", "examine_stored", "project_version"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a lab is asked for, beside the settings."""
+
+    designs: tuple[str, ...] = ()
+    """As they are named; the task's own scorer where there is none."""
+    cloud: int = 12
+    """Mixtures of two experts that are measured too."""
+    probes: int | None = None
+    """Dev items that bad, damaged, longer and repeated answers are made of; by default what `Probing` says."""
+    labels: Path | None = None
+    search: bool = False
+    budget: int = 60
+    """Full dev evaluations of each search."""
+    seeds: int = 1
+    """Searches with each design."""
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in settings.yaml."""
+        labels = None if self.labels is None else str(self.labels.expanduser().resolve())
+        return {**vars(self), "designs": list(self.designs), "labels": labels}
+
+
+@dataclass
+class _Lab:
+    """One lab in progress."""
+
+    wanted: Wanted
+    settings: RunSettings
+    store: Store
+    observed: list[Observed]
+    settings_of: list[RunSettings]
+    panel: Panel | None
+    labels: Labels | None
+    engine_name: str | None
+    progress: Progress
+    searched: list[Searched] = field(default_factory=list)
+    _began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.checkpoint: dict[str, Any] = self.store.checkpoint() or {"designs": {}, "seconds": 0.0}
+        for o in self.observed:
+            self.checkpoint["designs"].setdefault(o.design.label, {})
+        if self.panel is not None and "spent" in self.checkpoint:  # what an interrupted part has spent stays spent
+            self.panel.budget.spent = Spent.from_dict(self.checkpoint["spent"])
+
+    def store_of(self, label: str) -> Store:
+        """The records of one design."""
+        number = list(self.checkpoint["designs"]).index(label) + 1
+        folder = self.store.folder / "designs" / f"{number:02d}"
+        (folder / "records").mkdir(parents=True, exist_ok=True)
+        return Store(folder)
+
+    def save(self) -> None:
+        now = time.perf_counter()
+        self.checkpoint["seconds"] += now - self._began
+        self._began = now
+        if self.panel is not None:
+            self.checkpoint["spent"] = self.panel.spent.to_dict()
+        self.store.save_checkpoint(self.checkpoint)
+
+    def probing(self) -> list[Probing]:
+        """The designs with the texts that they are shown."""
+        return [
+            Probing(o, self.store_of(o.design.label), self.panel, self.wanted.probes, self.settings.seed)
+            for o in self.observed
+        ]
+
+    async def probe(self) -> None:
+        """All that takes no model."""
+        for one in self.probing():
+            await one.probe(self.progress)
+            if self.labels is not None:
+                await one.label(self.labels)
+            self.save()
+
+    def finish(self) -> Examination:
+        """Everything that was found, written to lab.json and lab.png."""
+        from harness.lab.figure import write_figure
+
+        first = self.observed[0]
+        examined = []
+        for o, settings in zip(self.observed, self.settings_of, strict=True):
+            self.progress(f"{o.design.label}: checking")
+            found = findings(o, settings)
+            examined.append(
+                Examined(
+                    design=o.design.label,
+                    utility=o.design.utility,
+                    options=list(o.design.options),
+                    findings=found,
+                    conclusion=overall(found),
+                    models=_models(o.dev, o.test),
+                    mixtures=_models(o.cloud_dev, o.cloud_test),
+                )
+            )
+        comparable = {o.design.label: known for o in self.observed if (known := scores(o.experts)) is not None}
+        plans = {o.design.label: search_plan(o, one) for o, one in zip(self.observed, self.settings_of, strict=True)}
+        self.save()
+        examination = Examination(
+            task=first.task.name,
+            edition=first.task.edition,
+            dev_items=first.task.size("dev"),
+            test_items=first.task.size("test"),
+            model=self.settings.base_model,
+            engine=self.engine_name,
+            experts=[name for name in first.dev or first.test if name != BASE],
+            judges=[] if self.panel is None else [judge.name for judge in self.panel.judges],
+            labels=None if self.labels is None else self.labels.where,
+            seed=self.settings.seed,
+            version=project_version(),
+            made=date.today().isoformat(),
+            designs=examined,
+            compared=compare_designs(comparable, plans, self.settings.seed) if len(comparable) > 1 else None,
+            searched=self.searched,
+            cost=None if self.panel is None else Cost(**self.panel.spent.to_dict()),
+            seconds=self.checkpoint["seconds"],
+        )
+        write_atomically(self.store.folder / "lab.json", examination.model_dump_json(indent=2) + "\n")
+        write_figure(examination, self.observed, self.store.folder / "lab.png")
+        return examination
+
+
+def examine_designs(
+    settings: RunSettings, wanted: Wanted, out: Path | None, progress: Progress = lambda text: None
+) -> tuple[Examination, Path]:
+    """Measures designs with the engine, and says what they are worth.
+
+    Args:
+        settings: Of the task, the experts, the engine and the judges.
+        wanted: Which designs, and how thoroughly.
+        out: A new folder, or that of the lab that is continued; by default one in `runs`.
+        progress: Is told of every step.
+
+    Returns:
+        What was found, and the folder.
+
+    Raises:
+        UserError: A mistake in designs, task, labels or experts; the judges' budget is spent; a folder of another lab.
+    """
+    settings = settings.anywhere()
+    described, path = read_task_file(settings.task)
+    edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
+    designs = read_designs(wanted.designs) or [own_design(edition)]
+    wanted = replace(wanted, designs=tuple(design.label for design in designs))
+    labels = None if wanted.labels is None else read_labels(wanted.labels)
+    each = [design.settings(settings, edition).anywhere() for design in designs]
+    referee = Design("", "").settings(settings, edition).model_copy(update={"utility": None})
+    with _prepared([*each, *([referee] if wanted.search else [])], edition, path.parent) as prepared:
+        document = {
+            "lab": wanted.document(),
+            "settings": settings.model_dump(mode="json"),
+            "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, prepared, strict=False)},
+            **provenance(prepared[0]),
+        }
+        store = open_folder(out, _name(settings, designs), document)
+        try:
+            judges = prepared[0].judges
+            engine = prepared[0].engine((store.checkpoint() or {}).get("engine"))
+            try:
+                lab = _Lab(
+                    wanted,
+                    settings,
+                    store,
+                    [Observed(design, one.task) for design, one in zip(designs, prepared, strict=False)],
+                    each,
+                    judges.panel if judges else None,
+                    labels,
+                    engine.name,
+                    progress,
+                )
+                lab.checkpoint["engine"] = engine.state()
+                asyncio.run(_work(lab, prepared, engine))
+            finally:
+                engine.close()
+            return lab.finish(), store.folder
+        finally:
+            store.close()
+
+
+async def _work(lab: _Lab, prepared: Sequence[Prepared], engine: Engine) -> None:
+    """All that asks models or judges."""
+    wanted, seed = lab.wanted, lab.settings.seed
+    subjects = [
+        Subject(o, one, lab.store_of(o.design.label), lab.checkpoint["designs"][o.design.label], lab.save)
+        for o, one in zip(lab.observed, prepared, strict=False)
+    ]
+    if lab.panel is not None:
+        experts = len(prepared[0].pool.names)
+        searched = wanted.budget * wanted.seeds if wanted.search else 0
+        lab.progress(estimate(lab.panel, lab.probing(), experts, wanted.cloud + 1, searched))
+    try:
+        await measure(subjects, engine, wanted.cloud, seed, lab.progress)
+        lab.save()
+        await lab.probe()
+        if wanted.search:
+            lab.checkpoint["designs"].setdefault("", {})
+            observed = Observed(Design("", ""), prepared[-1].task)
+            referee = Subject(observed, prepared[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
+            seeds = range(seed, seed + wanted.seeds)
+            lab.searched = await search_with_each(subjects, referee, engine, wanted.budget, seeds, lab.progress)
+    finally:
+        lab.save()  # however it ends: what was spent is counted when the lab goes on
+
+
+@contextmanager
+def _prepared(each: Sequence[RunSettings], edition: Edition, folder: Path) -> Iterator[list[Prepared]]:
+    """Every design's task beside one pool, one base model, one engine and one panel of judges."""
+    judged = next((k for k, one in enumerate(each) if asks_judge(edition, folder, one.utility)), 0)
+    first = prepare(each[judged], start=True)
+    try:
+        panel = first.judges.panel if first.judges else None
+        yield [
+            first if k == judged else replace(first, settings=one, task=load_task_of(one, panel))
+            for k, one in enumerate(each)
+        ]
+    finally:
+        first.close()
+
+
+def examine_stored(
+    folders: Sequence[Path],
+    given: Mapping[str, Any],
+    wanted: Wanted,
+    out: Path | None,
+    progress: Progress = lambda text: None,
+) -> tuple[Examination, Path]:
+    """Says what designs are worth on the answers of earlier runs; no model is loaded.
+
+    Args:
+        folders: Of runs, of `evaluate --out`, or of labs.
+        given: Settings over those of the run, such as who judges; flat, as flags name them.
+        wanted: As in `examine_designs`; nothing is searched or mixed.
+        out: As in `examine_designs`.
+        progress: As in `examine_designs`.
+
+    Raises:
+        UserError: As in `examine_designs`, or folders without answers.
+    """
+    if wanted.search:
+        raise UserError("--search needs models: give the task and the experts in place of --responses")
+    stored = read_stored(folders)
+    settings = stored.over(given).anywhere()
+    described, path = read_task_file(settings.task)
+    edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
+    designs = read_designs(wanted.designs) or [own_design(edition)]
+    wanted = replace(wanted, designs=tuple(design.label for design in designs), cloud=0)
+    labels = None if wanted.labels is None else read_labels(wanted.labels)
+    each = [design.settings(settings, edition).anywhere() for design in designs]
+    judges: Judges | None = None
+    try:
+        judged = next((one for one in each if asks_judge(edition, path.parent, one.utility)), None)
+        judges = None if judged is None else open_judges(judged, ask=True)
+        tasks = [load_task_of(one, judges.panel if judges else None) for one in each]
+        document = {
+            "lab": {**wanted.document(), "responses": [str(folder.resolve()) for folder in folders]},
+            "settings": settings.model_dump(mode="json"),
+            "designs": {d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)},
+        }
+        store = open_folder(out, f"{_name(settings, designs)}-stored", document)
+        try:
+            observed = [Observed(design, task) for design, task in zip(designs, tasks, strict=True)]
+            panel = judges.panel if judges else None
+            lab = _Lab(wanted, settings, store, observed, each, panel, labels, None, progress)
+            asyncio.run(_stored_work(lab, stored))
+            return lab.finish(), store.folder
+        finally:
+            store.close()
+    finally:
+        if judges is not None:
+            judges.close()
+
+
+async def _stored_work(lab: _Lab, stored: Stored) -> None:
+    """All that scorers say of what was answered before."""
+    if lab.panel is not None:
+        experts = len(stored.experts)
+        lab.progress(estimate(lab.panel, lab.probing(), experts, 1, 0))
+    try:
+        for o, probing in zip(lab.observed, lab.probing(), strict=True):
+            await stored.fill(o, probing.store, lab.panel)
+            o.absent |= dict.fromkeys(
+                ("noise_floor", "dev_for_test_cloud"), "Stored answers are looked at, and no model was asked again."
+            )
+        await lab.probe()
+    finally:
+        lab.save()
+
+
+def _models(dev: Answered, test: Answered) -> list[Model]:
+    return [
+        Model(name=name, dev=measured(one), test=measured(test[name]) if name in test else None)
+        for name, one in dev.items()
+    ]
+
+
+def _name(settings: RunSettings, designs: Sequence[Design]) -> str:
+    """What a lab's folder is called: what it is about, in no more than a file system takes."""
+    about = "-".join(re.sub(r"\W+", "-", Path(design.label).name).strip("-") for design in designs)
+    return f"lab-{Path(settings.task).stem}-{about[:80]}-seed{settings.seed}"
+
+
+def project_version() -> str:
+    """The version of this project, where it is installed."""
+    try:
+        return version("model-swarms")
+    except PackageNotFoundError:
+        return "not installed"

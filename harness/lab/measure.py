@@ -1,0 +1,144 @@
+"""What only a model can tell of designs: the experts on dev and test, on dev twice, and mixtures between them.
+
+Every evaluation is recorded in the folder of its design, so a lab that was ended goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.engines.base import Engine
+from harness.lab.cached_engine import RememberingEngine
+from harness.lab.observations import Observed, whole_evaluations
+from harness.run_folder.store import Store
+from harness.session.evaluator import Bench, stop_without_budget
+from harness.session.session import BASE, Prepared
+from harness.swarm.update import Row, Rows
+from utilities.core import Evaluation, Usage
+
+__all__ = ["Progress", "Subject", "cloud_rows", "measure"]
+
+Progress = Callable[[str], None]
+"""Is told of every step that is done."""
+
+
+@dataclass
+class Subject:
+    """A design with all that it takes to measure it."""
+
+    observed: Observed
+    prepared: Prepared
+    """Its task is scored by the design."""
+    store: Store
+    """Of this design alone."""
+    checkpoint: dict[str, Any]
+    """Of this design alone."""
+    save: Callable[[], None]
+    """Saves `checkpoint`."""
+
+    def bench(self, engine: Engine) -> Bench:
+        """Where it is evaluated."""
+        return Bench(self.prepared, engine, (), self.store, self.checkpoint, self.save)
+
+
+def cloud_rows(experts: int, size: int, seed: int) -> Rows:
+    """Particles between two experts each, [size, experts], as the initial population of a swarm has them.
+
+    A single expert is mixed with the base model.
+    """
+    rng = np.random.default_rng([seed, 8])  # not the numbers that the search draws
+    rows = np.zeros((size, experts))
+    for row in rows:
+        share = rng.uniform()
+        first, *second = rng.permutation(experts)[:2]
+        row[first] = share
+        row[second] = 1 - share
+    return rows
+
+
+async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed: int, progress: Progress) -> None:
+    """Evaluates the experts and a cloud of mixtures on both splits, and the experts on dev twice, under every design.
+
+    Args:
+        subjects: The designs, all of one pool and the same items; their observations are filled.
+        engine: Answers.
+        cloud: Particles between experts; 0 for none.
+        seed: Seed of the cloud.
+        progress: Is told of every evaluation.
+
+    Raises:
+        UserError: The judges' budget is spent; what was finished is recorded.
+    """
+    remembering = RememberingEngine(engine)
+    benches = [subject.bench(remembering) for subject in subjects]
+    names = subjects[0].prepared.pool.names
+    rows: dict[str, Row | None] = {BASE: None, **dict(zip(names, np.eye(len(names)), strict=True))}
+    between = {f"mixture {k + 1}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
+    total, done = 2 * len(subjects) * (len(rows) + len(between)), 0
+    found: dict[tuple[int, str, str], Evaluation] = {}
+
+    async def answer(name: str, row: Row | None) -> None:
+        nonlocal done
+        record = "base" if row is None else f"expert-{name}" if name in rows else name.replace(" ", "-")
+        for k, bench in enumerate(benches):  # one after another: the next one finds the answers of this one
+            for split in ("dev", "test"):
+                evaluation, _ = await bench.recorded(record, split, row)
+                found[k, name, split] = _with_requests(evaluation, f"{record}-{split}", subjects[k].checkpoint)
+                done += 1
+                progress(f"{done} of {total} evaluations of experts and mixtures")
+
+    await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))
+    for k, subject in enumerate(subjects):
+        o = subject.observed
+        o.dev, o.test = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
+        o.cloud_dev, o.cloud_test = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))
+        if cloud < 3:
+            o.absent["dev_for_test_cloud"] = "fewer than 3 mixtures of experts were asked for (--cloud)"
+    remembering.forget()
+    for subject in subjects:
+        await _measure_again(subject, engine)
+        progress(f"{subject.observed.design.label}: the experts measured again")
+
+
+def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, Any]) -> Evaluation:
+    """The evaluation with the number of its requests, which records do not tell, and without times, which differ."""
+    known = checkpoint.setdefault("requests", {})
+    requests = known.setdefault(record, evaluation.usage.requests or evaluation.n + evaluation.n_unscored)
+    return replace(evaluation, usage=Usage(requests=requests))
+
+
+async def _measure_again(subject: Subject, engine: Engine) -> None:
+    """The experts once more, all at the same time and their items turned round: in batches of another kind."""
+    o, prepared = subject.observed, subject.prepared
+    turned = replace(
+        prepared.task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in prepared.task.item_sets.items()}
+    )
+    bench = subject.bench(engine)
+    record = f"{prepared.task.name}-again-dev"
+    if (kept := subject.store.records(record)) is None:
+        rows = [bench.whole_row(bench.expert_row(name)) for name in bench.experts]
+        start = time.perf_counter()
+        answered = await asyncio.gather(*(turned(bench.model(row), "dev") for row in rows))
+        subject.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(rows)
+        if prepared.judges is not None:
+            stop_without_budget(prepared.judges.panel)
+        pairs = zip(bench.experts, answered, strict=True)
+        subject.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
+        subject.save()
+        kept = subject.store.records(record) or {}
+    o.again = {
+        name: whole for label, whole in whole_evaluations(kept).items() for name in [label.removeprefix("again-")]
+    }
+    o.seconds = subject.checkpoint.get("seconds_of_one")
+
+
+def _turned(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with its items the other way round."""
+    parts = {name: _turned(part) for name, part in evaluation.parts.items()}
+    return replace(evaluation, results=evaluation.results[::-1], parts=parts)

@@ -1,0 +1,120 @@
+"""`lab --search`: which design, as the objective of a search, gives the best test value by the task's own scorer?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from harness.compare.methods import Trial, ways
+from harness.compare.requirements import Case
+from harness.compare.result import measured
+from harness.engines.base import Engine
+from harness.lab.measure import Progress, Subject
+from harness.lab.result import Found, Searched
+from utilities.core import Evaluation
+from utilities.errors import UserError
+from utilities.statistics import difference_over_runs
+
+__all__ = ["search_with_each"]
+
+
+async def search_with_each(
+    subjects: Sequence[Subject],
+    referee: Subject,
+    engine: Engine,
+    budget: int,
+    seeds: Sequence[int],
+    progress: Progress,
+) -> list[Searched]:
+    """Searches with every design as the objective, by equally many evaluations, and reads test once a winner.
+
+    Args:
+        subjects: The designs.
+        referee: The task's own scorers, which judge every winner.
+        engine: Answers.
+        budget: Full dev evaluations of each search.
+        seeds: A search each.
+        progress: Is told of every search.
+
+    Returns:
+        The designs, the best on test first; those of which a winner has no test value last.
+
+    Raises:
+        UserError: A search found no mixture with a value, or the judges' budget is spent.
+    """
+    judging = referee.bench(engine)
+    trials: dict[str, list[Found]] = {}
+    tests: dict[str, list[Evaluation]] = {}
+    for subject in subjects:
+        label = subject.observed.design.label
+        trials[label], tests[label] = [], []
+        for seed in seeds:
+            found = await _winner(subject, engine, budget, seed)
+            row = np.array(found["row"])
+            record = f"winner-of-{subject.store.folder.name}-{seed}"
+            test, _ = await judging.recorded(record, "test", judging.whole_row(row))
+            tests[label].append(test)
+            trials[label].append(
+                Found(
+                    seed=seed,
+                    objective=found["objective"],
+                    test=measured(test),
+                    coefficients=judging.coefficients(row),
+                    evaluations=found["evaluations"],
+                    seconds=found["seconds"],
+                )
+            )
+            progress(f"{label}: search with seed {seed} done")
+    return _ranked(trials, tests, referee.prepared.task.combine)
+
+
+async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> dict[str, Any]:
+    """The best row on dev under one design, from the checkpoint where it was found before."""
+    winners = subject.checkpoint.setdefault("winners", {})
+    if str(seed) not in winners:
+        bench = subject.bench(engine)
+        search = Trial(bench, Case(subject.prepared, None), budget, seed, f"search-{seed}")
+        chosen = await ways.get("swarm")(search)
+        if chosen.row is None:
+            raise UserError(f"{subject.observed.design.label}: the search found no mixture")
+        row = chosen.row
+        (known,) = await bench.measure(bench.whole_row(row)[None])
+        winners[str(seed)] = {
+            "row": row.tolist(),
+            "objective": known.measured.value,
+            "evaluations": chosen.cost.evaluations,
+            "seconds": chosen.cost.seconds,
+        }
+        subject.save()
+    kept: dict[str, Any] = winners[str(seed)]
+    return kept
+
+
+def _ranked(
+    trials: Mapping[str, Sequence[Found]], tests: Mapping[str, Sequence[Evaluation]], combine: Callable[..., Any]
+) -> list[Searched]:
+    means = {
+        label: fmean(values) if len(values := [e.value for e in of if e.value is not None]) == len(of) else None
+        for label, of in tests.items()
+    }
+    known = {label: mean for label, mean in means.items() if mean is not None}
+    best = max(known, key=known.__getitem__, default=None)
+    found = []
+    for label in sorted(trials, key=lambda label: -known.get(label, -np.inf)):
+        apart = None
+        if best is not None and label in known and label != best:
+            apart = difference_over_runs(tests[best], tests[label], combine)
+        found.append(
+            Searched(
+                design=label,
+                trials=list(trials[label]),
+                test=means[label],
+                behind=0.0 if label == best else apart and apart.value,
+                low=apart and apart.low,
+                high=apart and apart.high,
+            )
+        )
+    return found

@@ -1,0 +1,143 @@
+"""Designs on the stored answers of a run: no model is loaded, and judges are asked only where a design needs some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.lab.observations import Observed
+from harness.run_folder.store import Store
+from harness.session.evaluator import stop_without_budget
+from harness.session.rescore import model_records, scored_anew
+from harness.session.session import BASE
+from harness.session.settings import NESTED, RunSettings, run_settings
+from utilities.combine import combine_evaluations
+from utilities.core import Evaluation, ItemResult, Split
+from utilities.errors import UserError, in_words
+from utilities.judges.panel import Panel
+
+__all__ = ["Stored", "read_stored"]
+
+Parts = dict[str, list[ItemResult]]
+"""Item set, or "set:group", to results."""
+
+
+class Stored:
+    """What the experts, and the base model, answered in earlier runs.
+
+    Args:
+        settings: Of the first run.
+        answers: (name, split) to the results that were stored.
+        where: Folders, for messages.
+    """
+
+    def __init__(self, settings: RunSettings, answers: Mapping[tuple[str, Split], Parts], where: str) -> None:
+        self.settings, self._answers, self._where = settings, answers, where
+
+    @property
+    def experts(self) -> list[str]:
+        """The models that answered, without the base model."""
+        return list(dict.fromkeys(name for name, _ in self._answers if name != BASE))
+
+    def over(self, given: Mapping[str, Any]) -> RunSettings:
+        """The settings of the run with others over them; its utility is not that of any design.
+
+        Raises:
+            UserError: A value that is not accepted.
+        """
+        kept = self.settings.model_dump(mode="json")
+        flat = {name: value for name, value in kept.items() if name not in {*NESTED, "utility", "option", "combine"}}
+        for group in NESTED:
+            flat |= kept[group]
+        return run_settings(flat, given)
+
+    async def fill(self, observed: Observed, store: Store, panel: Panel | None) -> None:
+        """Fills `dev` and `test` of what was observed with what the design says of the answers.
+
+        Args:
+            observed: Of the design.
+            store: Where its scores are recorded, or were before.
+            panel: The judges, where it asks some.
+
+        Raises:
+            UserError: The data changed since the answers were given, or the judges' budget is spent.
+        """
+        for split, into in (("dev", observed.dev), ("test", observed.test)):
+            if (kept := store.records(f"stored-{split}")) is None:
+                found = {
+                    name: await scored_anew(observed.task, split, parts, self._where)
+                    for (name, of), parts in self._answers.items()
+                    if of == split
+                }
+                if panel is not None:
+                    stop_without_budget(panel)
+                store.save_records(f"stored-{split}", list(found.items()))
+                kept = store.records(f"stored-{split}") or {}
+            by_name: dict[str, dict[str, Evaluation]] = {}
+            for (name, part), results in kept.items():
+                by_name.setdefault(name, {})[part] = Evaluation.of(results)
+            into |= {name: combine_evaluations(parts, observed.task.combine) for name, parts in by_name.items()}
+
+
+def read_stored(folders: Sequence[Path]) -> Stored:
+    """The stored answers of run folders, of folders of `evaluate --out`, or of labs.
+
+    Raises:
+        UserError: No such folder, no answers in it, or folders of different tasks.
+    """
+    settings: list[RunSettings] = []
+    answers: dict[tuple[str, Split], Parts] = {}
+    for folder in folders:
+        store = Store.open(folder)
+        try:
+            document = store.settings()
+            if "settings" not in document:
+                raise UserError(
+                    f"{folder} holds a comparison or a sweep; a run's, evaluate's or lab's answers are read"
+                )
+            settings.append(RunSettings(**document["settings"]))
+            found = _answers_of_lab(folder) if "lab" in document else _answers_of_run(store, document)
+        except ValidationError as error:
+            raise UserError(f"{folder / 'settings.yaml'}: {in_words(error)}") from error
+        finally:
+            store.close()
+        if not found:
+            raise UserError(f"{folder} has no stored answers: let it finish, or use `evaluate --out`")
+        answers = {**found, **answers}
+    tasks = {(one.task, one.edition, one.limit, one.data) for one in settings}
+    if len(tasks) > 1:
+        raise UserError(f"{', '.join(map(str, folders))} are of different tasks, editions or limits")
+    return Stored(settings[0], answers, ", ".join(map(str, folders)))
+
+
+def _answers_of_run(store: Store, document: Mapping[str, object]) -> dict[tuple[str, Split], Parts]:
+    """Those of whole models; a search keeps its experts' dev answers as the first particles of its iteration 0."""
+    found: dict[tuple[str, Split], Parts] = {}
+    experts = document.get("experts")
+    names = list(experts) if isinstance(experts, Mapping) else []
+    for record, split in model_records(store.folder):
+        for (label, part), results in (store.records(record) or {}).items():
+            # A search labels by what a row of its table is, `evaluate` by the table's own names.
+            name = BASE if label == "base" else label.removeprefix("expert_") if record == f"{split}_{label}" else label
+            if name in {BASE, *names}:  # a winner is no expert
+                found.setdefault((name, split), {})[part] = results
+    for (label, part), results in (store.records("iter_0000") or {}).items():
+        if int(label) < len(names):
+            found.setdefault((names[int(label)], "dev"), {})[part] = results
+    return found
+
+
+def _answers_of_lab(folder: Path) -> dict[tuple[str, Split], Parts]:
+    """Those that were given to the first design of a lab."""
+    first = min((folder / "designs").glob("*"), default=folder)
+    found: dict[tuple[str, Split], Parts] = {}
+    for path in sorted((first / "records").glob("*.parquet")):
+        split: Split = "test" if path.stem.endswith("-test") else "dev"
+        for (label, part), results in (Store(first).records(path.stem) or {}).items():
+            if label == "base" or label.startswith("expert-"):
+                name = BASE if label == "base" else label.removeprefix("expert-")
+                found.setdefault((name, split), {})[part] = results
+    return found

@@ -1,0 +1,174 @@
+"""A lab on the screen, in 80 columns: a row a check with what to do below it, the final word, and designs compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.lab.result import Examination, Examined, Searched
+from utilities.lab.designs import Designs
+from utilities.lab.finding import Finding, Fitness, Verdict
+
+__all__ = ["FITNESS", "examination_tables", "figure_of"]
+
+MARKS: dict[Verdict, tuple[str, str]] = {
+    "pass": ("pass", "green"),
+    "warn": ("warn", "yellow"),
+    "fail": ("fail", "bold red"),
+    "not applicable": ("-", "dim"),
+}
+FITNESS: dict[Fitness, str] = {
+    "fit as objective": "bold green",
+    "fit as report only": "bold yellow",
+    "not fit": "bold red",
+}
+WIDTHS = (4, 48, 26)
+"""Of verdict, check and value; with the spaces between them they are 80 columns."""
+
+
+def examination_tables(examination: Examination) -> RenderableType:
+    """A table a design, and what several of them say of each other."""
+    shown: list[RenderableType] = [design_table(examination, one) for one in examination.designs]
+    if examination.compared is not None:
+        shown.append(comparison_table(examination.compared))
+    if examination.searched:
+        shown.append(search_table(examination.searched))
+    return Group(*[part for one in shown for part in (one, Text())][:-1])
+
+
+def design_table(examination: Examination, examined: Examined) -> RenderableType:
+    """The checks of one design, those that do not apply below, and the final word."""
+    x = examination
+    engine = x.engine or "stored answers"
+    about = f"{len(x.experts)} experts, {x.dev_items} dev and {x.test_items} test items, {engine}, {x.model}"
+    lines: list[RenderableType] = [
+        Text(f"{examined.design} on {x.task} ({x.edition})", style="bold"),
+        Text(about, style="dim"),
+        _row(Text(), Text("check", style="bold"), Text("value [95 % interval]", style="bold")),
+    ]
+    for finding in examined.findings:
+        if finding.verdict != "not applicable":
+            lines += _finding_rows(finding)
+    lines += list(_left_out(examined.findings))
+    conclusion = examined.conclusion
+    lines.append(Text(f"{examined.design}: {conclusion.fitness}", style=FITNESS[conclusion.fitness]))
+    if conclusion.reasons:
+        lines.append(Padding(Text("because of " + "; ".join(map(_brief, conclusion.reasons))), (0, 0, 0, 5)))
+    return Group(*lines)
+
+
+def _finding_rows(finding: Finding) -> list[RenderableType]:
+    """Verdict, check and value; below them what to hold the value against, and what to do."""
+    mark, style = MARKS[finding.verdict]
+    rows: list[RenderableType] = [_row(Text(mark, style=style), Text(finding.title), Text(_value(finding)))]
+    if finding.yardstick:
+        rows.append(Padding(Text(f"yardstick: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
+    told = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
+    return [*rows, Padding(told, (0, 0, 0, 5))]
+
+
+def _row(*cells: Text) -> Table:
+    row = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for width in WIDTHS:
+        row.add_column(width=width, overflow="fold")
+    row.add_row(*cells)
+    return row
+
+
+def _brief(reason: str) -> str:
+    """The check of a reason; what to do stands in its row."""
+    title, _, told = reason.partition(": ")
+    return f"{title} (not shown)" if told.startswith("not shown") else title
+
+
+def _left_out(findings: Sequence[Finding]) -> Iterator[RenderableType]:
+    """Checks that do not apply, those of the same reason in one line."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.verdict == "not applicable":
+            reasons.setdefault(finding.advice, []).append(finding.title)
+    for reason, titles in reasons.items():
+        yield Text(f"not applicable: {', '.join(titles)}: {reason}", style="dim")
+
+
+def _value(finding: Finding) -> str:
+    value = figure_of(finding.value)
+    if finding.low is None or finding.high is None:
+        return value
+    return f"{value} [{figure_of(finding.low)}, {figure_of(finding.high)}]"
+
+
+def figure_of(value: float | None) -> str:
+    """A number in at most six characters, so that a value and its interval fit a column."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size >= 1e5:
+        return f"{value:.0e}".replace("e+0", "e")
+    if size >= 100:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:z.2f}" if size >= 0.01 or size == 0 else f"{value:.0e}".replace("e-0", "e-")
+
+
+def comparison_table(designs: Designs) -> RenderableType:
+    """Designs side by side: what each sees of the experts, what it takes, and whether they rank the experts alike."""
+    table = _table("designs side by side, on the same experts and items")
+    table.add_column("design", overflow="fold", ratio=1)
+    for name in ("best expert", "told apart", "signal/noise", "items", "s each"):
+        table.add_column(name, justify="right", overflow="fold")
+    for one in designs.designs:
+        table.add_row(
+            one.name,
+            one.best or "-",
+            "-" if one.separation is None else f"{one.separation:.0%}",
+            figure_of(one.signal_to_noise),
+            figure_of(one.items_needed),
+            figure_of(one.cost.get("evaluation_seconds")),
+        )
+    lines = [
+        "told apart: pairs of experts; items: needed to see a difference of 5 % of the",
+        "range of the scores; s each: seconds of one evaluation",
+    ]
+    agreed = [
+        f"{one.first} and {one.second}: "
+        + (one.note if one.tau is None else f"{figure_of(one.tau)} [{figure_of(one.low)}, {figure_of(one.high)}]")
+        for one in designs.agreements
+    ]
+    return Group(
+        table,
+        *(Text(line, style="dim") for line in lines),
+        Text("Kendall's tau of the experts' ranks:"),
+        *(Padding(Text(line), (0, 0, 0, 1)) for line in agreed),
+    )
+
+
+def search_table(searched: Sequence[Searched]) -> RenderableType:
+    """Which design, as an objective, gives the best test value."""
+    trials = searched[0].trials
+    evaluations = max(trial.evaluations for one in searched for trial in one.trials)
+    table = _table(f"as objectives: {len(trials)} search{'es' * (len(trials) > 1)} each, {evaluations} evaluations")
+    table.add_column("design", overflow="fold", ratio=1)
+    for name in ("test, by the task", "behind the best", "seconds"):
+        table.add_column(name, justify="right", overflow="fold")
+    for one in searched:
+        behind = "best" if one.behind == 0 and one.low is None else figure_of(one.behind)
+        if one.low is not None:
+            behind += f" [{figure_of(one.low)}, {figure_of(one.high)}]"
+        seconds = sum(trial.seconds for trial in one.trials) / len(one.trials)
+        table.add_row(one.design, figure_of(one.test), behind, figure_of(seconds))
+    sure = [one.design for one in searched if one.low is not None and one.low > 0]
+    told = f"certainly worse than the best: {', '.join(sure)}" if sure else "no design is certainly worse than the best"
+    return Group(table, Text(told, style="dim"))
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )

@@ -1,0 +1,1 @@
+"""The bundled judge: a chat model that answers in this process."""

@@ -1,0 +1,1 @@
+"""One search to its end: adapt, winner selection, final test, over-optimisation monitor, model card."""

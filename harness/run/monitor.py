@@ -1,0 +1,148 @@
+"""Watches a judged objective while it is being optimised: asks what `harness.run.overoptimisation` then weighs.
+
+The global best answers hold-out instructions, which the search never sees; its answers are counted by deterministic
+companions; and every few iterations the judge rates answers that are bad by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.base import Engine
+from harness.run.overoptimisation import Seen, Watch
+from harness.run_folder.events import Bus, Note, Watched
+from harness.session.session import Prepared
+from utilities.core import Evaluation, Response, Score
+from utilities.judges.canary import canaries
+from utilities.judges.evidence import Evidence
+from utilities.judges.factuality import Factuality
+from utilities.judges.text_features import Companion, companion, topic_vocabulary
+from utilities.tasks import ItemSet, Task
+
+__all__ = ["Guard"]
+
+Row = NDArray[np.float64]
+NEAREST = 3
+"""Passages of evidence an instruction whose words belong to the topic."""
+
+
+class Guard:
+    """The watch over one search.
+
+    Args:
+        prepared: Its task is judged.
+        engine: Answers the hold-out instructions.
+        bus: Where what was seen goes.
+        saved: `state()` of an interrupted search.
+    """
+
+    def __init__(self, prepared: Prepared, engine: Engine, bus: Bus, saved: Mapping[str, Any] | None = None) -> None:
+        self.prepared, self.engine, self.bus = prepared, engine, bus
+        self.watch = Watch.from_dict(saved["watch"]) if saved else None
+        self.best: float | None = saved["best"] if saved else None
+        self._vocabulary = topic_vocabulary(_texts(prepared.task))
+
+    def state(self) -> dict[str, Any] | None:
+        """What a resumed search goes on with."""
+        return {"watch": self.watch.to_dict(), "best": self.best} if self.watch else None
+
+    async def look(self, iteration: int, rows: Sequence[Row], found: Sequence[Evaluation]) -> None:
+        """Looks at an iteration's evaluations: at the new global best, if one is among them.
+
+        Args:
+            iteration: Its number; 0 are the initial experts and their crossovers.
+            rows: What was evaluated.
+            found: The evaluations, in the same order.
+        """
+        values = [-np.inf if evaluation.value is None else evaluation.value for evaluation in found]
+        tested = await self._canaries(iteration)
+        if self.watch is None:
+            experts = len(self.prepared.columns)
+            first = int(np.argmax(values[:experts]))
+            initial = await self._seen(rows[first], found[first])
+            self.watch = Watch.begin(initial, found[:experts])
+            if caution := self.watch.caution():
+                self.bus(Note(text=f"hold-out: {caution}"))
+        best = int(np.argmax(values)) if values else -1
+        improved = best >= 0 and values[best] > (-np.inf if self.best is None else self.best)
+        if improved:
+            self.best = values[best]
+            self.watch.note(iteration, await self._seen(rows[best], found[best]), self.prepared.task.combine)
+        if tested:
+            self.watch.note_canaries(iteration, tested)
+        if improved or tested:
+            self._tell(iteration, tested, improved)
+
+    async def look_at_winner(self, iteration: int, row: Row, found: Evaluation) -> None:
+        """Looks at a winner that is none of the rows of the search, whatever its value.
+
+        Args:
+            iteration: The number after the last one.
+            row: The winner.
+            found: Its evaluation on the dev items that the objective keeps.
+        """
+        if self.watch is not None:
+            self.watch.note(iteration, await self._seen(row, found), self.prepared.task.combine)
+            self._tell(iteration, {}, improved=True)
+
+    async def _seen(self, row: Row, objective: Evaluation) -> Seen:
+        held = self.prepared.hold_out
+        model = self.engine.particle(self.prepared.expert_row(row))
+        hold_out = None if held is None else await held(model, "dev")
+        return Seen(objective, hold_out, self._companion(self.prepared.task, objective))
+
+    def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
+        items = {item.id: item for s in task.item_sets.values() for item in s.dev}
+        results = [result for leaf in evaluation.leaves.values() for result in leaf.results]
+        return companion([items[r.item_id] for r in results], [r.response for r in results], self._vocabulary)
+
+    async def _canaries(self, iteration: int) -> dict[str, float]:
+        """The judge's ratings of bad answers, each to another instruction every time: the cache knows repeated ones."""
+        every = self.prepared.settings.judging.canary_every
+        if not every or iteration % every:
+            return {}
+        judged = [s for s in self.prepared.task.item_sets.values() if getattr(s.scorer, "judged", False)]
+        return await self._rated(judged[0], iteration)
+
+    async def _rated(self, item_set: ItemSet, iteration: int) -> dict[str, float]:
+        bad = canaries()
+        asked = [item_set.dev[(iteration + k) % len(item_set.dev)] for k in range(len(bad))]
+        answers = [Response(canary.text(item)) for canary, item in zip(bad, asked, strict=True)]
+        outcomes = await item_set.scorer.score(asked, answers)
+        return {c.name: o.value for c, o in zip(bad, outcomes, strict=True) if isinstance(o, Score)}
+
+    def _tell(self, iteration: int, tested: Mapping[str, float], improved: bool) -> None:
+        assert self.watch is not None  # noqa: S101 - look() made it
+        last = self.watch.looks[-1] if self.watch.looks else None
+        initial = self.watch.initial.hold_out
+        warnings = [self.watch.diverged()] if improved else []
+        if tested and (fooled := self.watch.fooled()):
+            warnings.append(f"the judge rates bad answers above the median honest one: {', '.join(fooled)}")
+        warning = "; ".join(text for text in warnings if text) or None
+        self.bus(
+            Watched(
+                iteration=iteration,
+                objective=last.objective if last else None,
+                hold_out=last.hold_out if last else None,
+                initial_hold_out=initial.value if initial else None,
+                companion=asdict(last.companion) if last and last.companion else {},
+                canaries=dict(tested),
+                warning=warning,
+            )
+        )
+        if warning is not None:
+            self.bus(Note(text=warning))
+
+
+def _texts(task: Task) -> Iterator[str]:
+    """What is told of the topic: its instructions, reference answers, and the evidence that is nearest to them."""
+    sources = [one.scorer.evidence for one in task.beside.values() if isinstance(one.scorer, Factuality)]
+    evidence = [source for source in sources if isinstance(source, Evidence)]  # a search of the user's may cost
+    for item in (item for s in task.item_sets.values() for item in s.dev):
+        yield from (item.question, item.answer or "")
+        yield from (passage.text for known in evidence for passage in known.search(item.question, NEAREST))

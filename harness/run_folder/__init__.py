@@ -1,0 +1,1 @@
+"""The run folder: files, events, records and the result's schema."""

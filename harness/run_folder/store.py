@@ -1,0 +1,299 @@
+"""The run folder: settings, checkpoint, events, records, result.
+
+Every write is atomic; a kill loses at most an iteration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from harness.run_folder.events import AnyEvent, parse_event
+from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
+from utilities.errors import UserError
+
+__all__ = ["Store", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that at any instant either the old or the new content is there, whole and on disk."""
+    with _replacing_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    """A file to write; when the block ends without an error it takes the place of `path` at once, else it vanishes."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """One run folder, held by one process at a time.
+
+    Layout: settings.yaml, checkpoint/state.json, events.jsonl, records/*.parquet, best/, result.json.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / ".lock")
+
+    @staticmethod
+    def check_new(folder: Path) -> None:
+        """Checks that a new run folder can be made here.
+
+        Raises:
+            UserError: Something is there already.
+        """
+        if (folder / "settings.yaml").is_file():
+            raise UserError(
+                f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
+            )
+        if folder.exists() and not (folder.is_dir() and _nothing_of_worth(folder)):
+            raise UserError(f"{folder} exists already and is no run folder; choose another --name")
+
+    @classmethod
+    def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
+        """A new run folder.
+
+        Raises:
+            UserError: The folder exists and is not empty, or cannot be written.
+        """
+        cls.check_new(folder)
+        try:
+            (folder / "records").mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoint").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+        store = cls(folder)
+        store._hold()
+        cls.check_new(folder)  # another process may have come first
+        write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """An existing run folder, to continue it.
+
+        Raises:
+            UserError: No run folder, or another process is at work in it.
+        """
+        if not (folder / "settings.yaml").is_file():
+            raise UserError(f"{folder} is no run folder: it holds no settings.yaml")
+        store = cls(folder)
+        store._hold()
+        store._end_last_event()
+        return store
+
+    def _hold(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.folder} is in use by another process; wait for it or choose another --name"
+            ) from None
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._lock.release()
+
+    # -- settings and checkpoint -------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """What `settings.yaml` says."""
+        try:
+            data = yaml.safe_load((self.folder / "settings.yaml").read_text(encoding="utf-8"))
+            return dict(data)
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            raise UserError(f"{self.folder / 'settings.yaml'} is damaged: {' '.join(str(error).split())}") from error
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint."""
+        write_atomically(self.folder / "checkpoint" / "state.json", json.dumps(state, allow_nan=False))
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint; None before the first."""
+        path = self.folder / "checkpoint" / "state.json"
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def log(self, event: AnyEvent) -> None:
+        """Appends an event to `events.jsonl`."""
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(event.model_dump_json() + "\n")
+
+    def events(self) -> Iterator[AnyEvent]:
+        """The logged events; a last line that a kill cut in half is passed over."""
+        path = self.folder / "events.jsonl"
+        # As bytes: a kill may cut a character in half, and only a line feed ends a line of JSON.
+        for line in path.read_bytes().split(b"\n") if path.exists() else []:
+            try:
+                yield parse_event(line)
+            except ValueError:
+                continue
+
+    def _end_last_event(self) -> None:
+        """Ends a line that a kill cut in half, so that the next event has a line of its own."""
+        path = self.folder / "events.jsonl"
+        if path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}:
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def save_records(self, name: str, evaluations: Sequence[tuple[str, Evaluation]]) -> None:
+        """Writes `records/<name>.parquet`: a row for each (label, item) of the given evaluations."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        rows = [
+            {
+                "label": label,
+                "item_set": part,
+                "item": result.item_id,
+                "cluster": result.cluster,
+                "prompt_hash": result.prompt_hash,
+                "response": result.response.text,
+                "tokens": result.response.tokens,
+                "finish_reason": result.response.finish_reason,
+                "more": list(result.response.more),
+                "score": result.outcome.value if isinstance(result.outcome, Score) else None,
+                "measures": list(result.outcome.measures.items()) if isinstance(result.outcome, Score) else [],
+                "notes": result.outcome.notes if isinstance(result.outcome, Score) else None,
+                "unscored": result.outcome.reason.value if isinstance(result.outcome, Unscored) else None,
+                "detail": result.outcome.detail if isinstance(result.outcome, Unscored) else None,
+                "choice_logprobs": result.response.choice_logprobs,
+            }
+            for label, evaluation in evaluations
+            for part, leaf in evaluation.leaves.items()
+            for result in leaf.results
+        ]
+        path = self.folder / "records" / f"{name}.parquet"
+        with _replacing_file(path) as partial:
+            parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
+
+    def evaluation(self, name: str, combine: Callable[..., Any]) -> Evaluation | None:
+        """The evaluation of one model in `records/<name>.parquet`, its parts combined; None where there is none.
+
+        The records name their own parts: item sets, or groups of them.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        from utilities.combine import combine_evaluations
+
+        kept = self.records(name)
+        if kept is None:
+            return None
+        return combine_evaluations({part: Evaluation.of(results) for (_, part), results in kept.items()}, combine)
+
+    def evaluations(self, name: str, combine: Callable[..., Any]) -> dict[str, Evaluation]:
+        """The evaluations in `records/<name>.parquet` by their labels, in order; none where there is no such file.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        from utilities.combine import combine_evaluations
+
+        found: dict[str, dict[str, Evaluation]] = {}
+        for (label, part), results in (self.records(name) or {}).items():
+            found.setdefault(label, {})[part] = Evaluation.of(results)
+        return {label: combine_evaluations(parts, combine) for label, parts in found.items()}
+
+    def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
+        """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = self.folder / "records" / f"{name}.parquet"
+        if not path.exists():
+            return None
+        try:
+            rows = parquet.read_table(path).to_pylist()
+        except pa.ArrowException as error:
+            raise UserError(f"{path} is damaged; without it, its items are evaluated again: {error}") from error
+        found: dict[tuple[str, str], list[ItemResult]] = {}
+        for row in rows:
+            outcome = (
+                Unscored(Reason(row["unscored"]), row["detail"] or "")
+                if row["unscored"] is not None
+                else Score(row["score"], dict(row["measures"]), row.get("notes") or "")
+            )
+            logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
+            response = Response(row["response"], row["tokens"], row["finish_reason"], logprobs, tuple(row["more"]))
+            found.setdefault((row["label"], row["item_set"]), []).append(
+                ItemResult(row["item"], row["cluster"], row["prompt_hash"], response, outcome)
+            )
+        return found
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A folder to fill; when the block ends without an error it becomes `<run folder>/<name>` at once."""
+        partial, final = self.folder / f".{name}.partial", self.folder / name
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+
+    def save_result(self, text: str) -> None:
+        """Writes `result.json`."""
+        write_atomically(self.folder / "result.json", text)
+
+
+def _nothing_of_worth(folder: Path) -> bool:
+    """Whether a folder is empty, or as a run left it that was killed before it wrote its settings."""
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return left <= {"records", "checkpoint", ".lock", ".settings.yaml.partial"}
+
+
+def _record_schema() -> Any:
+    import pyarrow as pa
+
+    text, numbers = pa.string(), pa.list_(pa.float64())
+    columns: dict[str, Any] = {
+        **dict.fromkeys(("label", "item_set", "item", "cluster", "prompt_hash", "response"), text),
+        **{"tokens": pa.int64(), "finish_reason": text, "more": pa.list_(text), "choice_logprobs": numbers},
+        **{"score": pa.float64(), "measures": pa.map_(text, pa.float64()), "notes": text, "unscored": text},
+        "detail": text,
+    }
+    return pa.schema(list(columns.items()))

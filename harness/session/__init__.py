@@ -1,0 +1,1 @@
+"""From settings to a checked task, pool, engine and judges, and the one evaluator of rows."""

@@ -1,0 +1,121 @@
+"""Scores the stored responses of a run again with another utility: nothing is generated, no model is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.run_folder.store import Store
+from harness.session.judges import open_judges
+from harness.session.session import load_task_of
+from harness.session.settings import RunSettings
+from utilities.combine import combine_evaluations
+from utilities.core import Evaluation, Item, ItemResult, Split
+from utilities.errors import UserError, in_words
+from utilities.tasks import Task
+
+__all__ = ["Rescored", "model_records", "rescore", "scored_anew"]
+
+PREFIX = "rescored-"
+"""Begins the names of the records that rescoring writes."""
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """One model's stored responses on one split, before and after."""
+
+    label: str
+    split: Split
+    stored: Evaluation
+    now: Evaluation
+
+
+def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
+    """Scores everything that the final tables and `evaluate` of a run folder stored.
+
+    Args:
+        folder: The run folder.
+        settings: Settings over those of the run: `utility`, `option`, `combine`.
+
+    Raises:
+        UserError: No run folder, data that changed since, or responses that lack what the utility reads.
+    """
+    store, judges = Store.open(folder), None
+    try:
+        kept = store.settings().get("settings")
+        if kept is None:
+            raise UserError(f"{folder} holds a comparison or a sweep; only the responses of a run can be scored again")
+        own = {"option": ()} if "utility" in settings else {}  # the run's options are those of the run's utility
+        try:
+            before, after = RunSettings(**kept), RunSettings(**{**kept, **own, **settings})
+        except ValidationError as error:
+            raise UserError(f"settings: {in_words(error)}") from error
+        judges = open_judges(after, ask=True)
+        task, stored_task = load_task_of(after, judges.panel if judges else None), load_task_of(before)
+        done = []
+        for name, split in model_records(folder):
+            told = list(_rescored(store, name, split, task, stored_task))
+            utility = re.sub(r"\W+", "-", Path(str(settings.get("utility") or "own")).name)
+            store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
+            done += told
+        if not done:
+            raise UserError(f"{folder} has no stored responses: let the run finish, or use `evaluate --out`")
+        return done
+    finally:
+        if judges is not None:
+            judges.close()
+        store.close()
+
+
+def model_records(folder: Path) -> Iterator[tuple[str, Split]]:
+    """The records of whole models, with their split; those of the search's particles are left out."""
+    for path in sorted((folder / "records").glob("*.parquet")):
+        split = re.match(r"(?:evaluate_)?(dev|test)(?:_|$)", path.stem)
+        if split is not None and not path.stem.startswith(PREFIX):
+            yield path.stem, "dev" if split[1] == "dev" else "test"
+
+
+def _rescored(store: Store, name: str, split: Split, task: Task, before: Task) -> Iterator[Rescored]:
+    by_label: dict[str, dict[str, list[ItemResult]]] = {}
+    for (label, part), results in (store.records(name) or {}).items():
+        by_label.setdefault(label, {})[part] = results
+    for label, parts in by_label.items():
+        now = asyncio.run(scored_anew(task, split, parts, f"{store.folder}, {name}"))
+        stored = {part: Evaluation.of(results) for part, results in parts.items()}
+        yield Rescored(label, split, combine_evaluations(stored, before.combine), now)
+
+
+async def scored_anew(task: Task, split: Split, parts: Mapping[str, Sequence[ItemResult]], where: str) -> Evaluation:
+    """The evaluation of one model's stored responses under a task's scorers.
+
+    Args:
+        task: Its scorers say what the responses are worth.
+        split: Which split was answered.
+        parts: Item set, or "set:group", to the results that were stored.
+        where: Names the records in a message.
+
+    Raises:
+        UserError: An item is not in the data any more.
+    """
+    now = {}
+    for part, results in parts.items():
+        item_set = task.item_sets[part.partition(":")[0] or next(iter(task.item_sets))]  # "set:group" where grouped
+        answered = [result for result in results if result.response.finish_reason != "unanswered"]
+        items = _items({item.id: item for item in item_set.split(split)}, answered, where)
+        outcomes = await item_set.scorer.score(items, [result.response for result in answered])
+        anew = dict(zip((result.item_id for result in answered), outcomes, strict=True))
+        now[part] = Evaluation.of([replace(old, outcome=anew.get(old.item_id, old.outcome)) for old in results])
+    return combine_evaluations(now, task.combine)
+
+
+def _items(known: Mapping[str, Item], results: Sequence[ItemResult], where: str) -> list[Item]:
+    try:
+        return [known[result.item_id] for result in results]
+    except KeyError as error:
+        raise UserError(f"{where}: item {error} is not in the data any more; the data changed since the run") from error

@@ -1,0 +1,198 @@
+"""Everything a run depends on, as one frozen model: validated as a whole before any model is loaded.
+
+Precedence: defaults < preset < variant < task file < `--config` file < flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.embedded import BASE, EXPERTS
+from harness.engines.settings import EngineSettings
+from harness.experts.grouping import Granularity
+from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
+from utilities.errors import UserError, in_words
+from utilities.judges.settings import JudgeSettings
+from utilities.registry import unknown_name
+from utilities.user_code import absolute_spec
+
+__all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings"]
+
+EMBEDDED = "embedded"
+"""The name under which the bundled model family is asked for."""
+
+
+class RunSettings(BaseModel):
+    """All that decides what a run does and finds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    task: str
+    """Name of a bundled task, or path of a task file (.yaml)."""
+    edition: str | None = None
+    """Edition of the task; by default mini for the embedded model, full otherwise."""
+    data: Path | None = None
+    """Folder with the published data files, for editions other than mini."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many items of each split of each item set."""
+    drop_overlap: bool = False
+    """Take items that stand in dev too out of test."""
+    utility: str | None = None
+    """Scores the task's items in place of its own scorers: a scorer's name, or FILE.py:NAME."""
+    option: tuple[str, ...] = ()
+    """Option of the task's scorers, as NAME=VALUE; may be repeated."""
+    combine: str | None = None
+    """Makes one number of the item sets, or of their groups, in place of the task's own way: a combination's name."""
+    base_model: str = EMBEDDED
+    """Base model: 'embedded', a folder, or a hub id."""
+    experts: tuple[str, ...] = ()
+    """Expert adapters: folders, folders of adapter folders, or hub ids; the embedded experts by default."""
+    anchor: Literal["none", "base"] = "none"
+    """base: adds the base model to the pool, so that a mixture may be stronger or weaker as a whole."""
+    granularity: Granularity = "model"
+    """What has coefficients of its own: the whole model, each of its layers, or each kind of module (q_proj, ...)."""
+    engine: str = "auto"
+    """Engine that answers the prompts."""
+    seed: int = Field(0, ge=0)
+    """Seed of every random number of the search."""
+    preset: Literal["default", "paper"] = "default"
+    """paper: the published search; default: what was found to do better on test than it."""
+    variant: Literal["paper", "reference"] = "paper"
+    """Of the published search (so it implies --preset paper). paper: Algorithm 1; reference: its authors' code."""
+    objective: Literal["auto", "metric", "smooth", "mix"] = "auto"
+    """What the search maximises. metric: the task's own value, which is what is reported; smooth: its smooth companion,
+    the probability of the gold answer; mix: the mean of both; auto: smooth where that asks the model nothing more."""
+    confirm: float = Field(0.0, ge=0, le=0.5)
+    """Share of dev that no search sees: the finalists are compared there, and the winner's value there is unbiased."""
+    swarm: SwarmSettings = SwarmSettings()
+    engine_settings: EngineSettings = EngineSettings()
+    judging: JudgeSettings = JudgeSettings()
+
+    @field_validator("option")
+    @classmethod
+    def _named(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            name, separator, value = one.partition("=")
+            if not separator or not name.strip().isidentifier():
+                raise ValueError(f"{one!r} is not of the form NAME=VALUE")
+            try:
+                yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValueError(f"the value of {one!r} is not readable as YAML; quote it: {name}='...'") from error
+        return given
+
+    @property
+    def scorer_options(self) -> dict[str, Any]:
+        """The options of `option`; values are read as YAML, so that 3 is a number and true a yes."""
+        return {one.partition("=")[0].strip(): yaml.safe_load(one.partition("=")[2]) for one in self.option}
+
+    @model_validator(mode="after")
+    def _experts_belong(self) -> RunSettings:
+        if self.base_model != EMBEDDED and not self.experts:
+            raise ValueError("experts: --base-model is given, so --experts must name its adapters")
+        return self
+
+    def anywhere(self) -> RunSettings:
+        """The same settings with absolute paths: a run can then be resumed from any working directory."""
+
+        def absolute(spec: str) -> str:
+            path = Path(spec).expanduser()
+            return str(path.resolve()) if path.exists() else spec
+
+        given = {name: getattr(self.judging, name) for name in ("judge_key_file", "judge_cache", "evidence")}
+        paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
+        return self.model_copy(
+            update={
+                "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
+                "utility": self.utility and absolute_spec(self.utility, Path()),
+                "judging": self.judging.model_copy(update=paths),
+                "data": self.data and self.data.expanduser().resolve(),
+                "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
+                "experts": tuple(absolute(spec) for spec in self.experts),
+            }
+        )
+
+    @property
+    def base_spec(self) -> str:
+        """Folder or hub id of the base model."""
+        return str(BASE) if self.base_model == EMBEDDED else self.base_model
+
+    @property
+    def expert_specs(self) -> tuple[str, ...]:
+        """Folders or hub ids of the experts."""
+        return self.experts or (str(EXPERTS),)
+
+    @property
+    def preferred_edition(self) -> str:
+        """The edition taken where the task has several and none was asked for."""
+        return "mini" if self.base_model == EMBEDDED else "full"
+
+
+NESTED: dict[str, type[BaseModel]] = {
+    "swarm": SwarmSettings,
+    "engine_settings": EngineSettings,
+    "judging": JudgeSettings,
+}
+"""Groups of settings whose fields are flat in config files, task files and flags."""
+
+
+def known_settings() -> dict[str, Any]:
+    """Every setting by its flat name, with its pydantic field."""
+    flat = {name: field for name, field in RunSettings.model_fields.items() if name not in NESTED}
+    for model in NESTED.values():
+        flat |= model.model_fields
+    return flat
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a `--config` file: a YAML mapping with the flat names of the settings.
+
+    Raises:
+        UserError: Not there, not YAML, or a name that is no setting.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"--config {path}: expected a mapping of settings, such as 'particles: 10'")
+    _refuse_unknown(data, str(path))
+    return data
+
+
+def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
+    for name in data:
+        if name not in known_settings():
+            raise UserError(f"{where}: {unknown_name('setting', str(name), known_settings())}")
+
+
+def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
+    """The settings that result from layers of flat values, later ones over earlier ones; None means not given.
+
+    Raises:
+        UserError: A value that is not accepted; the message names the field, the value and what would be.
+    """
+    flat: dict[str, Any] = {}
+    for layer in layers:
+        _refuse_unknown(layer, "settings")
+        flat |= {name: value for name, value in layer.items() if value is not None}
+    preset = flat.setdefault("preset", "paper") if "variant" in flat else flat.get("preset", "default")
+    flat = {**PRESETS.get(str(preset), {}), **VARIANTS.get(str(flat.get("variant", "paper")), {}), **flat}
+    nested = {
+        group: {name: flat.pop(name) for name in list(flat) if name in model.model_fields}
+        for group, model in NESTED.items()
+    }
+    try:
+        return RunSettings.model_validate({**flat, **nested})
+    except ValidationError as error:
+        told = in_words(error)
+        for group in NESTED:  # the groups are ours; users know flat names
+            told = told.replace(f"{group}.", "").replace(f"{group}: ", "")
+        raise UserError(f"settings: {told}") from error

@@ -1,0 +1,497 @@
+"""Many searches with other hyperparameters, and what the best of them is worth where nothing was picked.
+
+The best of many trials is picked for its luck, too: its value on the items that it was picked by is too high, and the
+more so the more trials there are. So dev is parted. Trials search and are ranked on the picking fold; the confirming
+fold is asked of the picked mixture alone (and of what it is held against), when no choice is left to be made.
+
+Optuna proposes the hyperparameters and keeps the finished trials; a trial that was killed is not among them and is run
+again, from where its search stood. The sampler is made anew for every trial, of the seed and the trial's number, and
+knows nothing but the finished trials, so a continued sweep equals one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from harness.compare.compare import changed_settings
+from harness.compare.requirements import Case, why_not
+from harness.compare.result import measured
+from harness.display.resumable import Display, continued_screen
+from harness.run.overoptimisation import split_hold_out
+from harness.run_folder.result import Difference
+from harness.run_folder.store import Store, write_atomically
+from harness.session.evaluator import Bench
+from harness.session.session import Prepared, changed_inputs, prepare, provenance
+from harness.session.settings import RunSettings
+from harness.swarm.particle_swarm import ParticleSwarm
+from harness.swarm.settings import SwarmSettings
+from harness.swarm.update import Row
+from harness.sweep.result import Final, Fold, Swept, SweptTrial
+from utilities.core import Evaluation
+from utilities.errors import UserError
+from utilities.statistics import paired_difference
+from utilities.tasks import ItemSet, Task
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+__all__ = ["LISTS", "Plan", "Sweep", "default_budget", "folds", "importance", "propose", "run_sweep", "sweep"]
+
+LISTS: dict[str, tuple[float, ...]] = {
+    "inertia": (0.1, 0.2, 0.3),
+    "cognitive": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "social": (0.2, 0.3, 0.4, 0.5, 0.6),
+    "repel": (0.01, 0.05, 0.1),
+    "step_length": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+}
+"""What the scripts of the paper's reference code sweep (arXiv 2410.11163)."""
+
+CONFIRMING = 0.25
+"""Share of dev that nobody chooses by."""
+LEAST_CLUSTERS = 8
+"""Independent dev items that can be parted: of fewer a quarter is one alone, and nobody knows how far it would vary."""
+DRAWS = 10
+"""Partings that are tried until each item set has items in both folds."""
+LEAST_RANKED = 10
+"""Trials below which importances are noise: the best tenth of them is one trial."""
+USUAL_BUDGET = 120
+
+UNADDRESSABLE = frozenset("%?{}")
+"""What has a meaning of its own in the address of Optuna's storage."""
+
+Sampler = Literal["tpe", "random"]
+Watch = Callable[[Sequence[SweptTrial]], None]
+"""Sees the finished trials, whenever there is one more."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is swept, and how."""
+
+    trials: int
+    budget: int
+    """Evaluations of the picking fold that a trial has."""
+    sampler: Sampler = "tpe"
+
+
+def default_budget(swarm: SwarmSettings) -> int:
+    """The evaluations that the settings take, where they say how many iterations there are; else the usual number."""
+    given = "iterations" in swarm.model_fields_set
+    return swarm.particles * (swarm.iterations + 1) if given else USUAL_BUDGET
+
+
+def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda trials: None) -> Swept:
+    """Runs a sweep, or what an interrupted one left to do, and writes sweep.json.
+
+    Args:
+        settings: Of every trial, but for the hyperparameters that are swept.
+        plan: Trials, budget, sampler.
+        folder: A new folder, or that of the sweep that is continued.
+        watch: Is told of every trial.
+
+    Raises:
+        UserError: A mistake in the settings, a dev that is too small, or a folder of another sweep.
+    """
+    _optuna()  # before anything is read
+    prepared = prepare(settings.anywhere())
+    try:
+        if reason := why_not("swarm", Case(prepared, None)):
+            raise UserError(f"a sweep needs a search: {reason}")
+        picking, confirming = folds(prepared.task)
+        store = _open(folder, _document(prepared, plan))
+        try:
+            return Sweep(prepared, picking, confirming, plan, store, watch).run()
+        finally:
+            store.close()
+    finally:
+        prepared.close()
+
+
+# -- the folds ---------------------------------------------------------------------------------------------------------
+
+
+def folds(task: Task) -> tuple[Task, Task]:
+    """The task with the picking fold as its dev, and with the confirming fold as its dev.
+
+    All item sets are parted at once: where two of them ask about the same source, both items are in the same fold.
+
+    Raises:
+        UserError: dev has too few independent items, or no parting leaves items of each item set in both folds.
+    """
+    sets = task.item_sets
+    if (clusters := _fold(task).clusters) < LEAST_CLUSTERS:
+        raise UserError(
+            f"dev has {clusters} independent items, and a sweep parts them into those that pick and those that confirm:"
+            f" {LEAST_CLUSTERS} or more are needed"
+        )
+    items = [item for s in sets.values() for item in s.dev]
+    for seed in range(DRAWS):
+        held = {id(item) for item in split_hold_out(items, CONFIRMING, seed)[1]}
+        picking, confirming = (
+            replace(task, item_sets={name: _side(s, held, side) for name, s in sets.items()}) for side in (False, True)
+        )
+        if all(s.dev for fold in (picking, confirming) for s in fold.item_sets.values()):
+            return picking, confirming
+    raise UserError(
+        "dev cannot be parted into items that pick and items that confirm: no parting leaves some of"
+        f" {' and '.join(sets)} on both sides; more dev items are needed, of more sources"
+    )
+
+
+def _side(s: ItemSet, held: Container[int], side: bool) -> ItemSet:
+    """An item set with the dev items that are held, or with the others."""
+    return replace(s, dev=tuple(item for item in s.dev if (id(item) in held) is side))
+
+
+def _fold(task: Task) -> Fold:
+    """How large dev is."""
+    clusters = {item.source or (s.name, item.id) for s in task.item_sets.values() for item in s.dev}
+    return Fold(items=task.size("dev"), clusters=len(clusters))
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def _document(prepared: Prepared, plan: Plan) -> dict[str, Any]:
+    """What settings.yaml says; what a continued sweep must have in common with its beginning."""
+    task = {"settings": prepared.settings.model_dump(mode="json"), **provenance(prepared)}
+    return {"sweep": asdict(plan), "task": task}  # the settings are not where `resume` would find those of a run
+
+
+def _open(folder: Path, document: dict[str, Any]) -> Store:
+    if not UNADDRESSABLE.isdisjoint(str(folder.resolve())):
+        raise UserError(f"--out {folder}: the address of a database holds none of {' '.join(sorted(UNADDRESSABLE))}")
+    if not (folder / "settings.yaml").is_file():
+        try:
+            Store.check_new(folder)
+        except UserError:
+            raise UserError(f"--out {folder} is there already and holds no sweep; choose another") from None
+        return Store.create(folder, document)
+    store = Store.open(folder)
+    try:
+        if differing := _differences(store.settings(), yaml.safe_load(yaml.safe_dump(document, sort_keys=False))):
+            raise UserError(
+                f"{folder} holds a sweep that cannot be continued so: {'; '.join(differing)}. Give the command that it"
+                " began with, or another --out"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two documents, in words.
+
+    Raises:
+        UserError: The first is not of a sweep.
+    """
+    if "sweep" not in then:
+        kind = "a comparison" if "compare" in then else "a run"
+        raise UserError(f"the folder given by --out holds {kind}, no sweep; choose another --out")
+    changes = [
+        *changed_settings(then["sweep"], now["sweep"]),
+        *changed_settings(then["task"]["settings"], now["task"]["settings"]),
+    ]
+    return changes + [f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"])]
+
+
+# -- Optuna ------------------------------------------------------------------------------------------------------------
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("a sweep needs the package optuna: pip install 'optuna>=4.0'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+@contextmanager
+def _finished_trials(path: Path) -> Iterator[Study]:
+    """The study in a SQLite file, with the finished trials and no others.
+
+    Raises:
+        UserError: The file is no such study.
+    """
+    optuna = _optuna()
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
+        study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged; without it, all trials are run again: {text}") from error
+    try:
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def propose(study: Study, lists: Mapping[str, Sequence[float]], sampler: Sampler, seed: int) -> dict[str, int]:
+    """The next trial's hyperparameters, as places in their lists: those are in order, which a sampler can use.
+
+    They are asked of a copy of the study: a trial begins to exist when it is finished, and a killed one leaves no trace
+    that the next proposal could see. The same finished trials and seed give the same proposal.
+    """
+    optuna = _optuna()
+    make = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler]
+    known = study.get_trials()
+    own = int(np.random.SeedSequence((seed, len(known))).generate_state(1)[0])
+    copy = optuna.create_study(direction="maximize", sampler=make(seed=own))
+    copy.add_trials(known)
+    return dict(copy.ask(_space(lists)).params)
+
+
+def _space(lists: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    optuna = _optuna()
+    return {name: optuna.distributions.IntDistribution(0, len(values) - 1) for name, values in lists.items()}
+
+
+def _keep(study: Study, lists: Mapping[str, Sequence[float]], places: dict[str, int], trial: SweptTrial) -> None:
+    """Adds a finished trial, in one transaction."""
+    create = _optuna().trial.create_trial
+    told = trial.model_dump(exclude={"number", "value"})
+    study.add_trial(create(params=places, distributions=_space(lists), value=trial.value, user_attrs=told))
+
+
+def _kept(study: Study) -> list[SweptTrial]:
+    told = ({"number": one.number, "value": one.value, **one.user_attrs} for one in study.get_trials())
+    return [SweptTrial.model_validate(one) for one in told]
+
+
+def importance(study: Study) -> tuple[dict[str, float] | None, str | None]:
+    """The importance of each hyperparameter, the largest first; or why there is none."""
+    trials = study.get_trials()
+    if len(trials) < LEAST_RANKED:
+        return None, f"left out: it needs {LEAST_RANKED} trials, and there are {len(trials)}"
+    if len({one.value for one in trials}) == 1:
+        return None, "left out: all trials have the same value"
+    by = _optuna().importance
+    found = by.get_param_importances(study, evaluator=by.PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in found.items()}, None
+
+
+# -- the sweep ---------------------------------------------------------------------------------------------------------
+
+
+class Sweep:
+    """One sweep in progress.
+
+    Args:
+        prepared: With the whole dev; nothing here evaluates it.
+        picking: The task whose dev is the picking fold.
+        confirming: The task whose dev is the confirming fold.
+        plan: Trials, budget, sampler.
+        store: Its folder.
+        watch: Is told of every trial.
+    """
+
+    def __init__(
+        self, prepared: Prepared, picking: Task, confirming: Task, plan: Plan, store: Store, watch: Watch
+    ) -> None:
+        self.prepared, self.picking, self.confirming = prepared, picking, confirming
+        self.plan, self.store, self.watch = plan, store, watch
+        own = {name: getattr(prepared.settings.swarm, name) for name in LISTS}
+        self.lists = {name: tuple(sorted({*values, own[name]})) for name, values in LISTS.items()}
+        """The paper's, and what the settings say where that is not among them: trial 0 is a point of the space."""
+        self.defaults = {name: values.index(own[name]) for name, values in self.lists.items()}
+        self.checkpoint: dict[str, Any] = store.checkpoint() or {"bench": {}, "engine": None, "seconds": 0.0}
+        self._began = time.perf_counter()
+
+    def run(self) -> Swept:
+        """All that is not done yet."""
+        path = self.store.folder / "sweep.json"
+        if path.is_file():
+            return _read(path)
+        with _finished_trials(self.store.folder / "trials.db") as study, self._benches() as (picking, confirming):
+            swept = asyncio.run(self._measure(study, picking, confirming))
+        write_atomically(path, swept.model_dump_json(indent=2) + "\n")
+        return swept
+
+    @contextmanager
+    def _benches(self) -> Iterator[tuple[Bench, Bench]]:
+        """The two folds on one engine."""
+        engine = self.prepared.engine(self.checkpoint["engine"])
+        try:
+            self.checkpoint["engine"] = engine.state()
+            kept = self.checkpoint["bench"]
+            picking, confirming = (
+                Bench(replace(self.prepared, task=task), engine, [], self.store, kept, self._save)
+                for task in (self.picking, self.confirming)
+            )
+            yield picking, confirming
+        finally:
+            engine.close()
+
+    async def _measure(self, study: Study, picking: Bench, confirming: Bench) -> Swept:
+        experts, _ = await picking.expert_evaluations("dev")  # those of a continued sweep are read, not asked again
+        self.watch(trials := _kept(study))
+        while (number := len(trials)) < self.plan.trials:
+            seed = self.prepared.settings.seed
+            places = self.defaults if number == 0 else propose(study, self.lists, self.plan.sampler, seed)
+            _keep(study, self.lists, places, await self._trial(picking, number, places))
+            self.watch(trials := _kept(study))
+
+        best, first = max(trials, key=lambda trial: trial.value), trials[0]  # the first of equals
+        ranked, _ = await picking.ranked_experts()
+        expert, reached = picking.experts[ranked[0]], experts[ranked[0]].value
+        both = (picking, confirming)
+        picked, picked_test = await self._final(*both, _row(best), best.value, trial=best.number)
+        defaults, defaults_test = await self._final(*both, _row(first), first.value, trial=0)
+        initial, initial_test = await self._final(*both, picking.expert_row(expert), reached, expert=expert)
+        with self.store.replacing("best") as folder:
+            self.prepared.pool.write(torch.from_numpy(self.prepared.expert_row(_row(best))), folder)
+        shares, problem = importance(study)
+        self._save()
+        return Swept(
+            task=self.picking.name,
+            edition=self.picking.edition,
+            seed=self.prepared.settings.seed,
+            engine=picking.engine.name,
+            model=self.prepared.settings.base_model,
+            sampler=self.plan.sampler,
+            budget=self.plan.budget,
+            lists={name: list(values) for name, values in self.lists.items()},
+            picking=_fold(self.picking),
+            confirming=_fold(self.confirming),
+            trials=trials,
+            picked=picked,
+            defaults=defaults,
+            best_initial=initial,
+            difference={
+                "picked_minus_defaults": self._difference(picked_test, defaults_test),
+                "picked_minus_best_initial": self._difference(picked_test, initial_test),
+            },
+            importance=shares,
+            importance_problem=problem,
+            adapter="best",
+            seconds=self.checkpoint["seconds"],
+        )
+
+    async def _trial(self, bench: Bench, number: int, places: Mapping[str, int]) -> SweptTrial:
+        """The ordinary search with a trial's hyperparameters, but for its iterations: the budget says when it ends."""
+        parameters = {name: values[places[name]] for name, values in self.lists.items()}
+        swarm = self.prepared.settings.swarm
+        settings = swarm.model_copy(update={**parameters, "iterations": self.plan.budget})
+        columns, groups = len(self.prepared.columns), len(self.prepared.groups)
+        inner = ParticleSwarm(columns, settings, self.prepared.settings.seed, groups=groups)
+        # The places are in the name: the state of a search must not be told to one with other hyperparameters.
+        name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
+        found, cost = await bench.search(name, inner, self.plan.budget)
+        row, value = found.best
+        assert value is not None  # noqa: S101 - else the search has raised
+        return SweptTrial(
+            number=number,
+            parameters=parameters,
+            value=value,
+            **asdict(cost),
+            coefficients=bench.coefficients(row),
+            ended=found.finished or "",
+        )
+
+    async def _final(
+        self,
+        picking: Bench,
+        confirming: Bench,
+        row: Row,
+        value: float | None,
+        *,
+        trial: int | None = None,
+        expert: str | None = None,
+    ) -> tuple[Final, Evaluation]:
+        """A trial's best mixture, or an expert, with its picking value: on the confirming fold and on test."""
+        name = f"trial-{trial}" if expert is None else f"expert-{expert}"
+        whole = picking.whole_row(row)
+        held, _ = await confirming.recorded(f"{name}-confirming", "dev", whole)
+        test, _ = await picking.recorded(name, "test", whole)
+        final = Final(
+            trial=trial,
+            expert=expert,
+            coefficients=picking.coefficients(row),
+            picking=value,
+            confirming=measured(held),
+            shrinkage=None if value is None or held.value is None else value - held.value,
+            test=measured(test),
+            records=f"records/{self.picking.name}-{name}-test.parquet",
+        )
+        return final, test
+
+    def _difference(self, a: Evaluation, b: Evaluation) -> Difference:
+        problem = a.problem or b.problem
+        found = None if problem else paired_difference(a, b, self.picking.combine)
+        if found is None:
+            return Difference(value=None, low=None, high=None, problem=problem or "too few items were scored by both")
+        return Difference(**found._asdict())
+
+    def _save(self) -> None:
+        now = time.perf_counter()
+        self.checkpoint["seconds"] += now - self._began
+        self._began = now
+        self.store.save_checkpoint(self.checkpoint)
+
+
+def _row(trial: SweptTrial) -> Row:
+    """The search's row of a trial's best mixture."""
+    return np.array(list(trial.coefficients.values()))
+
+
+def _read(path: Path) -> Swept:
+    try:
+        return Swept.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; without it, it is made again of what the sweep found") from error
+
+
+# -- the verb ----------------------------------------------------------------------------------------------------------
+
+
+def run_sweep(
+    settings: RunSettings,
+    *,
+    trials: int,
+    sampler: Sampler,
+    budget: int | None,
+    out: Path | None,
+    display: Display,
+    json: bool,
+) -> None:
+    """Sweeps, tells of every trial, and shows what is left of the best one."""
+    from harness.sweep.table import sweep_tables, trial_line, trials_table
+
+    console = Console(stderr=json)
+    folder = out or Path("runs") / f"sweep-{Path(settings.task).stem}-seed{settings.seed}"
+    plan = Plan(trials, default_budget(settings.swarm) if budget is None else budget, sampler)
+    told = 0
+
+    def watch(done: Sequence[SweptTrial]) -> None:
+        nonlocal told
+        if live is not None:
+            live.update(trials_table(done, f"{len(done)} of {trials} trials done"), refresh=True)
+        elif display != "none":
+            for trial in done[told:]:
+                console.print(trial_line(trial), markup=False, highlight=False, soft_wrap=True)
+        told = len(done)
+
+    with continued_screen(console, display, folder) as live:
+        swept = sweep(settings, plan, folder, watch)
+    if json:
+        print(swept.model_dump_json(indent=2))
+    if display != "none":
+        console.print(sweep_tables(swept))
+        text = f"Written: {folder / 'sweep.json'}, {folder / swept.adapter} (the picked mixture)"
+        console.print(text, markup=False, soft_wrap=True)

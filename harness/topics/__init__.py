@@ -1,0 +1,1 @@
+"""Drafts the task of a topic."""

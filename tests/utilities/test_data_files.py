@@ -1,0 +1,224 @@
+import json
+
+import pytest
+
+from utilities.core import Item
+from utilities.data_files import LONGEST, read_published
+from utilities.errors import UserError
+
+
+def entry(id, **fields):
+    return {"id": id, "question": f"Which is {id}?", "choices": {"A": "yes", "B": "no"}, "answer": "A", **fields}
+
+
+def good():
+    return {"dev": [entry("d1"), entry("d2")], "test": [entry("t1"), entry("t2"), entry("t3")]}
+
+
+def write(folder, document, **options):
+    path = folder / "file.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document, **options), encoding="utf-8")
+    return path
+
+
+def refused(path):
+    with pytest.raises(UserError) as caught:
+        read_published(path)
+    told = str(caught.value)
+    assert told.startswith(str(path)) and "\n" not in told and len(told) < 800 + len(str(path))
+    return told
+
+
+def test_both_splits_are_read_in_order(tmp_path):
+    splits = read_published(write(tmp_path, {"dataset": "x", **good()}))
+    assert [item.id for item in splits["dev"]] == ["d1", "d2"]
+    assert [item.id for item in splits["test"]] == ["t1", "t2", "t3"]
+    assert splits["dev"][0] == Item(**entry("d1"))
+
+
+def test_ids_default_to_positions(tmp_path):
+    document = good()
+    for item in [*document["dev"], *document["test"]]:
+        del item["id"]
+    splits = read_published(write(tmp_path, document))
+    assert [item.id for item in splits["test"]] == ["0", "1", "2"]
+
+
+def test_the_worked_example_of_a_file_stands_before_all_its_items(tmp_path):
+    splits = read_published(write(tmp_path, {**good(), "icl_prompt": "Question: x"}))
+    assert {item.preamble for items in splits.values() for item in items} == {"Question: x"}
+    assert "icl_prompt is a text, not int" in refused(write(tmp_path, {**good(), "icl_prompt": 3}))
+
+
+def test_a_prompt_is_a_question_without_an_answer(tmp_path):
+    splits = read_published(write(tmp_path, {"dev": [{"prompt": "Go on", "id": 7}], "test": []}))
+    assert splits["dev"] == [Item(id="7", question="Go on")]
+
+
+# What cannot be read at all
+
+
+def test_text_that_is_not_utf_8_is_named_with_its_line(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(json.dumps(good(), indent=1).encode().replace(b"Which is d2?", "Où est-ce?".encode("latin-1")))
+    line = path.read_bytes().split(b"\n").index(b'   "question": "O\xf9 est-ce?",') + 1
+    told = refused(path)
+    assert f"{path}, line {line}: not UTF-8 text" in told and "save it as UTF-8" in told
+
+
+def test_broken_json_is_named_with_its_line_and_column(tmp_path):
+    path = write(tmp_path, '{"dev": [],\n"test": [\n{"question": }]}')
+    assert refused(path) == f"{path}, line 3, column 14: not JSON: Expecting value"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\ufeff{}", "{'dev': []}", '{"dev": [' + "[" * 200_000, '{"a":' * 200_000, "1" * 5000, '{"dev": ["x']
+)
+def test_whatever_is_no_json_is_one_message(tmp_path, text):
+    assert "JSON" in refused(write(tmp_path, text))
+
+
+def test_a_folder_in_place_of_a_file_is_one_message(tmp_path):
+    assert "cannot be read" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("document", "split"),
+    [
+        ({"dev": [entry("1")]}, "test"),
+        ({"test": [entry("1")]}, "dev"),
+        ({"dev": {"1": entry("1")}, "test": []}, "dev"),
+        ([entry("1")], "dev"),
+        ("null", "dev"),
+        ("3", "dev"),
+    ],
+)
+def test_a_split_that_is_missing_or_no_list_is_named(tmp_path, document, split):
+    path = write(tmp_path, document)
+    assert refused(path) == f'{path}: expected {{"dev": [items], "test": [items]}}, found no list \'{split}\''
+
+
+# Items that are wrong
+
+
+def without(field):
+    return {name: value for name, value in entry("x").items() if name != field}
+
+
+BAD_ITEMS = [
+    ("a text", "an item is an object with question, choices and answer, not a text"),
+    (None, "not null"),
+    (17, "not a number"),
+    (True, "not true or false"),
+    (["question", "answer"], "not a list"),
+    ([[[[{"question": "q"}]]]], "not a list"),
+    ({}, "question: Field required"),
+    (without("question"), "question: Field required"),
+    (entry("x", question=""), "question: String should have at least 1 character"),
+    (entry("x", question=" \n"), "the question is empty"),
+    (entry("x", question=3), "question: Input should be a valid string (got '3')"),
+    (entry("x", question=["Which", "is", "x?"]), "question: Input should be a valid string"),
+    (entry("x", question={"text": "Which?"}), "question: Input should be a valid string"),
+    (entry("x", question="\ud800"), "question: Input should be a valid string"),
+    (without("answer"), "the answer None is none of the options ['A', 'B']"),
+    (entry("x", answer="C"), "the answer 'C' is none of the options ['A', 'B']"),
+    (entry("x", answer="yes"), "the answer 'yes' is none of the options ['A', 'B']"),
+    (entry("x", answer=0), "answer: Input should be a valid string (got '0')"),
+    (entry("x", answer=["A"]), "answer: Input should be a valid string"),
+    (entry("x", choices={}), "0 options; 2 to 26 are accepted"),
+    (entry("x", choices={"A": "yes"}), "1 options; 2 to 26 are accepted"),
+    (entry("x", choices={str(k): "o" for k in range(27)}), "27 options; 2 to 26 are accepted"),
+    (entry("x", choices=["yes", "no"]), "choices: Input should be a valid dictionary"),
+    (entry("x", choices="A: yes, B: no"), "choices: Input should be a valid dictionary"),
+    (entry("x", choices={"A": "yes", "B": " "}), "an option is empty"),
+    (entry("x", choices={"A": "yes", "B": None}), "choices.B: Input should be a valid string"),
+    (entry("x", choices={"A": "yes", "B": {"C": {"D": []}}}), "choices.B: Input should be a valid string"),
+    ({**entry("x"), "id": [1]}, "id: Input should be a valid string"),
+    ({**entry("x"), "id": 1.5}, "id: Input should be a valid string"),
+    (entry("t1"), "the id 't1' stands twice in this split"),
+    (entry("x", answer="a" * 100_000), "the answer 'aaa"),
+    (entry("x", question="q" * LONGEST), "10,000,006 characters, of which at most 10,000,000 are accepted"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ITEMS)
+def test_a_bad_item_is_named_with_file_line_split_and_position(tmp_path, bad, message):
+    document = good()
+    document["test"].insert(2, bad)
+    path = write(tmp_path, document, indent=1)
+    text = path.read_text()
+    # The item begins on the line after the one that closes the item before it ("t2").
+    line = text.count("\n", 0, text.index("}", text.index("}", text.index('"t2"')) + 1)) + 2
+    told = refused(path)
+    assert told.startswith(f"{path}, line {line}, test item 2: ")
+    assert message in told
+
+
+def test_equal_options_are_accepted_as_published_items_have_them(tmp_path):
+    twins = {"A": "Angiogram", "B": "Sialography", "C": "Angiogram", "D": "Tomography"}
+    splits = read_published(write(tmp_path, {"dev": [entry("1", choices=twins, answer="B")], "test": []}))
+    assert splits["dev"][0].choices == twins
+
+
+def test_another_item_under_a_known_id_gets_its_position_added(tmp_path):
+    same_ids = [entry("0"), entry("0", question="Else?"), entry("1"), entry("0", choices={"A": "1", "B": "2"})]
+    splits = read_published(write(tmp_path, {"dev": same_ids, "test": [entry("0")]}))
+    assert [item.id for item in splits["dev"]] == ["0", "0#1", "1", "0#3"]
+    assert [item.id for item in splits["test"]] == ["0"]
+
+
+@pytest.mark.parametrize("again", [entry("0"), entry("0", choices={"A": "no", "B": "yes"}, answer="B")])
+def test_the_same_item_under_a_known_id_is_refused(tmp_path, again):
+    path = write(tmp_path, {"dev": [entry("0"), entry("0", question="Else?"), again], "test": []})
+    assert "dev item 2: the id '0' stands twice" in refused(path)
+
+
+def test_the_same_id_in_dev_and_test_is_no_mistake(tmp_path):
+    splits = read_published(write(tmp_path, {"dev": [entry("1")], "test": [entry("1")]}))
+    assert splits["dev"][0].id == splits["test"][0].id == "1"
+
+
+def test_a_repeated_split_counts_as_its_last_and_so_does_the_line(tmp_path):
+    last = json.dumps([entry("1"), entry("2"), 7], indent=0)
+    path = write(tmp_path, f'{{"dev": [],\n"dev": {last},\n"test": []}}')
+    line = path.read_text().split("\n").index("7") + 1
+    assert refused(path).startswith(f"{path}, line {line}, dev item 2: ")
+
+
+def test_one_bad_item_in_a_large_single_line_file_is_named(tmp_path):
+    document = {"dev": [entry(f"d{k}", note="x" * 400) for k in range(4500)], "test": [entry("t"), {"id": "bad"}]}
+    path = write(tmp_path, document)
+    assert path.stat().st_size > 2_000_000
+    assert refused(path) == f"{path}, line 1, test item 1: question: Field required"
+
+
+# The published files
+
+
+@pytest.mark.parametrize(
+    ("name", "dev", "test", "most"),
+    [
+        ("knowledge_crosswords", 200, 1000, 4),
+        ("mmlu", 200, 1000, 4),
+        ("hellaswag", 200, 1000, 4),
+        ("mmlu_pro", 70, 1000, 10),
+        ("gsm8k", 200, 1000, None),
+        ("nlgraph", 200, 1000, None),
+        ("rm", 200, 550, None),
+        ("realtoxicityprompts", 200, 1000, None),
+        ("human_policy", 25, 25, None),
+    ],
+)
+def test_the_published_files_are_read_in_full(published, name, dev, test, most):
+    splits = read_published(published / f"{name}.json")
+    assert (len(splits["dev"]), len(splits["test"])) == (dev, test)
+    items = [*splits["dev"], *splits["test"]]
+    assert all(len({i.id for i in items}) == len(items) for items in splits.values())
+    assert max((len(i.choices) for i in items if i.choices), default=None) == most
+
+
+def test_the_published_crosswords_bring_their_worked_example(published):
+    splits = read_published(published / "knowledge_crosswords.json")
+    shown = {item.preamble for items in splits.values() for item in items}
+    assert len(shown) == 1
+    assert shown.pop().strip().endswith("The answer is D.")

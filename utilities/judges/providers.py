@@ -1,0 +1,109 @@
+"""Judges by name: a model at a server that speaks OpenAI's protocol, or of any provider that langchain knows."""
+
+from __future__ import annotations
+
+import os
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
+
+from pydantic import SecretStr
+
+from utilities.errors import UserError
+from utilities.judges.budget import Budget, Price
+from utilities.judges.cache import JudgementCache
+from utilities.judges.client import JudgeClient, Wait
+from utilities.judges.request import OPENAI
+from utilities.judges.request_errors import scrubbed
+from utilities.judges.settings import is_loopback
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+__all__ = ["ClientOptions", "named_judge", "openai_judge"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """What is the same for every judge, as in `JudgeClient`."""
+
+    price: Required[Price | None]
+    cache: Required[JudgementCache]
+    budget: Required[Budget]
+    max_in_flight: int
+    timeout: float
+    temperature: float
+    attempts: int
+    wait: Wait
+    cached_as: str
+
+
+def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]) -> JudgeClient:
+    """A judge by provider and model, "anthropic:claude-haiku-4-5", through langchain's package for the provider.
+
+    Args:
+        spec: Provider and model with a colon between.
+        api_key: Without it, the provider's package looks for one where its documentation says.
+        options: As in `JudgeClient`.
+
+    Raises:
+        UserError: There is no such provider, its package is not installed, or it misses something, such as a key.
+    """
+    provider, _, model = spec.partition(":")
+    if not provider or not model:
+        raise UserError(f"judge {spec!r}: expected PROVIDER:MODEL, such as anthropic:claude-haiku-4-5")
+    if provider == "openai":
+        if api_key is None:
+            if not (found := os.environ.get("OPENAI_API_KEY")):
+                raise UserError(f"judge {spec}: no API key; set the environment variable OPENAI_API_KEY")
+            api_key = SecretStr(found)
+        return openai_judge(model, api_key=api_key, **options)
+    common: dict[str, Any] = {
+        "temperature": options.get("temperature", 0.0),
+        "timeout": options.get("timeout", 60.0),
+        "max_retries": 0,
+        **({} if api_key is None else {"api_key": api_key}),
+    }
+
+    def connect() -> BaseChatModel:
+        from langchain.chat_models import init_chat_model
+
+        chat: BaseChatModel = init_chat_model(model, model_provider=provider, **common)
+        return chat
+
+    try:
+        connect()  # what it misses is known before anything is asked
+    except Exception as error:
+        raise UserError(f"judge {spec}: {scrubbed(str(error), [api_key] if api_key else [])}") from None
+    return JudgeClient(connect, name=spec, endpoint=provider, **options)
+
+
+def openai_judge(
+    model: str, *, base_url: str | None = None, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]
+) -> JudgeClient:
+    """A judge behind any server that speaks OpenAI's chat protocol.
+
+    Args:
+        model: Its name there.
+        base_url: Address of the server, with its `/v1`; None for OpenAI. Variables such as OPENAI_BASE_URL are not
+            read: the address decides what a judgement costs and under which key it is cached.
+        api_key: None for servers that need none; keys in the environment are not sent to them.
+        options: As in `JudgeClient`.
+    """
+    endpoint, timeout = base_url or OPENAI, options.get("timeout", 60.0)
+
+    def connect() -> BaseChatModel:
+        from openai import DefaultAsyncHttpxClient
+
+        from utilities.judges.openai_chat import OpenAIChat
+        from utilities.judges.pools import Pools
+
+        # On this machine no proxy of the environment is asked, and the certificates of the world, whose reading takes
+        # longer than a judgement, are no use.
+        local: dict[str, Any] = {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
+        # langchain's own client is shared by all event loops, which connections are not.
+        own = local if is_loopback(endpoint) else {}
+        http = DefaultAsyncHttpxClient(timeout=timeout, transport=Pools(**own), **own)
+        arguments: dict[str, Any] = {"base_url": endpoint, "api_key": api_key or SecretStr("none"), "model": model}
+        arguments |= {"temperature": options.get("temperature", 0.0), "timeout": timeout, "max_retries": 0}
+        return OpenAIChat(**arguments, use_responses_api=False, http_async_client=http)
+
+    return JudgeClient(connect, name=model, endpoint=endpoint, **options)
