@@ -17,7 +17,7 @@ from harness.baselines.greedy_soup import GreedySoup
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
 from harness.baselines.vote import TOP_K, vote
 from harness.compare.requirements import Case
-from harness.run.winner import elite_of
+from harness.run.winner import averaged_rows
 from harness.session.evaluator import Bench, Cost
 from harness.swarm.cma import cma, evol_merge
 from harness.swarm.drivers import Stepwise
@@ -109,7 +109,7 @@ async def swarm_third(trial: Trial) -> Chosen:
 async def _own_search(trial: Trial, budget: int) -> Chosen:
     bench = trial.bench
     settings = bench.prepared.settings.swarm
-    averaged = settings.winner == "centre" and elite_of(budget, settings.elite) > 1
+    averaged = settings.winner == "top-k-mean" and averaged_rows(budget, settings.top_k) > 1
     last = budget - 1 if averaged else budget  # the mean of the best rows is evaluated too
     return await _with_settings(trial, settings, last, bench.objective, len(bench.prepared.groups))
 
@@ -132,7 +132,7 @@ async def _with_settings(
     early = found.finished if found.evaluations < budget else None
     if swarm.winner == "best":
         return Chosen(cost, found.best[0], note=early)
-    row, more = await bench.finalist(trial.name, found, swarm.elite)
+    row, more = await bench.finalist(trial.name, found, swarm.top_k)
     return Chosen(cost + more, row, note=early)
 
 

@@ -54,7 +54,7 @@ def _two_experts(case: Case) -> str | None:
 
 def _two_columns(case: Case) -> str | None:
     few = len(case.prepared.columns) < 2
-    return "there is one expert only; --anchor base gives the search a second dimension" if few else None
+    return "there is one expert only; --include-base gives the search a second dimension" if few else None
 
 
 def _top_k(case: Case) -> str | None:

@@ -301,13 +301,11 @@ def winner_line(result: Result) -> str:
     """How the winner was chosen, and what that makes of its dev value."""
     winner = result.winner
     what = {
-        "centre": "the mean of the best mixtures",
+        "top-k-mean": "the mean of the best mixtures",
         "best": "the best mixture",
         "best_initial": "an initial expert: no mixture did better on dev items that the search had not seen",
     }[winner.finalist]
     told = f"winner: {what} of {result.evaluations} by {result.optimiser} on the {result.objective} objective"
-    if result.items_saved:
-        told += f", with {result.items_saved:.0%} fewer answers than in full"
     if winner.confirmed is not None:
         return f"{told}; on dev items that it had not seen {number(winner.confirmed.value, winner.confirmed.se)}"
     if winner.optimism is None or winner.dev is None:

@@ -37,8 +37,8 @@ class Design:
             "utility": None if own else self.utility,
             "option": (*settings.option, *self.options),
             "objective": "metric",
-            "confirm": 0.0,
-            "judging": settings.judging.model_copy(update={"hold_out": 0.0, "factuality": "none"}),
+            "validation_share": 0.0,
+            "judging": settings.judging.model_copy(update={"monitor_share": 0.0, "factuality": "none"}),
         }
         return RunSettings(**{**dict(settings), **flat})
 

@@ -15,7 +15,7 @@ from utilities.errors import UserError
 
 __all__ = ["open_folder"]
 
-OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "confirm"}
+OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "validation_share"}
 """What nothing that was measured hangs on, until a lab searches: then its searches do."""
 
 

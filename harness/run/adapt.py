@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,11 +22,7 @@ from harness.session.session import BASE, Prepared
 from harness.swarm.drivers import row_key
 from harness.swarm.loop import search
 from harness.swarm.optimisers import make_optimiser
-from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.update import Row, Rows
-from harness.thrift.cost import Spending
-from harness.thrift.evaluator import Evaluator, Found
-from harness.thrift.pruning import strictest, swarm_needs
 from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
@@ -96,8 +92,6 @@ class Adaptation:
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
         self.task = with_companions(prepared.task, self.objective)
         """The task of the search, whose scores tell the objective beside the metric."""
-        self.thrift = self._thrift(saved.get("spending"))
-        """Evaluates with `--saving`; None where every particle is asked all items."""
         self.evaluated: dict[str, Brief] = {k: Brief.read(brief) for k, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
         self.evaluations: int = saved.get("evaluations", 0)
@@ -111,18 +105,6 @@ class Adaptation:
         self.guard = Guard(prepared, engine, bus, saved.get("guard")) if prepared.task.judged else None
         if prepared.judges is not None:
             self._count_what_was_spent(prepared.judges.panel)
-
-    def _thrift(self, spending: Mapping[str, Any] | None) -> Evaluator | None:
-        settings, swarm = self.prepared.settings, self.prepared.settings.swarm
-        if swarm.saving == "none":
-            return None
-        keep = swarm.elite if swarm.winner == "centre" else 1
-        thrift = Evaluator(self.task, swarm.saving, settings.seed, objective=self.objective, keep=keep)
-        if spending is not None:
-            thrift.spending = Spending.from_dict(spending)
-        if self.optimiser.snapshot.iteration >= 0:
-            thrift.learn(list(self.store.evaluations("iter_0000", self.prepared.task.combine).values()))
-        return thrift
 
     def _count_what_was_spent(self, panel: Panel) -> None:
         """The budget is that of the whole run: what an interrupted part has spent stays spent."""
@@ -140,7 +122,7 @@ class Adaptation:
                 engine=self.engine.name,
                 device=self.engine.device,
                 experts=self.prepared.pool.names,
-                anchor=BASE if self.prepared.settings.anchor == "base" else None,
+                anchor=BASE if self.prepared.settings.include_base else None,
                 particles=swarm.particles,
                 labels=[] if swarm.optimiser == "pso" else [f"mixture {k + 1}" for k in range(swarm.particles)],
                 iterations=swarm.iterations,
@@ -178,34 +160,25 @@ class Adaptation:
         keys = [_key(row) for row in rows]
         first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in self.evaluated}
         new = sorted(first.values())
-        if self.thrift is None:
-            found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
-        else:
-            found = await self._evaluate_some(self.thrift, iteration, rows, keys, new)
+        found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
         self.stop_without_budget()
-        if self.prepared.judges and found and all(judge_was_away(one.evaluation) for one in found):
-            self.stop_without_judge(found[0].evaluation)
-        for record, complete in (("iter", True), ("stopped", False)):
-            told = [
-                (str(particles[k]), one.evaluation)
-                for k, one in zip(new, found, strict=True)
-                if one.complete == complete
-            ]
-            if told or complete:
-                self.store.save_records(f"{record}_{iteration:04d}", told)
+        if self.prepared.judges and found and all(map(judge_was_away, found)):
+            self.stop_without_judge(found[0])
+        labelled = [(str(particles[k]), one) for k, one in zip(new, found, strict=True)]
+        self.store.save_records(f"iter_{iteration:04d}", labelled)
         if self.guard is not None:
-            await self.guard.look(iteration, [rows[k] for k in new], [one.evaluation for one in found])
+            await self.guard.look(iteration, [rows[k] for k in new], found)
             self.stop_without_budget()
         values: dict[str, float | None] = {}
         for k, one in zip(new, found, strict=True):
-            values[keys[k]] = one.value
-            if one.complete and one.value is not None:  # else it is missing, not low: asked again when it comes again
-                self.evaluated[keys[k]] = Brief.of(one.evaluation, one.value, rows[k])
+            values[keys[k]] = value = self.objective_of(one).value
+            if value is not None:  # else it is missing, not low: it is evaluated again when it is asked for again
+                self.evaluated[keys[k]] = Brief.of(one, value, rows[k])
         if iteration == 0 and not self.evaluated:
-            problems = sorted({problem(one.evaluation) for one in found})
+            problems = sorted({problem(one) for one in found})
             raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
         self.evaluations += len(new)
-        self.items += sum(one.items for one in found)
+        self.items += sum(one.n + one.n_unscored for one in found)
         for k, key in enumerate(keys):
             if k not in new:
                 known = self.evaluated.get(key, NOTHING)
@@ -214,26 +187,12 @@ class Adaptation:
         self.seconds["search"] += time.perf_counter() - start
         return [values[key] for key in keys]
 
-    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Found:
+    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
         model = self.engine.particle(self.prepared.expert_row(row))
         evaluation = await self.task(model, "dev")
         items = evaluation.n + evaluation.n_unscored
         self._tell_evaluated(iteration, particle, evaluation, items)
-        return Found(self.objective_of(evaluation).value, evaluation, items, complete=True)
-
-    async def _evaluate_some(
-        self, thrift: Evaluator, iteration: int, rows: Rows, keys: Sequence[str], new: Sequence[int]
-    ) -> list[Found]:
-        """The rows `new`, of which no more items are asked than `--saving` finds necessary."""
-        particles, needs = self.optimiser.asked, None
-        if isinstance(self.optimiser, ParticleSwarm):
-            of_each = list(zip(keys, swarm_needs(self.optimiser.state, particles), strict=True))
-            needs = [strictest([need for key, need in of_each if key == keys[k]]) for k in new]
-        models = [self.engine.particle(self.prepared.expert_row(rows[k])) for k in new]
-        found = await thrift(models, [int(particles[k]) for k in new], needs)
-        for k, one in zip(new, found, strict=True):
-            self._tell_evaluated(iteration, int(particles[k]), one.evaluation, one.items)
-        return found
+        return evaluation
 
     def _tell_evaluated(self, iteration: int, particle: int, evaluation: Evaluation, items: int) -> None:
         self.seconds["scoring"] += evaluation.usage.seconds
@@ -307,7 +266,6 @@ class Adaptation:
                 "swarm": self.optimiser.state.to_dict(),
                 "evaluations": self.evaluations,
                 "items": self.items,
-                "spending": None if self.thrift is None else self.thrift.spending.to_dict(),
                 "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
                 "engine": self.engine.state(),
                 "guard": self.guard.state() if self.guard else None,

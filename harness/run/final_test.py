@@ -110,32 +110,35 @@ class Ending:
             for brief in self.run.evaluated.values()
             if brief.objective is not None
         ]
-        if swarm.winner == "centre":
-            rows = {"centre": finalists.centre(found, swarm.elite), **rows}
-        if prepared.confirm is not None:
+        if swarm.winner == "top-k-mean":
+            rows = {"top-k-mean": finalists.mean_of_top_k(found, swarm.top_k), **rows}
+        if prepared.validation_set is not None:
             rows["best_initial"] = max(self.prepared.unit_rows, key=self._objective_on_dev)
-            unseen = with_companions(prepared.confirm, self.run.objective)
+            unseen = with_companions(prepared.validation_set, self.run.objective)
             chosen = await finalists.confirm(rows, partial(self._finalist, unseen, "confirm"))
-        elif swarm.winner == "centre":
+        elif swarm.winner == "top-k-mean":
             evaluate = partial(self._finalist, self.run.task, "dev")
-            chosen = await finalists.choose(rows["centre"], best, evaluate, prepared.task.combine)
+            chosen = await finalists.choose(rows["top-k-mean"], best, evaluate, prepared.task.combine)
         else:
             chosen = "best"
         return chosen, rows[chosen]
 
     async def _confirmed(self, finalist: finalists.Finalist) -> schema.Measured | None:
         """The winner's metric on dev items that no search has seen."""
-        held, kept = self.prepared.confirm, self.store.evaluation(f"confirm_{finalist}", self.prepared.task.combine)
+        held, kept = (
+            self.prepared.validation_set,
+            self.store.evaluation(f"confirm_{finalist}", self.prepared.task.combine),
+        )
         if held is None or kept is None:
             return None
         return schema.Measured(value=kept.value, se=kept.se, n=kept.n, unscored=kept.n_unscored, problem=kept.problem)
 
     def _optimism(self) -> float | None:
-        if self.prepared.confirm is not None:  # what was confirmed needs no correction
+        if self.prepared.validation_set is not None:  # what was confirmed needs no correction
             return None
         swarm = self.prepared.settings.swarm
-        elite = swarm.elite if swarm.winner == "centre" else 1
-        return finalists.optimism(self.store, self.run.objective_of, self.prepared.task.combine, elite)
+        top_k = swarm.top_k if swarm.winner == "top-k-mean" else 1
+        return finalists.optimism(self.store, self.run.objective_of, self.prepared.task.combine, top_k)
 
     async def _finalist(self, task: Task, record: str, name: finalists.Finalist, row: Row) -> Evaluation:
         evaluation = await self._recorded(f"{record}_{name}", name, row, task, "dev")
@@ -210,7 +213,6 @@ class Ending:
             objective=self.run.objective,
             evaluations=self.run.evaluations,
             item_evaluations=self.run.items,
-            items_saved=0.0 if self.run.thrift is None else self.run.thrift.spending.saved,
             seconds=self.run.seconds_so_far,
             time_share=time_share,
             experts=pool.names,

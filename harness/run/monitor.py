@@ -91,7 +91,7 @@ class Guard:
             self._tell(iteration, {}, improved=True)
 
     async def _seen(self, row: Row, objective: Evaluation) -> Seen:
-        held = self.prepared.hold_out
+        held = self.prepared.monitor_set
         model = self.engine.particle(self.prepared.expert_row(row))
         hold_out = None if held is None else await held(model, "dev")
         return Seen(objective, hold_out, self._companion(self.prepared.task, objective))

@@ -18,9 +18,9 @@ from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.statistics import Combine, paired_difference, selection_optimism
 
-__all__ = ["Finalist", "Found", "centre", "choose", "confirm", "elite_of", "optimism"]
+__all__ = ["Finalist", "Found", "averaged_rows", "choose", "confirm", "mean_of_top_k", "optimism"]
 
-Finalist = Literal["centre", "best", "best_initial"]
+Finalist = Literal["top-k-mean", "best", "best_initial"]
 Evaluate = Callable[[Finalist, Row], Awaitable[Evaluation]]
 """The objective's evaluation of a finalist."""
 
@@ -32,15 +32,15 @@ class Found(NamedTuple):
     value: float
 
 
-def elite_of(rows: int, most: int) -> int:
+def averaged_rows(rows: int, most: int) -> int:
     """How many rows are averaged: at most a quarter of those that were evaluated, or the mean of few would be a mean of
     bad ones too."""
     return max(1, min(most, rows // 4))
 
 
-def centre(found: Sequence[Found], elite: int) -> Row:
-    """The mean [experts] of the best rows, at most `elite` of them (`elite_of`); of equal ones the first."""
-    ranked = sorted(found, key=lambda one: -one.value)[: elite_of(len(found), elite)]
+def mean_of_top_k(found: Sequence[Found], top_k: int) -> Row:
+    """The mean [experts] of the best rows, at most `top_k` of them (`averaged_rows`); of equal ones the first."""
+    ranked = sorted(found, key=lambda one: -one.value)[: averaged_rows(len(found), top_k)]
     return np.asarray(np.mean([one.row for one in ranked], axis=0))
 
 
@@ -58,11 +58,11 @@ async def choose(middle: Row, best: Row, evaluate: Evaluate, combine: Combine) -
     """
     if row_key(middle) == row_key(best):
         return "best"
-    of_middle, of_best = await evaluate("centre", middle), await evaluate("best", best)
+    of_middle, of_best = await evaluate("top-k-mean", middle), await evaluate("best", best)
     if of_middle.value is None:
         return "best"
     difference = paired_difference(of_best, of_middle, combine)
-    return "best" if difference is not None and difference.low > 0 else "centre"
+    return "best" if difference is not None and difference.low > 0 else "top-k-mean"
 
 
 async def confirm(finalists: Mapping[Finalist, Row], evaluate: Evaluate) -> Finalist:
@@ -77,7 +77,7 @@ async def confirm(finalists: Mapping[Finalist, Row], evaluate: Evaluate) -> Fina
 
 
 def optimism(
-    store: Store, objective_of: Callable[[Evaluation], Evaluation], combine: Combine, elite: int
+    store: Store, objective_of: Callable[[Evaluation], Evaluation], combine: Combine, top_k: int
 ) -> float | None:
     """By how much choosing among all rows of a run makes the value of what was chosen look too good.
 
@@ -85,7 +85,7 @@ def optimism(
         store: Whose records hold every answer of every row.
         objective_of: What the rows were chosen by.
         combine: The task's way to make one number of its parts.
-        elite: Rows that were chosen; 1 for the best one.
+        top_k: Rows that were chosen; 1 for the best one.
     """
     measured: list[Evaluation] = []
     for path in sorted((store.folder / "records").glob("iter_*.parquet")):
@@ -93,4 +93,4 @@ def optimism(
     usable = [evaluation for evaluation in measured if evaluation.value is not None]
     if len(usable) < 2:
         return None
-    return selection_optimism([objective_of(one) for one in usable], usable, combine, elite_of(len(usable), elite))
+    return selection_optimism([objective_of(one) for one in usable], usable, combine, averaged_rows(len(usable), top_k))

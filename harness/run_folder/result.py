@@ -49,11 +49,11 @@ class Row(_Closed):
 class Winner(_Closed):
     """What the search came to."""
 
-    finalist: Literal["centre", "best", "best_initial"] = "best"
-    """centre: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, where the
-    others did not do better on items that no search has seen."""
+    finalist: Literal["top-k-mean", "best", "best_initial"] = "best"
+    """top-k-mean: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, if the
+    others are not better on the items of `--validation-share`."""
     coefficients: dict[str, float]
-    """Expert to its coefficient in the winner; with `--anchor base` also the base model's. With `--granularity layer`
+    """Expert to its coefficient in the winner; with `--include-base` also the base model's. With `--granularity layer`
     or `module`, its mean over the groups of modules."""
     groups: dict[str, dict[str, float]] = {}
     """Group of modules to expert to its coefficient there; empty with `--granularity model`."""
@@ -62,7 +62,7 @@ class Winner(_Closed):
     """By how much choosing on dev makes such a value look too good, by the bootstrap over items; None where that is
     not known."""
     confirmed: Measured | None = None
-    """Its value on the dev items of `--confirm`, which no search has seen."""
+    """Its value on the dev items of `--validation-share`, which no search has seen."""
     test: float | None
     test_se: float | None
     adapter: str
@@ -163,8 +163,6 @@ class Result(_Closed):
     """Particles evaluated on dev, the initial population included; equal rows count once."""
     item_evaluations: int = 0
     """Answers to single dev items that this took."""
-    items_saved: float = 0.0
-    """Share of those answers that `--saving` did without."""
     seconds: float
     """Wall time of the whole run, all its parts where it was resumed."""
     time_share: TimeShare

@@ -262,26 +262,26 @@ class Bench:
             raise UserError(f"none of the {optimiser.evaluations} mixtures that were tried has a value on dev")
         return optimiser, cost
 
-    async def finalist(self, name: str, found: Budgeted, elite: int) -> tuple[Row, Cost]:
+    async def finalist(self, name: str, found: Budgeted, top_k: int) -> tuple[Row, Cost]:
         """The mean of the best rows of a search, unless the best one is certainly better on dev; what that costs.
 
         Args:
             name: What its evaluations are recorded under.
             found: The search.
-            elite: How many rows are averaged.
+            top_k: How many rows are averaged.
         """
         rows = [finalists.Found(row, value) for row, value in found.found]
-        middle, best = finalists.centre(rows, elite), found.best[0]
+        middle, best = finalists.mean_of_top_k(rows, top_k), found.best[0]
         cost = Cost()
 
         async def evaluate(which: finalists.Finalist, row: Row) -> Evaluation:
             nonlocal cost
             evaluation, own = await self.recorded(f"{name}-{which}", "dev", self.whole_row(row))
-            cost = own if which == "centre" else cost  # what the best row costs was paid when it was found
+            cost = own if which == "top-k-mean" else cost  # what the best row costs was paid when it was found
             return self.objective_of(evaluation)
 
         chosen = await finalists.choose(middle, best, evaluate, self.task.combine)
-        return middle if chosen == "centre" else best, cost
+        return middle if chosen == "top-k-mean" else best, cost
 
     # -- results -----------------------------------------------------------------------------------------------------
 

@@ -104,13 +104,13 @@ def estimate(prepared: Prepared) -> str | None:
         return None
     task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
     searched = max(swarm.particles, len(prepared.columns)) + swarm.particles * swarm.iterations
-    searched += 1 + FINALISTS * (swarm.winner == "centre")  # the base model for the table, and who might win
+    searched += 1 + FINALISTS * (swarm.winner == "top-k-mean")  # the base model for the table, and who might win
     tested = len(prepared.pool.names) + 2
     asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
     asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
-    if prepared.hold_out is not None:  # of the best initial expert, of each iteration's best, and of the winner
-        asked += [(s.scorer, s.dev, swarm.iterations + 3) for s in prepared.hold_out.item_sets.values()]
+    if prepared.monitor_set is not None:  # of the best initial expert, of each iteration's best, and of the winner
+        asked += [(s.scorer, s.dev, swarm.iterations + 3) for s in prepared.monitor_set.item_sets.values()]
     if task.judged and (every := prepared.settings.judging.canary_every):
         judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
         bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))

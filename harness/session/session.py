@@ -22,7 +22,6 @@ from harness.experts.pool import LoraPool, Pool, check_finite, folder_hash, open
 from harness.run.overoptimisation import split_hold_out
 from harness.session.judges import Judges, open_judges
 from harness.session.settings import RunSettings
-from harness.thrift.applies import why_not
 from utilities.errors import UserError
 from utilities.objective import choose_objective
 from utilities.registry import unknown_name
@@ -48,17 +47,17 @@ class Prepared:
     base: Path
     pool: Pool
     judges: Judges | None = None
-    hold_out: Task | None = None
-    """The dev items that a judged objective never uses, as a task of their own."""
-    confirm: Task | None = None
-    """The dev items of `--confirm`, on which the finalists are compared, as a task of their own."""
+    monitor_set: Task | None = None
+    """The dev items of `--monitor-share`, which a judged objective never uses, as a task of their own."""
+    validation_set: Task | None = None
+    """The dev items of `--validation-share`, on which the winner is selected, as a task of their own."""
     starting: Future[Engine] | None = field(default=None, compare=False)
     """The engine, where it was started while everything else was still being read."""
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns of a group's row: the experts, and the base model where it is an anchor."""
-        return [*self.pool.names, *([BASE] if self.settings.anchor == "base" else [])]
+        return [*self.pool.names, *([BASE] if self.settings.include_base else [])]
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -236,14 +235,12 @@ def prepare(
         if start:
             starting = _start(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
-        if settings.confirm and task.judged:
+        if settings.validation_share and task.judged:
             raise UserError(
-                "--confirm: what a judge rates has a hold-out of its own, --hold-out, which only watches; 0 is accepted"
+                "--validation-share does not apply to judged tasks; use --monitor-share (monitoring only) or"
+                " --validation-share 0"
             )
-        objective = choose_objective(settings.objective, task)  # says so where there is no such objective
-        saving = settings.swarm.saving
-        if saving != "none" and (reason := why_not(saving, settings.swarm, task, objective)):
-            raise UserError(f"--saving {saving}: {reason}")
+        choose_objective(settings.objective, task)  # refuses an objective that the task does not have
         check_finite(pool)
     except BaseException:
         if judges is not None:
@@ -251,12 +248,12 @@ def prepare(
         if starting is not None:
             _close_when_started(starting)
         raise
-    hold_out = confirmed = None
-    if task.judged and settings.judging.hold_out:
-        task, hold_out = _held_out(task, settings.judging.hold_out)
-    elif settings.confirm:
-        task, confirmed = _held_out(task, settings.confirm)
-    return Prepared(settings, task, base, pool, judges, hold_out, confirmed, starting)
+    monitor_set = validation_set = None
+    if task.judged and settings.judging.monitor_share:
+        task, monitor_set = _held_out(task, settings.judging.monitor_share)
+    elif settings.validation_share:
+        task, validation_set = _held_out(task, settings.validation_share)
+    return Prepared(settings, task, base, pool, judges, monitor_set, validation_set, starting)
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

@@ -52,8 +52,8 @@ class RunSettings(BaseModel):
     """Base model: 'embedded', a folder, or a hub id."""
     experts: tuple[str, ...] = ()
     """Expert adapters: folders, folders of adapter folders, or hub ids; the embedded experts by default."""
-    anchor: Literal["none", "base"] = "none"
-    """base: adds the base model to the pool, so that a mixture may be stronger or weaker as a whole."""
+    include_base: bool = False
+    """Adds the base model to the pool, so that coefficients of the experts need not add up to 1."""
     granularity: Granularity = "model"
     """What has coefficients of its own: the whole model, each of its layers, or each kind of module (q_proj, ...)."""
     engine: str = "auto"
@@ -67,8 +67,8 @@ class RunSettings(BaseModel):
     objective: Literal["auto", "metric", "smooth", "mix"] = "auto"
     """What the search maximises. metric: the task's own value, which is what is reported; smooth: its smooth companion,
     the probability of the gold answer; mix: the mean of both; auto: smooth where that asks the model nothing more."""
-    confirm: float = Field(0.0, ge=0, le=0.5)
-    """Share of dev that no search sees: the finalists are compared there, and the winner's value there is unbiased."""
+    validation_share: float = Field(0.0, ge=0, le=0.5)
+    """Share of dev that the search never sees: the winner is selected on it, and its value there is unbiased."""
     swarm: SwarmSettings = SwarmSettings()
     engine_settings: EngineSettings = EngineSettings()
     judging: JudgeSettings = JudgeSettings()

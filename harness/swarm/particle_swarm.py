@@ -145,7 +145,7 @@ class ParticleSwarm:
         known = ~np.isnan(told)
 
         # Strict comparisons; a first score beats no score.
-        improved = known & ~(told <= state.personal_best_scores + s.best_margin)
+        improved = known & ~(told <= state.personal_best_scores)
         personal_best = np.where(improved[:, None], state.positions, state.personal_best)
         personal_best_scores = np.where(improved, told, state.personal_best_scores)
         stagnation = np.where(improved, 0, state.stagnation + known)
@@ -156,7 +156,7 @@ class ParticleSwarm:
         unchanged = state.unchanged + (state.iteration > 0 and (known.any() or seen.size == 0))
         if known.any():
             top, bottom = int(np.nanargmax(told)), int(np.nanargmin(told))
-            if not told[top] <= best_score + s.best_margin:
+            if not told[top] <= best_score:
                 best, best_score, unchanged = state.positions[top], float(told[top]), 0
             if not told[bottom] >= worst_score:
                 worst, worst_score = state.positions[bottom], float(told[bottom])

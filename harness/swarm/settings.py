@@ -21,13 +21,10 @@ class SwarmSettings(BaseModel):
     optimiser: Literal["cma-positive", "cma", "pso", "pso-standard", "random"] = "cma-positive"
     """Where the search looks next: pso is the published swarm, pso-standard one with constriction and random factors a
     coefficient, cma-positive CMA-ES on mixtures without negative coefficients."""
-    winner: Literal["centre", "best"] = "centre"
-    """centre: the mean of the best rows, unless the best one is certainly better on dev; best: the best row."""
-    elite: int = Field(10, ge=1)
-    """Rows whose mean is the centre; at most a quarter of those that were evaluated."""
-    saving: Literal["none", "exact", "race"] = "none"
-    """How a particle is asked fewer items. exact: until no answer could change what the search does (pso, random);
-    race: until it is behind the best of its iteration by more than chance (the other searches)."""
+    winner: Literal["top-k-mean", "best"] = "top-k-mean"
+    """top-k-mean: the mean of the best rows, unless the best row is significantly better on dev; best: the best row."""
+    top_k: int = Field(10, ge=1)
+    """Rows that --winner top-k-mean averages; at most a quarter of those that were evaluated."""
     particles: int = Field(20, ge=1)
     """N: particles of the swarm, or rows that a search looks at in an iteration."""
     iterations: int = Field(50, ge=0)
@@ -52,8 +49,6 @@ class SwarmSettings(BaseModel):
     """c_r: a particle goes back to its personal best after so many evaluations without improving it."""
     restart_reset: bool = True
     """Whether a restart resets the particle's stagnation counter; the reference code never resets it."""
-    best_margin: float = Field(0.0, ge=0)
-    """A new personal or global best must be better than the old one by more than this; 0 as published."""
     initial_velocity: Literal["random", "zero", "best"] = "random"
     """Towards a random other particle, none, or towards the global best."""
     crossover_max: float = Field(1.0, gt=0)

@@ -66,7 +66,7 @@ class JudgeSettings(BaseModel):
     evidence: Path | None = None
     """Documents that claims are checked against, a folder of text, markdown or JSONL, or a search of your own,
     FILE.py:NAME; the bundled corpus by default."""
-    hold_out: float = Field(0.2, ge=0, lt=1)
+    monitor_share: float = Field(0.2, ge=0, lt=1)
     """Share of the dev instructions that are never optimised and show whether answers to others improve too."""
     canary_every: int = Field(2, ge=0)
     """Iterations between two tests of the judge with answers that are bad by construction; 0 for none."""

@@ -173,12 +173,12 @@ def test_coefficients_say_what_the_result_is(whole):
 
 
 def test_an_anchor_gives_the_swarm_its_column(given, training, tmp_path):
-    found = compare([given(anchor="base", limit=3)], wanted(training, "swarm", seeds=1, budget=5), tmp_path / "one")
+    found = compare([given(include_base=True, limit=3)], wanted(training, "swarm", seeds=1, budget=5), tmp_path / "one")
     assert list(found.outcomes[0].coefficients) == [*NAMES, BASE]
 
 
 def test_with_groups_of_modules_the_swarm_has_coefficients_for_each_and_is_what_is_on_disk(given, training, tmp_path):
-    settings = given(granularity="layer", shrinkage=0.2, anchor="base")
+    settings = given(granularity="layer", shrinkage=0.2, include_base=True)
     methods = wanted(training, "random,swarm,paper,dev_finetune", seeds=1, budget=9)
     found = compare([settings], methods, tmp_path / "one")
     assert found.absent == []
@@ -322,8 +322,8 @@ def test_what_does_not_apply_is_said(given, adapters):
     found = reasons(prepare(given(experts=[str(adapters[0])])))
     assert set(METHODS) - set(found) == {"base", "best_single", "dev_finetune"}
     assert "one expert only" in found["slerp"]
-    assert "--anchor base" in found["swarm"]
-    assert "swarm" not in reasons(prepare(given(experts=[str(adapters[0])], anchor="base")))
+    assert "--include-base" in found["swarm"]
+    assert "swarm" not in reasons(prepare(given(experts=[str(adapters[0])], include_base=True)))
     found = reasons(prepare(given(experts=[str(folder) for folder in adapters[:2]])))
     assert found["top_k_vote"] == "there are 2 experts, and 3 have to vote"
     # generated answers: votes can be counted, probabilities not be mixed

@@ -301,7 +301,7 @@ def test_the_local_engine_answers_a_grouped_row_as_peft_does(pool, base, tmp_pat
 
 def embedded(granularity, **changes):
     flat = {"task": "medical", "limit": 2, "particles": 12, "iterations": 2, "device": "cpu", "seed": 3}
-    flat |= {"elite": 3}
+    flat |= {"top_k": 3}
     return run_settings({**flat, "granularity": granularity, **changes})
 
 
@@ -320,20 +320,22 @@ def begun(settings, folder, *subscribers):
 
 
 @pytest.mark.parametrize(
-    ("granularity", "anchor", "preset"),
+    ("granularity", "include_base", "preset"),
     [
-        ("model", "none", "default"),
-        ("layer", "none", "paper"),
-        ("module", "none", "default"),
-        ("layer", "base", "paper"),
-        ("layer", "base", "default"),
+        ("model", False, "default"),
+        ("layer", False, "paper"),
+        ("module", False, "default"),
+        ("layer", True, "paper"),
+        ("layer", True, "default"),
     ],
 )
-def test_the_embedded_model_is_adapted_at_every_granularity(granularity, anchor, preset, tmp_path):
+def test_the_embedded_model_is_adapted_at_every_granularity(granularity, include_base, preset, tmp_path):
     seen = []
-    prepared, result = begun(embedded(granularity, anchor=anchor, preset=preset), tmp_path / "run", seen.append)
+    prepared, result = begun(
+        embedded(granularity, include_base=include_base, preset=preset), tmp_path / "run", seen.append
+    )
     winner, columns = result.winner, prepared.columns
-    assert list(winner.coefficients) == columns == [*result.experts, *([BASE] if anchor == "base" else [])]
+    assert list(winner.coefficients) == columns == [*result.experts, *([BASE] if include_base else [])]
     notes = [event.text for event in seen if isinstance(event, Note)]
     assert any("coefficients for each of" in note for note in notes) == (granularity != "model")
     done = [event for event in seen if isinstance(event, IterationDone)]
@@ -370,7 +372,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_a_grouped_run_that_was_stopped_ends_as_one_that_was_not(preset, given, tmp_path):
-    settings = given(granularity="layer", preset=preset, drop_particle=0.2, elite=2)
+    settings = given(granularity="layer", preset=preset, drop_particle=0.2, top_k=2)
     _, whole = begun(settings, tmp_path / "whole")
 
     def stop(event):
@@ -389,8 +391,8 @@ def test_a_grouped_run_that_was_stopped_ends_as_one_that_was_not(preset, given, 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_with_shrinkage_1_a_run_finds_what_the_run_of_the_whole_model_finds(preset, given, tmp_path):
-    _, whole = begun(given(preset=preset, elite=2), tmp_path / "model")
-    _, held = begun(given(preset=preset, elite=2, granularity="module", shrinkage=1.0), tmp_path / "module")
+    _, whole = begun(given(preset=preset, top_k=2), tmp_path / "model")
+    _, held = begun(given(preset=preset, top_k=2, granularity="module", shrinkage=1.0), tmp_path / "module")
     assert held.rows == whole.rows
     assert held.evaluations == whole.evaluations
     for part in held.winner.groups.values():
@@ -407,7 +409,7 @@ def test_the_published_search_evaluates_one_expert_once_at_any_granularity(given
 
 
 def test_rows_of_a_search_and_of_the_engine(given):
-    prepared = prepare(given(granularity="layer", anchor="base"))
+    prepared = prepare(given(granularity="layer", include_base=True))
     assert np.array_equal(prepared.unit_rows[1], [0, 1, 0, 0, 0, 1, 0, 0])
     row = np.arange(8.0)
     assert prepared.expert_row(row).tolist() == [0, 1, 2, 4, 5, 6]

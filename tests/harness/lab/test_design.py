@@ -26,7 +26,7 @@ def test_the_tasks_own_scorer_keeps_the_options_of_its_task():
     other = Design("exact_match", "exact_match").settings(settings, edition("gsm8k"))
     assert (own.utility, own.option) == (None, ("max_tokens=5", "stop=."))
     assert (other.utility, other.option) == ("exact_match", ("max_tokens=5",))
-    assert own.judging.hold_out == 0
+    assert own.judging.monitor_share == 0
 
 
 def test_without_a_design_the_task_is_asked_for_its_own():

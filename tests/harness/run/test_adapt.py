@@ -109,14 +109,14 @@ def plain_value(model, base, settings, split):
     return 0.0 if min(parts) == 0 else len(parts) / sum(1 / part for part in parts)
 
 
-@pytest.mark.parametrize("anchor", ["none", "base"])
-def test_the_winner_on_disk_scores_with_plain_peft_what_the_result_says(anchor, given, base, whole, tmp_path):
-    settings = given(anchor=anchor)
-    result = whole[0] if anchor == "none" else job(settings, tmp_path / "run")
+@pytest.mark.parametrize("include_base", [False, True])
+def test_the_winner_on_disk_scores_with_plain_peft_what_the_result_says(include_base, given, base, whole, tmp_path):
+    settings = given(include_base=include_base)
+    result = whole[0] if not include_base else job(settings, tmp_path / "run")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), result.winner.adapter)
     assert result.winner.dev == pytest.approx(plain_value(model, base, settings, "dev"), abs=1e-12)
     assert result.winner.test == pytest.approx(plain_value(model, base, settings, "test"), abs=1e-12)
-    names = [*result.experts, BASE] if anchor == "base" else result.experts
+    names = [*result.experts, BASE] if include_base else result.experts
     assert list(result.winner.coefficients) == names
     assert sum(result.winner.coefficients.values()) == pytest.approx(1.0)
 

@@ -25,7 +25,7 @@ SEARCHES = ["cma-positive", *(pytest.param(name, marks=slow) for name in ("cma",
 def given(base, adapters):
     def make(**changes):
         flat = {"task": "medical", "edition": "mini", "limit": 10, "base_model": str(base), "particles": 5}
-        flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu", "elite": 3}
+        flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu", "top_k": 3}
         return run_settings({**flat, **changes})
 
     return make
@@ -71,7 +71,7 @@ def test_the_winner_is_the_mean_of_the_best_rows_and_scores_what_is_said(whole, 
     checkpoint = json.loads((folder / "checkpoint" / "state.json").read_text())
     rows = [(objective, row) for *_, objective, row in checkpoint["evaluated"].values()]
     rows.sort(key=lambda one: -one[0])
-    assert result.winner.finalist == "centre"
+    assert result.winner.finalist == "top-k-mean"
     expected = np.mean([row for _, row in rows[:3]], axis=0)
     np.testing.assert_allclose(list(result.winner.coefficients.values()), expected)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), result.winner.adapter)
@@ -115,16 +115,16 @@ def test_every_search_ends_the_same_when_it_is_stopped(optimiser, given, tmp_pat
 
 
 def test_finalists_are_compared_on_items_that_no_search_has_seen(given, tmp_path):
-    settings = given(confirm=0.3)
+    settings = given(validation_share=0.3)
     prepared = prepare(settings)
     seen = {item.id for s in prepared.task.item_sets.values() for item in s.dev}
-    held = {item.id for s in prepared.confirm.item_sets.values() for item in s.dev}
-    assert prepared.task.size("dev") + prepared.confirm.size("dev") == 20
+    held = {item.id for s in prepared.validation_set.item_sets.values() for item in s.dev}
+    assert prepared.task.size("dev") + prepared.validation_set.size("dev") == 20
     result = job(settings, tmp_path / "run")
-    assert result.winner.confirmed.n == prepared.confirm.size("dev")
+    assert result.winner.confirmed.n == prepared.validation_set.size("dev")
     assert result.winner.optimism is None
     values = {}
-    for name in ("centre", "best", "best_initial"):
+    for name in ("top-k-mean", "best", "best_initial"):
         evaluation = Store(tmp_path / "run").evaluation(f"confirm_{name}", prepared.task.combine)
         assert {r.item_id for leaf in evaluation.leaves.values() for r in leaf.results} <= held
         values[name] = as_objective(evaluation, "smooth", prepared.task.combine).value

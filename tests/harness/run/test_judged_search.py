@@ -107,7 +107,7 @@ def test_held_out_instructions_are_no_part_of_the_objective(here, topic):
     assert here(*topic, *SEARCH, "--name", "one").returncode == 0
     records = Store.open(Path("runs/one")).records("iter_0000")
     assert {len(results) for results in records.values()} == {4}  # of six, two are held out
-    assert here(*topic, *SEARCH, "--name", "all", "--hold-out", 0).returncode == 0
+    assert here(*topic, *SEARCH, "--name", "all", "--monitor-share", 0).returncode == 0
     assert result_of("all")["watched"][0]["hold_out"] is None
 
 
@@ -209,7 +209,7 @@ def test_a_topic_becomes_a_task_that_is_drafted_once(here, topic, server):
         return honest(asked)
 
     server.answer = writes
-    command = [*topic[2:], "--topic", "robots", *SEARCH, "--hold-out", 0, "--limit", 3]
+    command = [*topic[2:], "--topic", "robots", *SEARCH, "--monitor-share", 0, "--limit", 3]
     done = here(*command, "--name", "one")
     (drafted,) = Path("runs").glob("topic-robots-*.yaml")
     refused(done, "chat template")  # which the base model of this test has not, and the drafted task asks for
@@ -322,7 +322,7 @@ def test_what_a_topic_cost_to_write_counts_against_the_budget_of_its_run(here, t
         return honest(asked)
 
     server.answer = writes
-    command = [*topic[2:], "--topic", "robots", *SEARCH, "--hold-out", 0, "--limit", 3, "--option", "chat=false"]
+    command = [*topic[2:], "--topic", "robots", *SEARCH, "--monitor-share", 0, "--limit", 3, "--option", "chat=false"]
     done = here(*command, "--name", "one", "--option", "max_tokens=9", "--budget-tokens", 60_000)
     refused(done, "the judges' budget is spent", "resume runs/one")
     assert "note: stub-1 writes instructions: about 9 questions" in done.stderr

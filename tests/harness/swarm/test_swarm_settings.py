@@ -30,8 +30,8 @@ REFERENCE = {
     "crossover_max": 2.0,
     "restart_reset": False,
 }
-OFF = {"drop_iteration": 0.0, "drop_particle": 0.0, "initial_velocity": "random", "best_margin": 0.0}
-OURS = {"optimiser", "winner", "elite", "shrinkage", "saving"}
+OFF = {"drop_iteration": 0.0, "drop_particle": 0.0, "initial_velocity": "random"}
+OURS = {"optimiser", "winner", "top_k", "shrinkage"}
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("paper", PAPER), ("reference", REFERENCE)])

@@ -164,7 +164,7 @@ def test_trial_0_is_the_defaults_and_others_come_from_the_lists(whole):
 
 
 def test_a_setting_of_ones_own_is_swept_with_the_lists(given, tmp_path):
-    found = sweep(given(repel=0.3, anchor="base"), Plan(2, 5, "random"), tmp_path / "one")
+    found = sweep(given(repel=0.3, include_base=True), Plan(2, 5, "random"), tmp_path / "one")
     assert found.trials[0].parameters == {**DEFAULTS, "repel": 0.3}
     assert found.lists["repel"] == [0.01, 0.05, 0.1, 0.3]
     assert list(found.picked.coefficients)[-1] == BASE
@@ -420,7 +420,7 @@ def test_the_verb_refuses_in_words(here, base, adapters, tmp_path, monkeypatch):
     arguments += ["--experts", adapters[0]]
     refused(here(*arguments, "--trials", 1), "--trials", "greater than or equal to 2")
     refused(here(*arguments, "--sampler", "grid"), "--sampler", "grid", "tpe")
-    refused(here(*arguments), "a sweep needs a search", "--anchor base")
+    refused(here(*arguments), "a sweep needs a search", "--include-base")
     monkeypatch.setitem(sys.modules, "optuna", None)
     refused(here(*arguments), "pip install 'optuna>=4.0'")
     assert not (tmp_path / "one").exists()

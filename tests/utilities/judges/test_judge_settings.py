@@ -67,7 +67,7 @@ def test_one_judge_may_be_given_as_a_text():
         ({"budget_usd": 0}, "budget_usd"),
         ({"budget_usd": float("nan")}, "budget_usd"),
         ({"factuality": "some"}, "factuality"),
-        ({"hold_out": 1.0}, "hold_out"),
+        ({"monitor_share": 1.0}, "monitor_share"),
         ({"canary_every": -1}, "canary_every"),
         ({"judge_key": KEY[:3]}, "judge_key"),
     ],
