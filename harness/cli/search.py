@@ -18,7 +18,7 @@ from harness.run_folder.events import Bus, Note
 from harness.run_folder.store import Store
 from harness.session.rescore import rescore
 from harness.session.session import BASE, Prepared, changed_inputs, prepare, provenance
-from harness.session.settings import RunSettings
+from harness.session.settings import RunSettings, stored_settings
 from utilities.core import Evaluation, Item
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
@@ -74,7 +74,7 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         raise UserError(f"{folder} holds the records of `evaluate`, no search that could be continued")
     try:
         told = document["settings"]
-        settings = RunSettings(**{**told, "judging": {**told.get("judging", {}), **budget}})
+        settings = stored_settings({**told, "judging": {**told.get("judging", {}), **budget}})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.yaml'} is damaged: {error}") from error
     prepared = prepare(settings, start=True, state=(store.checkpoint() or {}).get("engine"))

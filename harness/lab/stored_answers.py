@@ -13,7 +13,7 @@ from harness.run_folder.store import Store
 from harness.session.evaluator import stop_without_budget
 from harness.session.rescore import model_records, scored_anew
 from harness.session.session import BASE
-from harness.session.settings import NESTED, RunSettings, run_settings
+from harness.session.settings import RunSettings, run_settings, stored_settings
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, ItemResult, Split
 from utilities.errors import UserError, in_words
@@ -98,7 +98,7 @@ def read_stored(folders: Sequence[Path]) -> Stored:
                 raise UserError(
                     f"{folder} holds a comparison or a sweep; a run's, evaluate's or lab's answers are read"
                 )
-            settings.append(RunSettings(**document["settings"]))
+            settings.append(stored_settings(document["settings"]))
             found = _answers_of_lab(folder) if "lab" in document else _answers_of_run(store, document)
         except ValidationError as error:
             raise UserError(f"{folder / 'settings.yaml'}: {in_words(error)}") from error

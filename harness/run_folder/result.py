@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 __all__ = ["Cost", "Difference", "Judging", "Measured", "Result", "Row", "TimeShare", "Watch", "Winner"]
 
@@ -46,10 +46,15 @@ class Row(_Closed):
     """What was measured beside the value on test, by name: for the base model, the best initial expert, the winner."""
 
 
+def _renamed(finalist: object) -> object:
+    """Results of version 0.1 say "centre"."""
+    return "top-k-mean" if finalist == "centre" else finalist
+
+
 class Winner(_Closed):
     """What the search came to."""
 
-    finalist: Literal["top-k-mean", "best", "best_initial"] = "best"
+    finalist: Annotated[Literal["top-k-mean", "best", "best_initial"], BeforeValidator(_renamed)] = "best"
     """top-k-mean: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, if the
     others are not better on the items of `--validation-share`."""
     coefficients: dict[str, float]
@@ -143,6 +148,12 @@ class Noise(_Closed):
 
 class Result(_Closed):
     """What a finished run found."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_fields(cls, data: Any) -> Any:
+        """Results of version 0.1 have `items_saved`."""
+        return {k: v for k, v in data.items() if k != "items_saved"} if isinstance(data, dict) else data
 
     task: str
     task_given: str | None = None

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness.run_folder.store import Store
 from harness.session.judges import open_judges
 from harness.session.session import load_task_of
-from harness.session.settings import RunSettings
+from harness.session.settings import stored_settings
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Item, ItemResult, Split
 from utilities.errors import UserError, in_words
@@ -53,7 +53,7 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
             raise UserError(f"{folder} holds a comparison or a sweep; only the responses of a run can be scored again")
         own = {"option": ()} if "utility" in settings else {}  # the run's options are those of the run's utility
         try:
-            before, after = RunSettings(**kept), RunSettings(**{**kept, **own, **settings})
+            before, after = stored_settings(kept), stored_settings(kept, **own, **settings)
         except ValidationError as error:
             raise UserError(f"settings: {in_words(error)}") from error
         judges = open_judges(after, ask=True)

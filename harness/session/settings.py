@@ -21,7 +21,7 @@ from utilities.judges.settings import JudgeSettings
 from utilities.registry import unknown_name
 from utilities.user_code import absolute_spec
 
-__all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings"]
+__all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings", "stored_settings"]
 
 EMBEDDED = "embedded"
 """The name under which the bundled model family is asked for."""
@@ -131,6 +131,40 @@ class RunSettings(BaseModel):
     def preferred_edition(self) -> str:
         """The edition taken where the task has several and none was asked for."""
         return "mini" if self.base_model == EMBEDDED else "full"
+
+
+RENAMED = {"elite": "top_k", "confirm": "validation_share", "hold_out": "monitor_share"}
+"""Settings of version 0.1 that have another name now."""
+REMOVED = ("saving", "best_margin")
+"""Settings of version 0.1 that do not exist any more."""
+
+
+def stored_settings(stored: Mapping[str, Any], **changes: Any) -> RunSettings:
+    """The settings that a run folder stores; those of version 0.1 are read too.
+
+    Args:
+        stored: The `settings` of `settings.yaml`.
+        changes: Settings that replace stored ones.
+
+    Raises:
+        ValidationError: A value that is not accepted.
+        UserError: The run used a setting that does not exist any more.
+    """
+
+    def renewed(group: Mapping[str, Any]) -> dict[str, Any]:
+        new = {RENAMED.get(name, name): renewed(v) if isinstance(v, Mapping) else v for name, v in group.items()}
+        for name in REMOVED:
+            if new.pop(name, None) not in (None, "none", 0.0):
+                raise UserError(
+                    f"the run was started with --{name.replace('_', '-')}, which this version does not have"
+                )
+        if "anchor" in new:
+            new["include_base"] = new.pop("anchor") == "base"
+        if new.get("winner") == "centre":
+            new["winner"] = "top-k-mean"
+        return new
+
+    return RunSettings(**{**renewed(stored), **changes})
 
 
 NESTED: dict[str, type[BaseModel]] = {
