@@ -13,7 +13,7 @@ from harness.run_folder.store import Store
 from harness.session.evaluator import stop_without_budget
 from harness.session.rescore import model_records, scored_anew
 from harness.session.session import BASE
-from harness.session.settings import RunSettings, run_settings, stored_settings
+from harness.session.settings import NESTED, RunSettings, run_settings, stored_settings
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, ItemResult, Split
 from utilities.errors import UserError, in_words
