@@ -22,7 +22,7 @@ __all__ = ["combinations", "combine_evaluations", "harmonic_mean", "mean", "mini
 Floats = NDArray[np.float64]
 Combination = Callable[[Mapping[str, Floats]], Floats]
 
-combinations: Registry[Combination] = Registry("combination")
+combinations: Registry[Combination] = Registry("combination", group="model_swarms.combinations")
 
 
 @combinations.register("harmonic_mean")

@@ -307,5 +307,6 @@ scorer_registry: Registry[Callable[..., Scorer]] = Registry(
         "toxicity": "utilities.scorers.toxicity",
         "yes_no": "utilities.scorers.verdict",
     },
+    group="model_swarms.scorers",
 )
 """Makers of `Scorer`s; a task file names one an item set, with the options of its constructor."""

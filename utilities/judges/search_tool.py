@@ -10,7 +10,7 @@ from typing import Any
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError, first_line
 from utilities.judges.evidence import Passage
-from utilities.user_code import thing_in_file
+from utilities.user_code import object_in_file
 
 __all__ = ["SearchFailed", "SearchTool"]
 
@@ -37,7 +37,7 @@ class SearchTool:
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
-        self._find = thing_in_file(spec, "search tool")
+        self._find = object_in_file(spec, "search tool")
         if not callable(self._find):
             raise UserError(f"search tool {spec!r}: it is no function; expected find(query) that gives {ACCEPTED}")
         self._found: dict[str, list[Passage]] = {}

@@ -7,13 +7,14 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from utilities.core import Item, Outcome, Reason, Response, Score, Unscored
+from utilities.core import Item, Outcome, Reason, Response, Score, Scorer, Unscored
 from utilities.errors import UserError
 from utilities.scorers.generation import GenerationScorer
+from utilities.user_code import object_in_file
 
-__all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_function", "utility"]
+__all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_function", "scorer_from_file", "utility"]
 
 ScoringFunction = Callable[[Item, Response], float]
 GIVE_UP_AFTER = 3
@@ -153,3 +154,22 @@ def check_function(function: Any) -> None:
         raise UserError(f"{told} must take two arguments, score(item, response): {error}") from error
     except ValueError:
         return  # a builtin without a signature: the first call will tell
+
+
+def scorer_from_file(spec: str) -> Callable[..., Scorer]:
+    """The maker of the scorer `FILE.py:NAME`: a plain function, one that `@utility` decorated, or a scorer class.
+
+    Raises:
+        UserError: The file or name does not exist, the file raises when it is run, or the object is no utility.
+    """
+    found = object_in_file(spec, "utility")
+    if inspect.isclass(found):
+        has = {part for kind in found.__mro__ for part in vars(kind)}  # getattr would find the metaclass's __call__
+        if missing := [part for part in ("__call__", "score", "check") if part not in has]:
+            raise UserError(f"utility {spec!r}: the class has no {', '.join(missing)}; see utilities.core.Scorer")
+        return cast(Callable[..., Scorer], found)
+    try:
+        check_function(found)
+    except UserError as error:
+        raise UserError(f"utility {spec!r}: {error}") from error
+    return found.scorer if isinstance(found, DecoratedFunction) else DecoratedFunction(found, {}).scorer

@@ -41,7 +41,7 @@ def test_a_lab_is_printed_and_as_json(sums, options, here):
     [
         (["numerik"], ["Did you mean 'numeric'"]),
         (["mine.py:vowel"], ["Did you mean 'vowels'"]),
-        (["yours.py:f"], ["there is no file", "yours.py"]),
+        (["yours.py:f"], ["does not exist", "yours.py"]),
         (["numeric", "numeric"], ["named twice"]),
         (["multiple_choice"], ["item 'i0'", "no choices"]),
         (["pairwise"], ["add --judge"]),

@@ -132,7 +132,7 @@ def test_a_search_with_the_users_function_goes_on_from_another_folder_and_only_w
     (tmp_path / "mine.py").write_text(UTILITY.replace("1 / (1 + ", "2 / (2 + "))
     refused(here("resume", "../runs/one"), "cannot be continued", "the utility", "changed")
     (tmp_path / "mine.py").unlink()
-    refused(here("resume", "../runs/one"), "there is no file", tmp_path / "mine.py")
+    refused(here("resume", "../runs/one"), "does not exist", tmp_path / "mine.py")
 
 
 def test_a_task_file_may_name_a_function_of_a_file_beside_it(small, here, tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_function_that_fails_is_not_comparable_and_its_items_say_why(small, he
         (["--utility", "mine.py:brief", "--option", "max_tokens=many"], ["max_tokens is 'many'"]),
         (["--utility", "mine.py:brif"], ["'brif'", "Did you mean 'brief'"]),
         (["--utility", "mine.py"], ["'mine.py'", "FILE.py:NAME"]),
-        (["--utility", "yours.py:brief"], ["there is no file", "yours.py"]),
+        (["--utility", "yours.py:brief"], ["does not exist", "yours.py"]),
         (["--utility", "numerc"], ["unknown scorer 'numerc'", "'numeric'"]),
         (["--utility", "numeric"], ["sums.json", "its answer 'A' is no number"]),
     ],

@@ -203,3 +203,25 @@ def test_anywhere_makes_the_file_of_a_utility_absolute(tmp_path, monkeypatch):
 def test_a_mistake_of_the_judges_is_told_in_flat_names():
     with pytest.raises(UserError, match=r"^settings: judge_url is given, but no model: name one with judge"):
         run_settings({"task": "medical", "judge_url": "http://localhost:8000/v1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("optimiser", "cma-positiv", "unknown optimiser 'cma-positiv'. Did you mean 'cma-positive'?"),
+        ("engine", "locl", "unknown engine 'locl'. Did you mean 'local'?"),
+        ("combine", "minimun", "unknown combination 'minimun'. Did you mean 'minimum'?"),
+    ],
+)
+def test_an_unregistered_name_is_refused_with_a_suggestion(name, value, message):
+    with pytest.raises(UserError) as caught:
+        run_settings({"task": "t", name: value})
+    assert message in str(caught.value)
+
+
+def test_objects_of_a_users_file_keep_their_file_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    specs = {"optimiser": "mine.py:search", "engine": "mine.py:Engine", "combine": "mine.py:first"}
+    settings = run_settings({"task": "t", **specs}).anywhere()
+    assert settings.swarm.optimiser == f"{tmp_path}/mine.py:search"
+    assert (settings.engine, settings.combine) == (f"{tmp_path}/mine.py:Engine", f"{tmp_path}/mine.py:first")

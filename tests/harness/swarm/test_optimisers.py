@@ -35,10 +35,6 @@ def steps(search, values=height, stop=None):
     return asked
 
 
-def test_the_settings_accept_just_the_registered_names():
-    assert sorted(SwarmSettings.model_json_schema()["properties"]["optimiser"]["enum"]) == NAMES
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_it_finds_a_better_row_than_any_expert(name):
     search = optimiser(name)

@@ -80,7 +80,7 @@ def test_what_is_no_list_of_passages_is_the_users_mistake(tool, given):
 def test_what_is_no_search_is_told_before_anything_is_asked(tool, body, told):
     with pytest.raises(UserError, match=told):
         Factuality(evidence=tool(body))
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         Factuality(evidence="/nowhere/my_search.py:find")
 
 
