@@ -84,6 +84,9 @@ def compare(
         training = _training(prepared[0], wanted)
         store = _open(folder, _document(prepared, wanted))
         try:
+            for number, one in enumerate(prepared, 1):
+                if one.judges is not None:
+                    one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
             return Comparison(prepared, training, wanted, store, watch).run()
         finally:
             store.close()

@@ -88,6 +88,8 @@ class _Lab:
             self.checkpoint["designs"].setdefault(o.design.label, {})
         if self.panel is not None and "spent" in self.checkpoint:  # what an interrupted part has spent stays spent
             self.panel.budget.spent = Spent.from_dict(self.checkpoint["spent"])
+        if self.panel is not None:
+            self.panel.open_ledger(self.store.folder / "judge_spending.sqlite")
 
     def store_of(self, label: str) -> Store:
         """The records of one design."""

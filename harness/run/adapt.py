@@ -105,6 +105,7 @@ class Adaptation:
         self.guard = Guard(prepared, engine, bus, saved.get("guard")) if prepared.task.judged else None
         if prepared.judges is not None:
             self._count_what_was_spent(prepared.judges.panel)
+            prepared.judges.record_in(store.folder)
 
     def _count_what_was_spent(self, panel: Panel) -> None:
         """The budget is that of the whole run: what an interrupted part has spent stays spent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.embedded import BASE, JUDGE
@@ -45,8 +46,17 @@ class Judges:
         """What they have cost so far, as `harness.run_folder.result.Cost` has it."""
         return self.panel.spent.to_dict()
 
+    def record_in(self, folder: Path, name: str = "judge_spending") -> None:
+        """Continues from the spending that a run folder has recorded, and records there what the judges cost.
+
+        Raises:
+            UserError: The record cannot be used, or holds spending that the budget excludes.
+        """
+        self.panel.open_ledger(folder / f"{name}.sqlite")
+
     def close(self) -> None:
-        """Ends the process; the panel holds nothing that a closed program leaves behind."""
+        """Ends the process, and closes the panel's files."""
+        self.panel.close_files()
         if self._process is not None:
             self._process.close()
 

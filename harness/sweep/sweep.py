@@ -111,6 +111,8 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
         picking, confirming = folds(prepared.task)
         store = _open(folder, _document(prepared, plan))
         try:
+            if prepared.judges is not None:
+                prepared.judges.record_in(store.folder)
             return Sweep(prepared, picking, confirming, plan, store, watch).run()
         finally:
             store.close()

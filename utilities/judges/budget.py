@@ -1,4 +1,4 @@
-"""What judges may cost, and have cost: a limit that holds however many requests are in flight."""
+"""What judges may cost, and have cost: a limit that holds for any number of requests in flight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from utilities.errors import UserError
+from utilities.judges.ledger import Ledger
 
 __all__ = ["Budget", "Price", "Spent", "estimate_tokens", "most_tokens"]
 
@@ -61,6 +62,13 @@ class Spent:
     failed: int = 0
     """Requests that ended without an answer, each attempt counted."""
 
+    def add(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> None:
+        """Counts one request; an unknown price makes the sum of dollars unknown."""
+        self.requests += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
+
     @property
     def tokens(self) -> int:
         """Prompt and completion together, as `--budget-tokens` counts them."""
@@ -72,13 +80,21 @@ class Spent:
 
     @staticmethod
     def from_dict(counts: Mapping[str, Any]) -> Spent:
-        """The counts that `to_dict` gave."""
+        """The counts that `to_dict` gave.
+
+        Raises:
+            UserError: A count that is no number from 0.
+        """
+        for name, value in counts.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not number and not (name == "usd" and value is None):
+                raise UserError(f"the stored spending of the judges is damaged: {name} is {value!r}")
         return Spent(**counts)
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """One who waits for room; `eq=False`: itself, not its like."""
+    """A request that waits for budget; `eq=False`: compared by identity."""
 
     tokens: int
     usd: float
@@ -100,7 +116,7 @@ class Budget:
         spent: What earlier parts of the run have spent.
 
     Raises:
-        UserError: A limit on money, where what was spent has no known price.
+        UserError: A limit on money, but what was spent has no known price.
     """
 
     def __init__(self, tokens: int | None = None, usd: float | None = None, spent: Spent | None = None) -> None:
@@ -108,14 +124,33 @@ class Budget:
         self.spent = replace(spent) if spent is not None else Spent()
         self.exhausted = False
         """A judgement was refused for lack of budget."""
-        if usd is not None and self.spent.usd is None:
+        self.ledger: Ledger | None = None
+        """Where requests are recorded; None keeps the counts in memory."""
+        self._check()
+        self._held = 0
+        self._held_tokens, self._held_usd = 0, 0.0
+        self._waiting: deque[_Waiting] = deque()
+
+    def record_in(self, ledger: Ledger) -> None:
+        """Continues from what a ledger has counted, and records every request in it from now on.
+
+        Raises:
+            UserError: As for the class, or the ledger is damaged.
+        """
+        self.spent = ledger.resume(self.spent)
+        self.ledger = ledger
+        self._check()
+
+    def _check(self) -> None:
+        if self.usd is not None and self.spent.usd is None:
             raise UserError(
                 "budget_usd: the run has spent money at an unknown price, so no limit on dollars can hold; "
                 "use budget_tokens"
             )
-        self._held = 0
-        self._held_tokens, self._held_usd = 0, 0.0
-        self._waiting: deque[_Waiting] = deque()
+
+    def begin(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> int | None:
+        """Records what a request is expected to cost, before it is sent; `settle` or `release` takes the result."""
+        return None if self.ledger is None else self.ledger.reserve(prompt_tokens, completion_tokens, usd)
 
     async def reserve(self, tokens: int, usd: float | None) -> bool:
         """Sets aside the most that a request can cost; False where that can never fit.
@@ -153,21 +188,24 @@ class Budget:
         prompt_tokens: int,
         completion_tokens: int,
         usd: float | None,
+        failed: bool = False,
+        entry: int | None = None,
     ) -> None:
-        """Replaces a reservation by what the request cost, and counts the request."""
-        spent = self.spent
-        spent.requests += 1
-        spent.prompt_tokens += prompt_tokens
-        spent.completion_tokens += completion_tokens
-        spent.usd = None if spent.usd is None or usd is None else spent.usd + usd
-        self._give_back(reserved_tokens, reserved_usd)
-        self._serve()
+        """Replaces a reservation by what the request cost, and counts the request; `entry` is from `begin`."""
+        self.spent.add(prompt_tokens, completion_tokens, usd)
+        self.spent.failed += failed
+        self._end(reserved_tokens, reserved_usd, entry)
 
-    def release(self, reserved_tokens: int, reserved_usd: float | None) -> None:
+    def release(self, reserved_tokens: int, reserved_usd: float | None, entry: int | None = None) -> None:
         """Takes back the reservation of a request that failed and cost nothing, and counts the failure."""
         self.spent.failed += 1
-        self._give_back(reserved_tokens, reserved_usd)
+        self._end(reserved_tokens, reserved_usd, entry)
+
+    def _end(self, tokens: int, usd: float | None, entry: int | None) -> None:
+        self._give_back(tokens, usd)
         self._serve()
+        if self.ledger is not None and entry is not None:
+            self.ledger.settle(entry, self.spent)
 
     def _give_back(self, tokens: int, usd: float | None) -> None:
         self._held -= 1
@@ -176,7 +214,7 @@ class Budget:
         self._held_usd = self._held_usd - (usd or 0.0) if self._held else 0.0
 
     def _serve(self) -> None:
-        """Answers those who wait, first come first served, as far as the room goes."""
+        """Answers waiting requests in order, as far as the budget allows."""
         while self._waiting:
             first = self._waiting[0]
             if first.answer.done():  # cancelled: its task will find that it waits no more

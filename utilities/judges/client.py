@@ -336,10 +336,13 @@ class JudgeClient:
         reserved = most + question.max_tokens, self._usd(most, question.max_tokens)
         if not await self.budget.reserve(*reserved):
             return None
+        expected = question.about_prompt_tokens, question.max_tokens
+        entry = self.budget.begin(*expected, self._usd(*expected))
 
-        def settle(prompt_tokens: int, completion_tokens: int) -> None:
+        def settle(prompt_tokens: int, completion_tokens: int, *, failed: bool = False) -> None:
+            cost = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
             usd = self._usd(prompt_tokens, completion_tokens)
-            self.budget.settle(*reserved, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, usd=usd)
+            self.budget.settle(*reserved, **cost, usd=usd, failed=failed, entry=entry)
 
         try:
             async with asyncio.timeout(self._timeout):
@@ -351,13 +354,12 @@ class JudgeClient:
             trouble = diagnose(error, self._secrets)
             if trouble.maybe_paid:
                 # A hard limit counts what a server may have worked on, though nobody will say how much that was.
-                settle(question.about_prompt_tokens, question.max_tokens)
-                self.budget.spent.failed += 1
+                settle(*expected, failed=True)
             else:
-                self.budget.release(*reserved)
+                self.budget.release(*reserved, entry)
             return trouble
         except BaseException:  # cancelled on the way
-            settle(question.about_prompt_tokens, question.max_tokens)
+            settle(*expected)
             raise
         settle(reply.prompt_tokens, reply.completion_tokens)
         return reply

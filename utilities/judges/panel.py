@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
+from utilities.judges.ledger import Ledger
 from utilities.judges.settings import EMBEDDED, JudgeSettings, is_loopback
 
 if TYPE_CHECKING:
@@ -46,6 +48,23 @@ class Panel:
         """What the judges have cost so far."""
         return self.budget.spent
 
+    def open_ledger(self, path: Path) -> None:
+        """Records from now on in a file what the judges cost, and continues from what the file has counted.
+
+        Args:
+            path: The file, usually in the folder of the run; it is closed with the cache.
+
+        Raises:
+            UserError: The file cannot be used, or holds spending that the budget excludes.
+        """
+        if self.cache is not None:
+            self.budget.record_in(Ledger(self.cache, path))
+
+    def close_files(self) -> None:
+        """Closes the cache and the ledger; connections to servers end with their event loop, or by `close`."""
+        if self.cache is not None:
+            self.cache.close()
+
     async def finish(self) -> None:
         """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
         await asyncio.gather(*(judge.finish() for judge in self.judges))
@@ -56,8 +75,7 @@ class Panel:
             for judge in self.judges:
                 await judge.close()
         finally:
-            if self.cache is not None:
-                self.cache.close()
+            self.close_files()
 
 
 def open_panel(

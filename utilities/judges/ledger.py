@@ -1,0 +1,104 @@
+"""What the judges of a run have cost, in a file of the run's folder: a kill at any moment loses no count."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utilities.judges.cache import JudgementCache, database_errors, use_write_ahead_log
+
+if TYPE_CHECKING:
+    from utilities.judges.budget import Spent
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Reserves what a request is expected to cost before it is sent, and settles it afterwards.
+
+    A reservation that is still open when the file is opened belongs to a process that was killed: it counts as spent,
+    because the server may have worked on the request. The file is attached to the connection of the cache, so that a
+    reply and what it cost are stored in one transaction.
+
+    Args:
+        cache: Of the same judges.
+        path: The file, created if it does not exist.
+
+    Raises:
+        UserError: The file cannot be used, or is damaged.
+    """
+
+    def __init__(self, cache: JudgementCache, path: Path) -> None:
+        self._db, self._path = cache.db, path
+        with self._errors():
+            self._db.execute("ATTACH DATABASE ? AS ledger", (str(path),))
+            use_write_ahead_log(self._db, "ledger")
+            self._db.execute("CREATE TABLE IF NOT EXISTS ledger.facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS ledger.reserved (id INTEGER PRIMARY KEY, prompt_tokens INTEGER NOT NULL,"
+                " completion_tokens INTEGER NOT NULL, usd REAL)"
+            )
+
+    def resume(self, spent: Spent) -> Spent:
+        """What was spent so far.
+
+        Args:
+            spent: The result if the ledger is new.
+
+        Raises:
+            UserError: The ledger is damaged.
+        """
+        from utilities.judges.budget import Spent
+
+        stored = self.fact("spent")
+        with self._errors():
+            total = spent if stored is None else Spent.from_dict(stored)
+            for prompt, completion, usd in self._db.execute(
+                "SELECT prompt_tokens, completion_tokens, usd FROM ledger.reserved"
+            ):
+                total.add(prompt, completion, usd)
+                total.failed += 1
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM ledger.reserved")
+            self.set_fact("spent", total.to_dict())
+            self._db.execute("COMMIT")
+        return total
+
+    def reserve(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> int:
+        """Stores what a request is expected to cost; returns the number of the entry."""
+        with self._errors():
+            row = prompt_tokens, completion_tokens, usd
+            found = self._db.execute(
+                "INSERT INTO ledger.reserved (prompt_tokens, completion_tokens, usd) VALUES (?, ?, ?)", row
+            )
+        return int(found.lastrowid or 0)
+
+    def settle(self, entry: int, spent: Spent) -> None:
+        """Replaces an entry by the new total."""
+        with self._errors():
+            alone = not self._db.in_transaction
+            if alone:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM ledger.reserved WHERE id = ?", (entry,))
+            self.set_fact("spent", spent.to_dict())
+            if alone:
+                self._db.execute("COMMIT")
+
+    def fact(self, name: str) -> Any:
+        """A stored value; None if there is none."""
+        with self._errors():
+            row = self._db.execute("SELECT value FROM ledger.facts WHERE name = ?", (name,)).fetchone()
+            return None if row is None else json.loads(row[0])
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Stores a value that JSON can express."""
+        with self._errors():
+            self._db.execute(
+                "INSERT OR REPLACE INTO ledger.facts (name, value) VALUES (?, ?)", (name, json.dumps(value))
+            )
+
+    def _errors(self) -> AbstractContextManager[None]:
+        remedy = "remove it (with its -wal and -shm) to continue from the spending that the run's events report"
+        return database_errors("the record of what the judges cost", self._path, remedy)
