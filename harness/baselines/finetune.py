@@ -1,8 +1,8 @@
-"""One LoRA trained on pairs of prompt and answer: what a swarm is an alternative to.
+"""Fine-tuning one LoRA on pairs of prompt and answer.
 
-`dev_finetune` trains on the dev items that every search sees; that this was not compared is what reviewers of the paper
-missed. `data_merge` trains on the union of the experts' own training texts, which a user of finished experts does not
-have, and is the measure of how much room there is.
+`dev_finetune` trains on the dev items that every search uses; the reviewers of the paper asked for this comparison.
+`data_merge` trains on the union of the experts' own training texts, which a user of finished experts does not have: an
+upper reference.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ __all__ = ["Finetuned", "finetune", "pairs_of", "why_no_pairs"]
 
 BATCH = 8
 RATES = (2e-4, 2e-3)
-"""Learning rates that are tried; what suits a model of a billion parameters is too little for one of a million."""
+"""Learning rates tried; a rate for a billion parameters is too small for a million."""
 PATIENCE = 3
-"""Epochs without a lower held-back loss after which training stops."""
+"""Training stops after so many epochs without a lower held-out loss."""
 Ids = tuple[list[int], list[int]]
 """Token ids of a prompt and of its answer."""
 
 
 class Finetuned(NamedTuple):
-    """What a training came to."""
+    """The result of a training."""
 
     loss: float
-    """Lowest mean loss an answer token of the held-back pairs; that of the adapter that is kept."""
+    """Mean loss an answer token of the held-out pairs, in nats: the lowest one, of the adapter that is returned."""
     epochs: int
-    """After so many epochs."""
+    """Epochs after which it was reached."""
     rate: float
-    """With this learning rate."""
+    """Its learning rate."""
 
 
 def why_no_pairs(scorer: Any, items: Sequence[Item]) -> str | None:
-    """Why nothing can be trained on items that are asked by `scorer`, in words; None where it can."""
+    """The reason why `scorer` and `items` give no training pairs; None if they do."""
     if not hasattr(scorer, "prompt"):
-        return f"{type(scorer).__name__} asks with no prompt of its own"
+        return f"{type(scorer).__name__} has no prompt of its own"
     if missing := next((item for item in items if not (item.answer or "").strip()), None):
         return f"item {missing.id!r} has no right answer to train on"
     return None
 
 
 def pairs_of(scorer: Any, items: Sequence[Item]) -> list[Pair]:
-    """The gold answer of each item after the scorer's own prompt: what it compares, or the letter, or the answer."""
+    """Pairs of the scorer's prompt and the gold answer: the option's text, its letter, or the answer."""
 
     def gold(item: Item) -> str:
         if item.choices and hasattr(scorer, "options"):
@@ -75,74 +75,74 @@ def finetune(
     folder: Path,
     *,
     epochs: int,
-    held_back: float = 0.2,
+    held_out: float = 0.2,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     trust_remote_code: bool = False,
 ) -> Finetuned:
     """Trains one LoRA adapter by AdamW and writes it to `folder`.
 
-    Of the pairs a part is held back; the adapter after the epoch with the lowest loss on it is kept, and training stops
-    when it has not fallen for three epochs. So are the learning rates compared.
+    A share of the pairs is held out; the adapter of the epoch and learning rate with the lowest loss on it is written,
+    and training stops when this loss has not fallen for `PATIENCE` epochs.
 
     Args:
         base: Folder of the base model.
-        like: Folder of an adapter whose rank, target modules and name of the base are taken over.
-        pairs: What is learned; pairs longer than the model's context are left out.
-        folder: Where the adapter is written, in float32.
-        epochs: At most so many.
-        held_back: Share of the pairs that is not trained on.
+        like: Folder of an adapter whose rank, target modules and base model name are used.
+        pairs: Training data; pairs longer than the model's context are left out.
+        folder: Folder of the new adapter, in float32.
+        epochs: Maximum number of epochs.
+        held_out: Share of the pairs that is not trained on.
         seed: Of the split, of the initial weights and of the order.
-        device: Where it is trained; auto is a GPU where there is one.
-        trust_remote_code: Whether Python code that the base model brings may run.
+        device: auto is a GPU if there is one.
+        trust_remote_code: Whether Python code of the base model's repository may run.
 
     Raises:
         UserError: Fewer than two pairs fit into the model's context.
     """
     disable_progress_bar()  # of reading weights from disk
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = torch.bfloat16 if where == "cuda" else torch.float32
-    told = LoraConfig.from_pretrained(like)
+    device_name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    dtype = torch.bfloat16 if device_name == "cuda" else torch.float32
+    like_config = LoraConfig.from_pretrained(like)
     best: tuple[Finetuned, Any] | None = None
     for rate in RATES:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_pretrained(
                 base, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-            ).to(where)
-            config = copy(told)
+            ).to(device_name)
+            config = copy(like_config)
             config.inference_mode, config.init_lora_weights, config.lora_dropout = False, True, 0.0
-            config.base_model_name_or_path = None  # the name that is written is the experts', set at the end
+            config.base_model_name_or_path = None  # set at the end
             adapted = get_peft_model(model, config)
             context = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
-            train, held = _split(_encode(tokenizer, pairs, context), held_back, seed)
-            found = _train(adapted, train, held, rate, epochs, seed)
-        if best is None or found.loss < best[0].loss:
-            best = found, adapted
+            train, held = _split(_encode(tokenizer, pairs, context), held_out, seed)
+            result = _train(adapted, train, held, rate, epochs, seed)
+        if best is None or result.loss < best[0].loss:
+            best = result, adapted
     assert best is not None  # noqa: S101 - there are learning rates
-    best[1].peft_config["default"].base_model_name_or_path = told.base_model_name_or_path
+    best[1].peft_config["default"].base_model_name_or_path = like_config.base_model_name_or_path
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # peft looks for the base under that name, and need not find it
-        best[1].float().save_pretrained(folder, save_embedding_layers=False)  # else it looks on the hub as well
+        warnings.simplefilter("ignore", UserWarning)  # peft looks up the base by that name; it may not exist
+        best[1].float().save_pretrained(folder, save_embedding_layers=False)  # else it asks the hub
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
     return best[0]
 
 
 def _encode(tokenizer: Any, pairs: Sequence[Pair], context: int) -> list[Ids]:
-    """Prompt and answer apart, as the engine reads a prompt and its options; every answer ends."""
+    """Token ids of prompts and answers, encoded separately as the engine does for options; an answer ends with EOS."""
     prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
     answers = tokenizer([pair.answer for pair in pairs], add_special_tokens=False)["input_ids"]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    made = [(prompt, [*answer, *end]) for prompt, answer in zip(prompts, answers, strict=True)]
-    return [(prompt, answer) for prompt, answer in made if prompt and len(prompt) + len(answer) <= context]
+    encoded = [(prompt, [*answer, *end]) for prompt, answer in zip(prompts, answers, strict=True)]
+    return [(prompt, answer) for prompt, answer in encoded if prompt and len(prompt) + len(answer) <= context]
 
 
-def _split(examples: list[Ids], held_back: float, seed: int) -> tuple[list[Ids], list[Ids]]:
+def _split(examples: list[Ids], held_out: float, seed: int) -> tuple[list[Ids], list[Ids]]:
     if len(examples) < 2:
         raise UserError(f"{len(examples)} training pairs fit into the model's context; two or more are needed")
     order = np.random.default_rng(seed).permutation(len(examples))
-    held = min(max(1, round(held_back * len(examples))), len(examples) - 1)
+    held = min(max(1, round(held_out * len(examples))), len(examples) - 1)
     return [examples[k] for k in order[held:]], [examples[k] for k in order[:held]]
 
 
@@ -152,7 +152,7 @@ def _batches(examples: Sequence[Ids]) -> Iterator[Sequence[Ids]]:
 
 
 def _loss(model: Any, batch: Sequence[Ids]) -> tuple[torch.Tensor, int]:
-    """Summed cross entropy of the answers' tokens, and how many they are. Causal: padding on the right is unseen."""
+    """Summed cross entropy of the answers' tokens, and their number. A causal model ignores padding on the right."""
     width = max(len(prompt) + len(answer) for prompt, answer in batch)
     ids = torch.tensor([[*p, *a] + [0] * (width - len(p) - len(a)) for p, a in batch], device=model.device)
     labels = torch.tensor(
@@ -163,7 +163,7 @@ def _loss(model: Any, batch: Sequence[Ids]) -> tuple[torch.Tensor, int]:
     return loss, sum(len(answer) for _, answer in batch)
 
 
-def _held_back_loss(model: Any, held: Sequence[Ids]) -> float:
+def _held_out_loss(model: Any, held: Sequence[Ids]) -> float:
     model.eval()
     with torch.inference_mode():
         sums = [(float(loss), count) for loss, count in (_loss(model, batch) for batch in _batches(held))]
@@ -171,31 +171,31 @@ def _held_back_loss(model: Any, held: Sequence[Ids]) -> float:
 
 
 def _train(model: Any, train: Sequence[Ids], held: Sequence[Ids], rate: float, epochs: int, seed: int) -> Finetuned:
-    """Trains the parameters of `model` that want a gradient, and leaves those of the best epoch in it."""
+    """Trains the parameters of `model` that require a gradient; at the end it has those of the best epoch."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     steps, step = epochs * math.ceil(len(train) / BATCH), 0
-    best, since = Finetuned(_held_back_loss(model, held), 0, rate), 0
-    kept = [p.detach().clone() for p in parameters]
+    best, since = Finetuned(_held_out_loss(model, held), 0, rate), 0
+    best_values = [p.detach().clone() for p in parameters]
     for epoch in range(1, epochs + 1):
         model.train()
         order = np.random.default_rng([seed, epoch]).permutation(len(train))
         for batch in _batches([train[k] for k in order]):
             step += 1
-            for group in optimizer.param_groups:  # a short warm-up, then a straight line to nothing
+            for group in optimizer.param_groups:  # a short warm-up, then linear decay to 0
                 group["lr"] = rate * min(step / 10, 1.0) * (1.0 - (step - 1) / steps)
             loss, count = _loss(model, batch)
             (loss / count).backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        value, since = _held_back_loss(model, held), since + 1
+        value, since = _held_out_loss(model, held), since + 1
         if value < best.loss:
-            best, since, kept = Finetuned(value, epoch, rate), 0, [p.detach().clone() for p in parameters]
+            best, since, best_values = Finetuned(value, epoch, rate), 0, [p.detach().clone() for p in parameters]
         if since >= PATIENCE:
             break
     with torch.no_grad():
-        for p, value_kept in zip(parameters, kept, strict=True):
-            p.copy_(value_kept)
+        for p, best_value in zip(parameters, best_values, strict=True):
+            p.copy_(best_value)
     model.eval()
     return best

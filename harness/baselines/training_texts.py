@@ -1,4 +1,4 @@
-"""What experts were trained on: known of the embedded ones, told in files of one's own for others."""
+"""Training texts of the experts: of the embedded ones from the corpus, of others from the user's files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 def embedded_training_texts(names: Sequence[str]) -> dict[str, list[Pair]]:
-    """The texts of embedded experts, made again from the corpus as they were for their training."""
+    """The texts of embedded experts, generated from the corpus as for their training."""
     from harness.embedded.corpus import read_corpus
     from harness.embedded.lessons import expert_texts
 
@@ -35,20 +35,20 @@ def read_training_texts(folder: Path, names: Sequence[str]) -> Mapping[str, list
         UserError: A file is missing or a line is not of this form; both are named.
     """
     if not folder.is_dir():
-        raise UserError(f"--training-data {folder}: there is no such folder")
-    found = {}
+        raise UserError(f"--training-data {folder}: the folder does not exist")
+    texts = {}
     for name in names:
         path = folder / f"{name}.jsonl"
         if not path.is_file():
-            raise UserError(f"--training-data {folder}: there is no {path.name}; every expert needs a file of its name")
+            raise UserError(f"--training-data {folder}: {path.name} does not exist; every expert needs a file")
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not readable as text: {error}") from error
-        found[name] = [_pair(line, f"{path}, line {k}") for k, line in enumerate(lines, 1) if line.strip()]
-        if not found[name]:
+        texts[name] = [_pair(line, f"{path}, line {k}") for k, line in enumerate(lines, 1) if line.strip()]
+        if not texts[name]:
             raise UserError(f"{path} is empty")
-    return found
+    return texts
 
 
 def _pair(line: str, where: str) -> Pair:

@@ -1,8 +1,7 @@
-"""Plurality votes over the experts' answers: they are combined where they answer, not where their weights are.
+"""Plurality votes over the experts' answers.
 
-`prediction_merge` lets all experts vote and sees no data; `top_k_vote` the three that are best on dev, which is the
-vote that reviewers of the paper missed. Both need the answers of every expert that votes, so that they cost a model an
-expert when they are used.
+In `prediction_merge` all experts vote and no data is used; in `top_k_vote` the three that are best on dev, a comparison
+that the reviewers of the paper asked for. Inference costs one model for each voting expert.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ from utilities.scorers.yes_no import extract_yes_no
 __all__ = ["TOP_K", "ballot", "vote", "why_no_vote"]
 
 TOP_K = 3
-"""Experts of `top_k_vote`: the fewest that can outvote one another."""
+"""Experts of `top_k_vote`: the smallest number with a majority."""
 SHORT = 5
-"""Words of a gold answer up to which two answers can be expected to be the same."""
+"""Maximum number of words of a gold answer for which two answers can be expected to be equal."""
 YES_NO = ("yes", "no")
 
 
 def why_no_vote(items: Sequence[Item]) -> str | None:
-    """Why answers to these items cannot be counted, in words; None where they can.
+    """The reason why answers to these items cannot be counted; None if they can.
 
-    They can where there are options, or where the right answer is a number, yes or no, or a few words: no two experts
-    write the same free text.
+    Votes need options, or gold answers that are a number, yes or no, or a few words: no two experts write the same
+    free text.
     """
     for item in items:
         if not item.choices and not (item.answer or "").strip():
-            return f"item {item.id!r} has neither options nor a right answer, so answers cannot be the same"
+            return f"item {item.id!r} has neither options nor a right answer, so answers cannot be compared"
         if not item.choices and len(normalize_answer(item.answer or "").split()) > SHORT:
             return f"the answer to item {item.id!r} is longer than {SHORT} words, so answers are hardly ever the same"
     return None
 
 
 def ballot(item: Item, response: Response) -> str | Fraction | None:
-    """What a response votes for: a letter, a number, yes or no, or its first line; None where none can be read.
+    """The vote of a response: a letter, a number, yes or no, or its first line; None if none can be read.
 
-    Which of them is read is told by the kind of the item's gold answer, as scorers do, and not by its value.
+    The kind of the item's gold answer (not its value) determines which is read, as in scorers.
     """
     if item.choices:
         return extract_letter(response.text, item.choices)
@@ -57,16 +56,16 @@ def ballot(item: Item, response: Response) -> str | Fraction | None:
 
 
 def vote(item: Item, responses: Sequence[Response | None]) -> Response | None:
-    """The response that wins: of those that cast the most frequent ballot, the first.
+    """The first response with the most frequent vote.
 
     Args:
-        item: What was asked.
-        responses: One an expert, those that break ties first (by value on dev, then by order); None where an expert did
-            not answer.
+        item: Of the responses.
+        responses: One an expert, in the order that breaks ties (value on dev, then position); None if an expert did not
+            answer.
 
     Returns:
-        A response of an expert, so that it is scored like any other; where nothing can be read the first one's; None
-        where nobody answered.
+        A response of an expert, so that it is scored like any other; the first response if no vote can be read; None if
+        no expert answered.
     """
     answered = [response for response in responses if response is not None]
     ballots = [ballot(item, response) for response in answered]

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.baselines.finetune import finetune, pairs_of
+from harness.baselines.merging.apply import apply
 from harness.baselines.merging.registry import Space, merges
 from harness.baselines.training_texts import Pair
 from harness.compare.requirements import Case
@@ -55,7 +56,7 @@ makers: Registry[Maker] = Registry("method")
 
 
 def _merge(order: Order, folder: Path, name: str) -> None:
-    merges.get(name)(order.adapters(), space=order.space, seed=order.seed).write(folder)
+    apply(merges.get(name), order.adapters(), space=order.space, seed=order.seed).write(folder)
 
 
 for _name in merges:
@@ -67,7 +68,7 @@ def dev_finetune(order: Order, folder: Path) -> str:
     """Trains on dev, a fifth of it held back for stopping early."""
     sets = order.case.prepared.task.item_sets.values()
     pairs = [pair for s in sets for pair in pairs_of(s.scorer, s.dev)]
-    return _finetuned(order, folder, pairs, DEV_EPOCHS, held_back=0.2)
+    return _finetuned(order, folder, pairs, DEV_EPOCHS, held_out=0.2)
 
 
 @makers.register("data_merge")
@@ -77,7 +78,7 @@ def data_merge(order: Order, folder: Path) -> str:
         read_adapter(WEIGHTS / "data_merge").write(folder)
         return "trained when the embedded experts were, at twice their rank"
     pairs = [pair for own in (order.case.training or {}).values() for pair in own]
-    return _finetuned(order, folder, pairs, DATA_EPOCHS, held_back=0.05)
+    return _finetuned(order, folder, pairs, DATA_EPOCHS, held_out=0.05)
 
 
 def merged_data_is_there(base_model: str, experts: Sequence[str]) -> bool:
@@ -85,7 +86,7 @@ def merged_data_is_there(base_model: str, experts: Sequence[str]) -> bool:
     return base_model == EMBEDDED and not experts
 
 
-def _finetuned(order: Order, folder: Path, pairs: Sequence[Pair], epochs: int, held_back: float) -> str:
+def _finetuned(order: Order, folder: Path, pairs: Sequence[Pair], epochs: int, held_out: float) -> str:
     prepared = order.case.prepared
     settings = prepared.settings.engine_settings
     found = finetune(
@@ -94,7 +95,7 @@ def _finetuned(order: Order, folder: Path, pairs: Sequence[Pair], epochs: int, h
         pairs,
         folder,
         epochs=epochs,
-        held_back=held_back,
+        held_out=held_out,
         seed=order.seed,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baselines.cbtm import cluster_weights
-from harness.baselines.combined_answers import Answers, Choose, evaluate_answers
+from harness.baselines.combined_answers import CombineAnswers, ModelResponses, evaluate_combined
 from harness.baselines.ensemble import can_mix, heaviest_answer, mixed_answer
 from harness.baselines.greedy_soup import GreedySoup
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
@@ -181,10 +181,12 @@ def _smooth(scorer: Any) -> Any:
 # -- answers of several experts ----------------------------------------------------------------------------------------
 
 
-def _answering(trial: Trial, choose: Callable[[Split], Awaitable[Choose]]) -> Callable[[Split], Awaitable[Evaluation]]:
+def _answering(
+    trial: Trial, choose: Callable[[Split], Awaitable[CombineAnswers]]
+) -> Callable[[Split], Awaitable[Evaluation]]:
     async def answer(split: Split) -> Evaluation:
         evaluations, _ = await trial.bench.expert_evaluations(split)
-        return await evaluate_answers(trial.bench.task, split, evaluations, await choose(split))
+        return await evaluate_combined(trial.bench.task, split, evaluations, await choose(split))
 
     return answer
 
@@ -193,10 +195,10 @@ async def _voted(trial: Trial, count: int | None) -> Chosen:
     ranked, cost = await trial.bench.ranked_experts()
     voters = ranked[:count]
 
-    def choose(_: ItemSet, items: Sequence[Item], answers: Answers) -> list[Response | None]:
+    def choose(_: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
         return [vote(item, [own[k] for k in voters]) for item, own in zip(items, answers, strict=True)]
 
-    async def same(_: Split) -> Choose:
+    async def same(_: Split) -> CombineAnswers:
         return choose
 
     names = ", ".join(trial.bench.experts[k] for k in voters)
@@ -208,10 +210,10 @@ ways.register("prediction_merge")(partial(_voted, count=None))
 ways.register("top_k_vote")(partial(_voted, count=TOP_K))
 
 
-def _mixture(weights: dict[str, NDArray[np.float64]]) -> Choose:
+def _mixture(weights: dict[str, NDArray[np.float64]]) -> CombineAnswers:
     """Mixes the experts' answers with weights [experts, items] by item set; of generated ones takes the heaviest."""
 
-    def choose(s: ItemSet, items: Sequence[Item], answers: Answers) -> list[Response | None]:
+    def choose(s: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
         answer = mixed_answer if can_mix(items, answers) else heaviest_answer
         triples = zip(items, answers, weights[s.name].T, strict=True)
         return [answer(item, own, own_weights) for item, own, own_weights in triples]
@@ -224,7 +226,7 @@ async def pack_of_llms(trial: Trial) -> Chosen:
     """Every expert reads every prompt once more, to be weighed by how little it surprises it."""
     bench = trial.bench
 
-    async def choose(split: Split) -> Choose:
+    async def choose(split: Split) -> CombineAnswers:
         weights = {}
         for s in bench.task.item_sets.values():
             prompts = [s.scorer.prompt.render(**prompt_variables(item)) for item in s.split(split)]  # type: ignore[attr-defined]  # one that compares options
@@ -244,7 +246,7 @@ async def cbtm(trial: Trial) -> Chosen:
     training = trial.case.training or {}
     texts = [[pair.prompt + pair.answer for pair in training[name]] for name in trial.bench.experts]
 
-    async def choose(split: Split) -> Choose:
+    async def choose(split: Split) -> CombineAnswers:
         sets = trial.bench.task.item_sets.values()
         return _mixture({s.name: cluster_weights(texts, [item.question for item in s.split(split)]) for s in sets})
 

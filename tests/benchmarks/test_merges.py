@@ -100,6 +100,7 @@ def measure(model, space, name):
     import torch
     from peft import LoraConfig
 
+    from harness.baselines.merging.apply import apply
     from harness.baselines.merging.registry import merges
     from harness.experts.adapter import Adapter
 
@@ -118,7 +119,7 @@ def measure(model, space, name):
     parameters = sum(tensor.numel() for factors in adapters[0].factors.values() for tensor in factors)
     merge = merges.get(name)
     before, start, used = memory("VmRSS:"), time.perf_counter(), time.process_time()
-    merged = merge(adapters, space=space, seed=SEED)
+    merged = apply(merge, adapters, space=space, seed=SEED)
     seconds, used, peak = time.perf_counter() - start, time.process_time() - used, memory("VmHWM:") - before
     wrong = error(merged, adapters, space, next(iter(merged.factors)))
     print(

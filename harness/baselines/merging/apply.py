@@ -1,48 +1,80 @@
-"""How a merge of tensors becomes a merge of adapters: on the factors A and B apart, or on their products BA.
+"""Applies a merge method to adapters: to the factors A and B separately, or to their products BA.
 
-Adapters are gone through module by module, so that beside the inputs and the result there is never more than one
-module's scratch. The result has its place before any of that is made: pieces of it between freed scratch would keep the
-allocator from using that again, and cost several times their own size.
+Adapters are merged module by module, so that only one module's temporary tensors exist beside the inputs and the
+result. The result is allocated first: pieces of it between freed temporary tensors would fragment the memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from peft.utils.merge_utils import task_arithmetic
 
+from harness.baselines.merging.inner_products import InnerProducts
 from harness.baselines.merging.registry import Merge, Space
 from harness.experts.adapter import Adapter, Factors, padded
 from utilities.errors import UserError
+from utilities.registry import unknown_name
 
-__all__ = ["InnerProducts", "check", "merged", "refactored", "refactored_product"]
-
-
-@dataclass(frozen=True)
-class InnerProducts:
-    """The inner products of one tensor of every adapter: norms and angles, all that a linear method looks at."""
-
-    count: int
-    """How many adapters there are."""
-    compute: Callable[[], torch.Tensor]
-
-    @cached_property
-    def matrix(self) -> torch.Tensor:
-        """[adapters, adapters] in float64, computed when it is first asked for."""
-        return self.compute()
+__all__ = ["apply", "refactored", "refactored_product"]
 
 
-def check(adapters: Sequence[Adapter], space: Space, rank: int | None) -> None:
-    """Looks whether `adapters` can be merged in that space.
+def apply(
+    merge: Merge,
+    adapters: Sequence[Adapter],
+    *,
+    space: Space = "factors",
+    rank: int | None = None,
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
+    **options: Any,
+) -> Adapter:
+    """The merged adapter; its modules have the order of the first adapter's.
+
+    Args:
+        merge: The method.
+        adapters: At least `merge.least`; they adapt the same modules, in "factors" with the same ranks.
+        space: What is merged: "factors" (A and B separately) or "delta" (BA).
+        rank: Rank of the result in "delta"; by default the largest rank of the module, as in peft.
+        seed: Of the random numbers; the state of torch's own generator is not changed.
+        weights: Factor of each adapter's BA. In "factors" A and B get its square root each, A the sign as well: peft's
+            convention.
+        options: Other options of the method, by name; see its own docstring.
 
     Raises:
-        UserError: They cannot; the first that does not fit is named, and why.
+        UserError: Adapters, space, rank or options are not accepted; the message says what would be.
     """
+    _check_options(merge, len(adapters), space, weights, options)
+    _check_adapters(adapters, space, rank)
+    with torch.random.fork_rng(devices=[]):  # peft's functions draw from torch's own generator
+        torch.default_generator.manual_seed(seed)
+        factors = _merged(merge, adapters, space, rank, weights, options)
+    return Adapter(merge.name, factors, adapters[0].config)
+
+
+def _check_options(
+    merge: Merge, count: int, space: str, weights: Sequence[float] | None, options: Mapping[str, Any]
+) -> None:
+    if count < merge.least:
+        raise UserError(
+            f"{merge.name} needs at least {'two adapters' if merge.least == 2 else 'one adapter'}, got {count}"
+        )
+    if space not in get_args(Space):
+        raise unknown_name("space of a merge", space, get_args(Space))
+    for name in [*options, *(["weights"] if weights is not None else [])]:
+        if name not in merge.options:
+            raise unknown_name(f"option of {merge.name}", name, merge.options)
+    if weights is not None and len(weights) != count:
+        raise UserError(f"{merge.name}: {len(weights)} weights for {count} adapters; each adapter needs one")
+    if not 0 < (density := options.get("density", 1.0)) <= 1:
+        raise UserError(f"{merge.name}: density must be above 0 and at most 1, got {density}")
+
+
+def _check_adapters(adapters: Sequence[Adapter], space: Space, rank: int | None) -> None:
     if rank is not None and (space == "factors" or rank < 1):
         raise UserError(
             f"rank {rank}: in the space 'delta' any rank from 1 may be chosen; in 'factors' it stays the adapters' own"
@@ -64,11 +96,11 @@ def check(adapters: Sequence[Adapter], space: Space, rank: int | None) -> None:
             if space == "factors" and len(A) != len(first_A):
                 raise UserError(
                     f"adapter {adapter.name!r} has rank {len(A)} for {module}, {first.name!r} has {len(first_A)}:"
-                    " A and B are merged apart, so their ranks must be equal; the space 'delta' takes different ranks"
+                    " A and B are merged separately, so ranks must be equal; the space 'delta' accepts different ranks"
                 )
 
 
-def merged(
+def _merged(
     merge: Merge,
     adapters: Sequence[Adapter],
     space: Space,
@@ -87,33 +119,33 @@ def merged(
             continue
         if merge.linear:
             coefficients = merge.rule(InnerProducts(len(As), partial(_of_products, As, Bs)), **on_delta).tolist()
-            weighed = torch.cat([c * up for c, up in zip(coefficients, Bs, strict=True)], dim=1)
-            found = refactored_product((torch.cat(As), weighed), len(A))
+            weighted = torch.cat([c * up for c, up in zip(coefficients, Bs, strict=True)], dim=1)
+            factors = refactored_product((torch.cat(As), weighted), len(A))
         else:
             deltas = [up @ down for down, up in zip(As, Bs, strict=True)]
-            found = refactored(merge.rule(deltas, **on_delta), len(A))
-        for place, tensor in zip((A, B), found, strict=True):
+            factors = refactored(merge.rule(deltas, **on_delta), len(A))
+        for place, tensor in zip((A, B), factors, strict=True):
             place.copy_(tensor)
     return result
 
 
-def _place(given: Sequence[Factors], rank: int | None) -> Factors:
-    """Room for one merged module, of the largest rank that is given if none is asked for."""
-    A, B = given[0]
-    rank = rank or max(len(down) for down, _ in given)
+def _place(inputs: Sequence[Factors], rank: int | None) -> Factors:
+    """Uninitialised factors of one merged module; by default of the largest rank of the inputs."""
+    A, B = inputs[0]
+    rank = rank or max(len(down) for down, _ in inputs)
     return A.new_empty(rank, A.shape[1]), B.new_empty(B.shape[0], rank)
 
 
-def _weights(merge: Merge, count: int, given: Sequence[float] | None) -> list[dict[str, torch.Tensor]]:
-    """The option `weights` for A, for B and for BA, where the method has it."""
+def _weights(merge: Merge, count: int, weights: Sequence[float] | None) -> list[dict[str, torch.Tensor]]:
+    """The option `weights` for A, for B and for BA; empty if the method has no such option."""
     if merge.weight is None:
         return [{}, {}, {}]
-    if given is None:
-        alike = [[merge.weight(count)] * count] * 3
+    if weights is None:
+        values = [[merge.weight(count)] * count] * 3
     else:
-        roots = [math.sqrt(abs(weight)) for weight in given]
-        alike = [[math.copysign(root, w) for root, w in zip(roots, given, strict=True)], roots, list(given)]
-    return [{"weights": torch.tensor(one, dtype=torch.float32)} for one in alike]
+        roots = [math.sqrt(abs(weight)) for weight in weights]
+        values = [[math.copysign(root, w) for root, w in zip(roots, weights, strict=True)], roots, list(weights)]
+    return [{"weights": torch.tensor(one, dtype=torch.float32)} for one in values]
 
 
 def _merged_tensor(merge: Merge, tensors: list[torch.Tensor], options: Mapping[str, Any]) -> torch.Tensor:
@@ -126,13 +158,13 @@ def _merged_tensor(merge: Merge, tensors: list[torch.Tensor], options: Mapping[s
 
 
 def _of_tensors(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """<t_i, t_j> of whole tensors."""
+    """<t_i, t_j> of the full tensors."""
     flat = torch.stack([tensor.flatten() for tensor in tensors]).double()
     return flat @ flat.T
 
 
 def _of_products(downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> torch.Tensor:
-    """<B_i A_i, B_j A_j> = sum over (B_i' B_j) * (A_i A_j'), A being `downs` and B `ups`; no BA is made."""
+    """<B_i A_i, B_j A_j> = sum over (B_i' B_j) * (A_i A_j'), A being `downs` and B `ups`; no BA is computed."""
     A, B = torch.cat(list(downs)).double(), torch.cat(list(ups), dim=1).double()
     owner = torch.repeat_interleave(torch.tensor([len(down) for down in downs]))
     owns = torch.nn.functional.one_hot(owner, len(downs)).double()
@@ -146,7 +178,7 @@ def refactored(delta: torch.Tensor, rank: int) -> Factors:
 
 
 def refactored_product(factors: Factors, rank: int) -> Factors:
-    """`refactored` of BA, from A [k, in] and B [out, k] alone: exact, and quick where k is small.
+    """`refactored` of BA, from A [k, in] and B [out, k] alone: exact, and fast for small k.
 
     With B = Q R and A' = P T, BA = Q (R T') P', and the decomposition of the small R T' is that of BA.
     """

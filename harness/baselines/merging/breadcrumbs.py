@@ -1,4 +1,4 @@
-"""Neither the smallest changes nor the outliers, summed."""
+"""The sum of the changes without the smallest and without outliers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def breadcrumbs(
 ) -> torch.Tensor:
     """Davari and Belilovsky 2024, "Model Breadcrumbs" (arXiv 2312.06795), section 3.
 
-    Data it sees: none. In each tensor the largest magnitudes are dropped as outliers and the smallest as noise; what is
-    left is summed with peft's `task_arithmetic`. Nothing is rescaled.
+    Data used: none. In each tensor the largest magnitudes are dropped as outliers and the smallest as noise; the
+    rest is summed with peft's `task_arithmetic`. Nothing is rescaled.
 
     Args:
-        tensors: One of each adapter, of one shape.
+        tensors: One of each adapter, all of one shape.
         weights: [adapters]; default as in `task_arithmetic`, since the paper's alpha is tuned as lambda is there.
-        density: Fraction that is kept, next to the outliers. The default of both is where the authors' own search for
-            them starts: the largest 15 % without the largest 0.6 %.
+        density: Fraction that is kept, below the outliers. Both defaults are the start of the authors' own search:
+            the largest 15 % without the largest 0.6 %.
         outliers: Fraction that is dropped at the upper end.
 
     Raises:
-        UserError: The two fractions are more than the whole.
+        UserError: The two fractions sum to more than 1.
     """
     if not 0 <= outliers <= 1 - density + 1e-12:
         raise UserError(
@@ -42,7 +42,7 @@ def breadcrumbs(
 
 
 def _between(tensor: torch.Tensor, density: float, outliers: float) -> torch.Tensor:
-    """`tensor` with zeros but for the `density` of its values that follow its largest `outliers`."""
+    """`tensor` with all values set to zero except the fraction `density` below the largest `outliers`."""
     top, kept = int(outliers * tensor.numel()), int(density * tensor.numel())
     values = tensor.flatten()
     largest, places = torch.topk(values.abs(), top + kept, sorted=False)

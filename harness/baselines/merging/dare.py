@@ -1,4 +1,4 @@
-"""Drop at random, rescale what is left, then sum or merge by sign."""
+"""Drop values at random, rescale the rest, then sum or merge by sign."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ few rows of a LoRA factor the noise of that, (1 - density) / density of a value'
 def dare_linear(tensors: list[torch.Tensor], *, weights: torch.Tensor, density: float = DENSITY) -> torch.Tensor:
     """Yu et al. 2024, "Language Models are Super Mario" (arXiv 2311.03099), section 3: DARE, then task arithmetic.
 
-    Data it sees: none. Over seeds its expectation is `task_arithmetic`, in "factors" that of A and of B, which are
-    dropped apart. It is peft's `dare_linear`.
+    Data used: none. Over seeds its expectation is `task_arithmetic`, in "factors" that of A and of B, which are
+    dropped independently. It is peft's `dare_linear`.
 
     Args:
-        tensors: One of each adapter, of one shape.
+        tensors: One of each adapter, all of one shape.
         weights: [adapters]; default as in `task_arithmetic`, so that dropping is the only difference.
-        density: Fraction that is kept, by chance; it is divided by the density.
+        density: Fraction that is kept at random; kept values are divided by the density.
     """
     result: torch.Tensor = merge_utils.dare_linear(tensors, weights, density)
     return result
@@ -44,12 +44,12 @@ def dare_ties(
 ) -> torch.Tensor:
     """DARE (arXiv 2311.03099, section 3) in place of trimming, then the sign election and mean of `ties`.
 
-    Data it sees: none. It is peft's `dare_ties`.
+    Data used: none. It is peft's `dare_ties`.
 
     Args:
-        tensors: One of each adapter, of one shape.
+        tensors: One of each adapter, all of one shape.
         weights: [adapters], applied after the sign is elected; default 1 each, as in `ties`.
-        density: Fraction that is kept, by chance; it is divided by the density.
+        density: Fraction that is kept at random; kept values are divided by the density.
         majority_sign_method: "total" (sum of values) or "frequency" (number of adapters).
     """
     result: torch.Tensor = merge_utils.dare_ties(tensors, weights, density, majority_sign_method)

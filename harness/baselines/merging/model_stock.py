@@ -1,26 +1,26 @@
-"""Between the base model and the mean, at a place that the angles between the adapters tell."""
+"""Interpolation between the base model and the mean, by the angles between the adapters."""
 
 from __future__ import annotations
 
 import torch
 
-from harness.baselines.merging.apply import InnerProducts
+from harness.baselines.merging.inner_products import InnerProducts
 from harness.baselines.merging.registry import linear
 
 __all__ = ["model_stock"]
 
 SINGULAR = 1e-6
-"""Below this, 1 + (N - 1) cos is no denominator: the adapters cancel each other, and the base model is kept."""
+"""Below this, 1 + (N - 1) cos counts as zero: the adapters cancel each other, and the base model is kept."""
 
 
 @linear("model_stock", least=2)
 def model_stock(inner: InnerProducts) -> torch.Tensor:
     """Jang et al. 2024, "Model Stock: All we need is just a few fine-tuned models" (arXiv 2403.19522), section 4.
 
-    Data it sees: none. Each tensor becomes t times the mean, t = N cos / (1 + (N - 1) cos), with the mean cosine of all
-    pairs; the base model, which the rest 1 - t goes to, is zero for an adapter. N equal adapters give t = 1. The paper
+    Data used: none. Each tensor becomes t times the mean, t = N cos / (1 + (N - 1) cos), with the mean cosine of all
+    pairs; the rest 1 - t goes to the base model, which is zero for an adapter. N equal adapters give t = 1. The paper
     merges runs of one task, whose changes point the same way; adapters of different tasks are nearly orthogonal, and
-    then t is near 0 and the result near the base model. Where they point apart t is negative, by the same formula.
+    then t is near 0 and the result near the base model. For a negative mean cosine t is negative.
 
     Returns:
         Coefficients [adapters], t/N each.

@@ -6,28 +6,28 @@ import math
 
 import torch
 
-from harness.baselines.merging.apply import InnerProducts
+from harness.baselines.merging.inner_products import InnerProducts
 from harness.baselines.merging.registry import linear
 
 __all__ = ["slerp"]
 
 PARALLEL = 0.9995
-"""Cosine, positive or negative, from which on the arc is replaced by the straight line, as in mergekit."""
+"""Absolute cosine above which the arc is replaced by the straight line, as in mergekit."""
 ZERO = 1e-8
-"""Norm up to which a tensor has no direction; its angle to any other counts as a right one, as in mergekit."""
+"""Norm up to which a tensor counts as zero; its angle to any other counts as a right one, as in mergekit."""
 
 
 @linear("slerp", least=2)
 def slerp(inner: InnerProducts) -> torch.Tensor:
     """Along the arc between two tensors: Shoemake 1985, "Animating rotation with quaternion curves" (SIGGRAPH).
 
-    Data it sees: none. The result at t is [sin((1 - t) a) x + sin(t a) y] / sin(a), where a is the angle between the
-    whole tensors x and y, which keep their own norms (mergekit's slerp). Where they are nearly parallel or opposite
+    Data used: none. The result at t is [sin((1 - t) a) x + sin(t a) y] / sin(a), where a is the angle between the
+    flattened tensors x and y, which keep their own norms (mergekit's slerp). For nearly parallel or opposite tensors
     sin(a) vanishes, and the result is (1 - t) x + t y.
 
-    There is no such thing for more than two. They are merged one after the other, in the order in which they are given:
-    the k-th joins the merge of those before it at t = 1/k, which for nearly parallel tensors is their mean. Another
-    order gives another result.
+    Slerp is defined for two tensors. More are merged one after the other, in the order of the adapters: the k-th joins
+    the merge of those before it at t = 1/k, which for nearly parallel tensors is their mean. Another order gives
+    another result.
 
     Returns:
         Coefficients [adapters].

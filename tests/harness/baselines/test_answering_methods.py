@@ -9,7 +9,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import VotingClassifier
 
 from harness.baselines.cbtm import cluster_weights
-from harness.baselines.combined_answers import evaluate_answers
+from harness.baselines.combined_answers import evaluate_combined
 from harness.baselines.ensemble import can_mix, heaviest_answer, mixed_answer
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
 from harness.baselines.training_texts import embedded_training_texts, read_training_texts
@@ -156,8 +156,8 @@ def test_training_files_are_read_by_name_and_mistakes_are_told_by_line(tmp_path)
     (tmp_path / "ant.jsonl").write_text('{"prompt": "a", "answer": "b"}\n\n{"prompt": "", "answer": "c", "more": 1}\n')
     assert read_training_texts(tmp_path, ["ant"]) == {"ant": [("a", "b"), ("", "c")]}
     (tmp_path / "bee.jsonl").write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"}\n')
-    for names, told_of in ((["ant", "cat"], "no cat.jsonl"), (["bee"], "bee.jsonl, line 2: expected")):
-        with pytest.raises(UserError, match=told_of):
+    for names, message in ((["ant", "cat"], "cat.jsonl does not exist"), (["bee"], "bee.jsonl, line 2: expected")):
+        with pytest.raises(UserError, match=message):
             read_training_texts(tmp_path, names)
     with pytest.raises(UserError, match="no such folder"):
         read_training_texts(tmp_path / "nowhere", ["ant"])
@@ -192,7 +192,7 @@ def test_answers_are_scored_as_the_models_own_would_be(grouped):
     one, other = Guessing(1, silent={3}), Guessing(2, silent={3, 4})
     evaluations = [asyncio.run(task(model, "dev")) for model in (one, other)]
     first = asyncio.run(
-        evaluate_answers(task, "dev", evaluations, lambda s, items, answers: [own[0] for own in answers])
+        evaluate_combined(task, "dev", evaluations, lambda s, items, answers: [own[0] for own in answers])
     )
     assert first == replace(evaluations[0], usage=first.usage, parts=first.parts)
     assert {k: p.results for k, p in first.parts.items()} == {k: p.results for k, p in evaluations[0].parts.items()}

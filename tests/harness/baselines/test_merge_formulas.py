@@ -9,6 +9,7 @@ import pytest
 import torch
 from random_adapters import SHAPES, random_adapter, random_adapters
 
+from harness.baselines.merging.apply import apply
 from harness.baselines.merging.registry import merges
 from harness.experts.adapter import Adapter
 
@@ -72,7 +73,7 @@ def adapters(request):
 @pytest.mark.parametrize(("count", "rank"), [(2, 1), (2, 4), (3, 2), (5, 4)])
 def test_factors_follow_the_formula(adapters, name, count, rank):
     given = adapters(count, rank)
-    merged = merges.get(name)(given, space="factors")
+    merged = apply(merges.get(name), given, space="factors")
     for module in SHAPES:
         A, B = (FORMULAS[name]([one.factors[module][k].double().numpy() for one in given]) for k in (0, 1))
         np.testing.assert_allclose(merged.delta(module), B @ A, atol=1e-5, rtol=1e-5)
@@ -82,7 +83,7 @@ def test_factors_follow_the_formula(adapters, name, count, rank):
 @pytest.mark.parametrize(("count", "rank"), [(2, 1), (2, 4), (3, 2), (5, 4)])
 def test_delta_follows_the_formula_at_full_rank(adapters, name, count, rank):
     given = adapters(count, rank)
-    merged = merges.get(name)(given, space="delta", rank=16)
+    merged = apply(merges.get(name), given, space="delta", rank=16)
     for module in SHAPES:
         deltas = [(one.factors[module][1].double() @ one.factors[module][0].double()).numpy() for one in given]
         np.testing.assert_allclose(merged.delta(module), FORMULAS[name](deltas), atol=1e-5, rtol=1e-5)
@@ -95,7 +96,7 @@ def test_slerp_of_orthogonal_tensors_of_one_norm_keeps_the_norm():
         first, norm = one.factors[module][0], one.factors[module][0].norm()
         rest = A - (A * first).sum() / norm**2 * first
         turned[module] = (rest / rest.norm() * norm, B)
-    merged = merges.get("slerp")([one, Adapter("turned", turned, other.config)])
+    merged = apply(merges.get("slerp"), [one, Adapter("turned", turned, other.config)])
     for module, (A, _) in merged.factors.items():
         torch.testing.assert_close(A.norm(), one.factors[module][0].norm(), atol=1e-5, rtol=1e-5)
 
@@ -104,7 +105,7 @@ def test_slerp_of_orthogonal_tensors_of_one_norm_keeps_the_norm():
 def test_slerp_of_parallel_and_of_opposite_tensors_is_the_straight_line(factor):
     one = random_adapter(0)
     other = Adapter("other", {m: (A, factor * B) for m, (A, B) in one.factors.items()}, one.config)
-    merged = merges.get("slerp")([one, other], space="delta")
+    merged = apply(merges.get("slerp"), [one, other], space="delta")
     for module in SHAPES:
         torch.testing.assert_close(merged.delta(module), (1 + factor) / 2 * one.delta(module), atol=1e-5, rtol=1e-5)
 
@@ -112,12 +113,12 @@ def test_slerp_of_parallel_and_of_opposite_tensors_is_the_straight_line(factor):
 def test_breadcrumbs_drops_both_ends():
     A = torch.tensor([[1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 9.0, -10.0]])
     one = Adapter("one", {"m": (A, torch.ones(10, 1))}, random_adapter(0).config)
-    merged = merges.get("breadcrumbs")([one], density=0.3, outliers=0.2, weights=[1.0])
+    merged = apply(merges.get("breadcrumbs"), [one], density=0.3, outliers=0.2, weights=[1.0])
     assert merged.factors["m"][0].tolist() == [[0, 0, 0, 0, 0, -6, 7, -8, 0, 0]]
 
 
 def test_model_stock_keeps_the_base_where_adapters_cancel_each_other():
     one = random_adapter(0)
     other = Adapter("other", {m: (A, -B) for m, (A, B) in one.factors.items()}, one.config)
-    merged = merges.get("model_stock")([one, other], space="delta")
+    merged = apply(merges.get("model_stock"), [one, other], space="delta")
     assert all(merged.delta(module).abs().max() == 0 for module in SHAPES)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from random_adapters import SHAPES, random_adapter
 
+from harness.baselines.merging.apply import apply
 from harness.baselines.merging.registry import merges
 from harness.experts.adapter import Adapter
 
@@ -58,7 +59,7 @@ def given_adapters(count, rank, shared):
 @pytest.mark.parametrize(("count", "rank"), [(2, 1), (2, 4), (3, 8), (5, 4)])
 def test_both_spaces_agree_with_mergekit(name, shared, count, rank):
     adapters = given_adapters(count, rank, shared)
-    factors, delta = merges.get(name)(adapters), merges.get(name)(adapters, space="delta", rank=16)
+    factors, delta = apply(merges.get(name), adapters), apply(merges.get(name), adapters, space="delta", rank=16)
     for module in SHAPES:
         A, B = (MERGEKIT[name]([one.factors[module][k] for one in adapters]) for k in (0, 1))
         dense = MERGEKIT[name]([one.delta(module) for one in adapters])

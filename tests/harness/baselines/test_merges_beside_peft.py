@@ -12,6 +12,7 @@ from peft import PeftModel
 from random_adapters import assert_same_change
 from transformers import LlamaForCausalLM
 
+from harness.baselines.merging.apply import apply
 from harness.baselines.merging.registry import merges
 from harness.experts.adapter import read_adapter
 
@@ -83,7 +84,7 @@ def test_merges_of_factors_equal_peft_s(base, folders_of, monkeypatch, name, opt
     weights = [0.5, 1.25, -0.75]
     kind = PEFT_NAMES.get(name, (name, ""))[0]
     expected = merged_by_peft(model, weights, monkeypatch, combination_type=kind, **options)
-    found = merges.get(name)(adapters, space="factors", seed=SEED, weights=weights, **options)
+    found = apply(merges.get(name), adapters, space="factors", seed=SEED, weights=weights, **options)
     assert_same_change(found, expected)
 
 
@@ -96,7 +97,7 @@ def test_merges_of_delta_equal_peft_s_for_adapters_of_any_ranks_and_scalings(
     weights = [0.5, 1.25, -0.75]
     kind = PEFT_NAMES.get(name, ("", f"{name}_svd"))[1]
     expected = merged_by_peft(model, weights, monkeypatch, combination_type=kind, **options)
-    found = merges.get(name)(adapters, space="delta", seed=SEED, weights=weights, **options)
+    found = apply(merges.get(name), adapters, space="delta", seed=SEED, weights=weights, **options)
     assert found.rank == max(ranks)
     assert_same_change(found, expected)
 
@@ -104,4 +105,4 @@ def test_merges_of_delta_equal_peft_s_for_adapters_of_any_ranks_and_scalings(
 def test_the_soup_in_delta_equals_peft_s_svd_with_equal_weights(base, adapters, monkeypatch):
     model, ours = loaded(base, adapters)
     expected = merged_by_peft(model, [1 / 3] * 3, monkeypatch, combination_type="svd")
-    assert_same_change(merges.get("uniform_soup")(ours, space="delta"), expected)
+    assert_same_change(apply(merges.get("uniform_soup"), ours, space="delta"), expected)

@@ -11,9 +11,9 @@ from random_adapters import assert_same_change, random_adapter
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from harness.baselines import Adapter, read_adapter
+from harness.baselines.merging.apply import apply
 from harness.baselines.merging.registry import merges
-from harness.experts.adapter import padded
+from harness.experts.adapter import Adapter, padded, read_adapter
 from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
@@ -63,7 +63,7 @@ def test_an_adapter_is_read_with_its_scaling_and_written_without_one(base, tmp_p
 @pytest.mark.parametrize("space", ["factors", "delta"])
 @pytest.mark.parametrize("name", list(merges))
 def test_every_merge_is_written_as_a_folder_that_the_pool_and_peft_read_alike(base, adapters, tmp_path, name, space):
-    merged = merges.get(name)([read_adapter(folder) for folder in adapters], space=space)
+    merged = apply(merges.get(name), [read_adapter(folder) for folder in adapters], space=space)
     merged.write(tmp_path / name)
     assert load_file(tmp_path / name / FILE).keys() == load_file(adapters[0] / FILE).keys()
     again = pool_delta(base, tmp_path / name)
