@@ -44,7 +44,6 @@ KNOWN = {
     "circle: harness.session.judges harness.session.session",
     "circle: utilities.core utilities.statistics",
     "circle: utilities.scorers.generation utilities.scorers.gold_logprob utilities.scorers.multiple_choice",
-    "room thrift is not in the table",
     "up: harness.session.evaluator -> harness.compare.result",
     "up: harness.session.evaluator -> harness.run.winner",
     "up: harness.session.session -> harness.run.overoptimisation",

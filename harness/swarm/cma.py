@@ -96,7 +96,7 @@ def cma(experts: int, seed: int, population: int | None = None, groups: Deviatio
 def cma_positive(experts: int, seed: int, population: int | None = None, groups: Deviations | None = None) -> CmaEs:
     """CMA-ES on mixtures: negative coefficients count as zero, and the total is free; arguments as in `cma`.
 
-    Without the bound it finds negative coefficients and long rows that fit the noise of dev; see EXPERIMENTS.md.
+    Without the bound it finds negative coefficients and long rows that fit the noise of dev; see docs/search.md.
     """
     told = groups or Deviations(experts)
     return CmaEs(

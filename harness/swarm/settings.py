@@ -13,7 +13,7 @@ class SwarmSettings(BaseModel):
     """Which search, and the hyperparameters of Algorithm 1 for the published one.
 
     Where the paper swept a value, the default is its author's later single-run choice. The other defaults are what was
-    found best in `EXPERIMENTS.md`.
+    found best in `docs/search.md`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)

@@ -35,8 +35,8 @@ def test_the_file_is_as_the_lab_writes_it():
     assert VERDICTS.read_text(encoding="utf-8") == verdicts_text(read_verdicts())
 
 
-def test_the_readme_shows_the_verdicts_as_they_came_out():
-    assert verdicts_table(read_verdicts()) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_show_the_verdicts():
+    assert verdicts_table(read_verdicts()) in (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")
 
 
 def test_the_list_of_utilities_shows_the_verdicts(here):
