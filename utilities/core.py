@@ -242,7 +242,7 @@ class Evaluation:
     @classmethod
     def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:
         """Mean and clustered standard error of the scored items; not comparable past the unscored limit."""
-        from utilities.statistics import clustered_se
+        from utilities.standard_error import clustered_se  # here: naming the scorers needs no numpy
 
         scored = [(r.outcome.value, r.cluster) for r in results if isinstance(r.outcome, Score)]
         missing = len(results) - len(scored)
@@ -264,7 +264,18 @@ def _evaluations() -> TypeAdapter[Evaluation]:
 
 
 class Scorer(Protocol):
-    """Turns one item set into an evaluation of a model: generate, extract, score."""
+    """Turns one item set into an evaluation of a model: generate, extract, score.
+
+    A class needs `__call__`, `score` and `check`. The other members are optional: a class that inherits `Scorer` has
+    the defaults below, and a user's class in a file gets them when it is loaded.
+    """
+
+    accuracy_like: bool = False
+    """Whether a score says how right an answer is, so that the probability of the gold answer is a smooth score."""
+    judged: bool = False
+    """Whether a judge decides the scores: a search then monitors over-optimisation."""
+    objectives: tuple[str, ...] = ()
+    """Names of the measures that pull in different directions; their Pareto front is reported."""
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """Evaluates `model` on `items`, in as many rounds of questions as it takes."""
@@ -275,8 +286,15 @@ class Scorer(Protocol):
         ...
 
     def check(self, item: Item) -> str | None:
-        """Why this scorer cannot score `item`, in words; None where it can. Called before any model is loaded."""
+        """Why this scorer cannot score `item`, as a message; None if it can. Called before any model is loaded."""
         ...
+
+    def smooth_scorer(self) -> Scorer | None:
+        """A scorer whose scores vary smoothly with the model and rank experts alike; None if there is none.
+
+        The built-in accuracies have one already, see `utilities.objective.smooth_scorer`.
+        """
+        return None
 
 
 class Utility(Protocol):
@@ -302,10 +320,10 @@ scorer_registry: Registry[Callable[..., Scorer]] = Registry(
         "pairwise": "utilities.judges.pairwise",
         "regex": "utilities.scorers.regex",
         "reward": "utilities.rewards.reward",
-        "token_f1": "utilities.scorers.token_overlap",
+        "token_f1": "utilities.scorers.token_f1",
         "topic_interest": "utilities.judges.topic_interest",
         "toxicity": "utilities.scorers.toxicity",
-        "yes_no": "utilities.scorers.verdict",
+        "yes_no": "utilities.scorers.yes_no",
     },
     group="model_swarms.scorers",
 )

@@ -1,8 +1,8 @@
-"""What a search maximises: a task's own value, or its smooth companion, which rewards luck less.
+"""What a search maximises: a task's own value, or its smooth form, which is less subject to selection bias.
 
 An accuracy of 400 items moves in steps of one item, and the best of a hundred accuracies is mostly a lucky one. The
-probability of the gold answer moves with every item, so dev and test stay closer together. The companion is kept as a
-measure beside each item's score: the metric stays what is reported, and stored records tell both.
+probability of the gold answer moves with every item, so dev and test stay closer together. The smooth score is stored
+as a measure of each item's score: the metric stays what is reported, and stored records have both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from utilities.core import Evaluation, Item, ItemResult, Model, Outcome, Reason,
 from utilities.errors import UserError
 from utilities.tasks import Task
 
-__all__ = ["ObjectiveKind", "WithCompanion", "as_objective", "choose_objective", "outcome_as", "with_companions"]
+__all__ = [
+    "ObjectiveKind",
+    "WithSmoothScore",
+    "as_objective",
+    "choose_objective",
+    "outcome_as",
+    "smooth_scorer",
+    "with_smooth_scores",
+]
 
 ObjectiveKind = Literal["metric", "smooth", "mix"]
 
@@ -25,39 +33,40 @@ SMOOTH = "smooth"
 """Name of the measure."""
 
 
-class WithCompanion:
-    """A scorer whose scores carry their smooth companion as the measure `smooth`.
+class WithSmoothScore(Scorer):
+    """A scorer whose scores carry the smooth score of the same item as the measure `smooth`.
 
     Args:
-        scorer: Whose scores they are.
-        companion: The companion. One that compares options as the scorer does reads the scorer's responses; another one
-            asks the model at the same time.
+        scorer: Its scores are reported.
+        smooth: Its scores become the measure. If it compares options as the scorer does, it reads the scorer's
+            responses; otherwise it makes its own requests to the model at the same time.
     """
 
-    def __init__(self, scorer: Scorer, companion: Scorer) -> None:
-        self.scorer, self.companion = scorer, companion
+    def __init__(self, scorer: Scorer, smooth: Scorer) -> None:
+        self.scorer, self.smooth = scorer, smooth
+        self.judged, self.objectives = scorer.judged, scorer.objectives
 
     def check(self, item: Item) -> str | None:
-        """What the scorer says of the item."""
+        """The scorer's check."""
         return self.scorer.check(item)
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """The scorer's evaluation, with the companion's scores as a measure."""
-        if asks_nothing(self.scorer):
+        """The scorer's evaluation, with the smooth scores as a measure."""
+        outcomes: dict[int, Outcome] = {}
+        if is_free(self.scorer):
             evaluation = await self.scorer(model, items)
             answered = [k for k, r in enumerate(evaluation.results) if r.response.choice_logprobs is not None]
-            told = await self.companion.score(
-                [items[k] for k in answered], [evaluation.results[k].response for k in answered]
-            )
-            smooth: dict[int, Outcome] = dict(zip(answered, told, strict=True))
+            responses = [evaluation.results[k].response for k in answered]
+            scores = await self.smooth.score([items[k] for k in answered], responses)
+            outcomes.update(zip(answered, scores, strict=True))
         else:
-            evaluation, beside = await asyncio.gather(self.scorer(model, items), self.companion(model, items))
-            smooth = {k: r.outcome for k, r in enumerate(beside.results)}
-        results = tuple(_measured(r, smooth.get(k)) for k, r in enumerate(evaluation.results))
+            evaluation, other = await asyncio.gather(self.scorer(model, items), self.smooth(model, items))
+            outcomes.update((k, r.outcome) for k, r in enumerate(other.results))
+        results = tuple(_measured(r, outcomes.get(k)) for k, r in enumerate(evaluation.results))
         return replace(evaluation, results=results)
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """What the scorer says of the responses."""
+        """The scorer's scores of the responses."""
         return await self.scorer.score(items, responses)
 
 
@@ -68,57 +77,71 @@ def _measured(result: ItemResult, smooth: Outcome | None) -> ItemResult:
     return replace(result, outcome=replace(result.outcome, measures=measures))
 
 
-def companion(scorer: Scorer) -> Scorer | None:
-    """A scorer's smooth companion; None where it has none."""
-    make: Callable[[], Scorer | None] | None = getattr(scorer, "companion", None)
-    return None if make is None else make()
+def smooth_scorer(scorer: Scorer) -> Scorer | None:
+    """The smooth scorer of a scorer: its own, or the probability of the gold answer after the same prompt.
+
+    Returns:
+        None if there is none. After a chat template, no probabilities are compared.
+    """
+    from utilities.scorers.generation import GenerationScorer  # here: naming the objectives needs no jinja
+    from utilities.scorers.gold_logprob import GoldLogprob
+    from utilities.scorers.multiple_choice import MultipleChoice
+
+    if (own := scorer.smooth_scorer()) is not None or not scorer.accuracy_like:
+        return own
+    if isinstance(scorer, MultipleChoice):
+        smooth = GoldLogprob(answer_by=scorer.answer_by, normalize=scorer.normalize, scale="probability")
+    elif isinstance(scorer, GenerationScorer) and not scorer.chat:
+        smooth = GoldLogprob(scale="probability")
+    else:
+        return None
+    smooth.prompt = scorer.prompt
+    return smooth
 
 
-def asks_nothing(scorer: Scorer) -> bool:
-    """Whether the companion of a scorer reads the scorer's own responses, so that it costs nothing."""
+def is_free(scorer: Scorer) -> bool:
+    """Whether the smooth scorer reads the scorer's own responses, without further requests to the model."""
     from utilities.scorers.multiple_choice import MultipleChoice
 
     return isinstance(scorer, MultipleChoice)
 
 
-def choose_objective(asked: ObjectiveKind | Literal["auto"], task: Task) -> ObjectiveKind:
-    """The objective that is asked for, or, where that is left open, what suits the task.
-
-    That is the smooth companion where every item set has one that asks the model nothing more, else the metric.
+def choose_objective(requested: ObjectiveKind | Literal["auto"], task: Task) -> ObjectiveKind:
+    """The requested objective; of `auto`, smooth if every item set has it without further requests, else the metric.
 
     Raises:
-        UserError: A companion is asked for and an item set's scorer has none.
+        UserError: A smooth objective is requested and an item set's scorer has none.
     """
-    without = [name for name, s in task.item_sets.items() if companion(s.scorer) is None]
-    if asked == "auto":
-        free = not without and all(asks_nothing(s.scorer) for s in task.item_sets.values())
+    without = [name for name, s in task.item_sets.items() if smooth_scorer(s.scorer) is None]
+    if requested == "auto":
+        free = not without and all(is_free(s.scorer) for s in task.item_sets.values())
         return "smooth" if free else "metric"
-    if asked != "metric" and without:
+    if requested != "metric" and without:
         raise UserError(
-            f"--objective {asked}: the scorer of item set {without[0]!r} has no smooth companion (accuracies that are"
-            " asked without a chat template have one); --objective metric is accepted"
+            f"--objective {requested}: the scorer of item set {without[0]!r} has no smooth score (accuracies without a"
+            " chat template have one); --objective metric is accepted"
         )
-    return asked
+    return requested
 
 
-def with_companions(task: Task, kind: ObjectiveKind) -> Task:
-    """The task with the measure that the objective needs beside every score."""
+def with_smooth_scores(task: Task, kind: ObjectiveKind) -> Task:
+    """The task whose scores carry the measure that the objective needs."""
     if kind == "metric":
         return task
     sets = {}
     for name, s in task.item_sets.items():
-        smooth = companion(s.scorer)
-        sets[name] = s if smooth is None else replace(s, scorer=WithCompanion(s.scorer, smooth))
+        smooth = smooth_scorer(s.scorer)
+        sets[name] = s if smooth is None else replace(s, scorer=WithSmoothScore(s.scorer, smooth))
     return replace(task, item_sets=sets)
 
 
 def as_objective(evaluation: Evaluation, kind: ObjectiveKind, combine: Callable[..., Any]) -> Evaluation:
-    """What the objective says of an evaluation of a task `with_companions`: the same items, scored by it.
+    """The evaluation of the objective: the same items, scored by it.
 
     Args:
-        evaluation: The metric's.
+        evaluation: The metric's, of a task `with_smooth_scores`.
         kind: Which objective.
-        combine: The task's way to make one number of its parts.
+        combine: The task's combination of its parts into one number.
     """
     if kind == "metric":
         return evaluation
@@ -130,10 +153,10 @@ def as_objective(evaluation: Evaluation, kind: ObjectiveKind, combine: Callable[
 
 
 def outcome_as(outcome: Outcome, kind: ObjectiveKind) -> Outcome:
-    """What the objective says of the metric's outcome of one item."""
+    """The objective's outcome of one item, from the metric's."""
     if kind == "metric" or not isinstance(outcome, Score):
         return outcome
     smooth = outcome.measures.get(SMOOTH)
     if smooth is None:
-        return Unscored(Reason.NOT_APPLICABLE, "the score has no smooth companion")
+        return Unscored(Reason.NOT_APPLICABLE, "the score has no smooth measure")
     return Score(smooth if kind == "smooth" else (smooth + outcome.value) / 2)

@@ -23,7 +23,6 @@ __all__ = [
     "Resampled",
     "bootstrap_se",
     "clustered_estimate",
-    "clustered_se",
     "difference_over_runs",
     "paired_difference",
     "resampled_difference",
@@ -84,21 +83,6 @@ class Resampled(NamedTuple):
         """
         beyond = min(np.count_nonzero(self.drawn <= 0), np.count_nonzero(self.drawn >= 0))
         return float(min(1.0, 2 * (1 + beyond) / (1 + self.drawn.size)))
-
-
-def clustered_se(values: Sequence[float], clusters: Sequence[str]) -> float | None:
-    """Standard error of the mean of `values`, allowing any correlation within a cluster; None for one cluster.
-
-    The usual sandwich estimator with the factor G / (G - 1) for G clusters (Cameron and Miller, "A Practitioner's
-    Guide to Cluster-Robust Inference", 2015); with one item a cluster it is the ordinary standard error.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    groups = int(index.max()) + 1
-    if groups < 2:
-        return None
-    sums = np.bincount(index, weights=x - x.mean())
-    return float(np.sqrt(groups / (groups - 1) * np.square(sums).sum()) / x.size)
 
 
 def clustered_estimate(

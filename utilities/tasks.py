@@ -12,10 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
@@ -31,8 +40,8 @@ if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
 __all__ = [
-    "Beside",
     "ItemSet",
+    "ReportOnly",
     "Task",
     "TaskFile",
     "asks_judge",
@@ -80,8 +89,8 @@ class ItemSetFile(_Strict):
         return self
 
 
-class BesideFile(_Strict):
-    """A scorer that is no part of the value: it scores the same responses, and is reported beside it."""
+class ReportOnlyFile(_Strict):
+    """A scorer that is reported and is no part of the value; it scores the same responses."""
 
     scorer: str
     """As in an item set."""
@@ -96,19 +105,19 @@ class Edition(_Strict):
     settings: dict[str, Any] = {}
     """Run settings that this edition recommends; the user's own win."""
     item_sets: dict[str, ItemSetFile] = Field(min_length=1)
-    beside: dict[str, BesideFile] = {}
-    """What is measured beside the value on test (for the base model, the best initial expert and the winner), by name.
+    report_only: dict[str, ReportOnlyFile] = Field(default={}, validation_alias=AliasChoices("report_only", "beside"))
+    """Scorers that are reported on test (for the base model, the best initial expert and the winner), by name.
 
-    It costs no generation, decides nothing, and shows what the objective may have been bought with.
+    They need no generation and decide nothing; they show side effects of the objective. `beside` is the older name.
     """
 
     @model_validator(mode="after")
-    def _beside_something(self) -> Edition:
-        for name, one in self.beside.items():
+    def _of_an_item_set(self) -> Edition:
+        for name, one in self.report_only.items():
             if one.of is None and len(self.item_sets) > 1:
-                raise ValueError(f"beside {name!r}: `of` must name one of {', '.join(self.item_sets)}")
+                raise ValueError(f"report_only {name!r}: `of` must name one of {', '.join(self.item_sets)}")
             if one.of is not None and one.of not in self.item_sets:
-                raise ValueError(f"beside {name!r}: {unknown_name('item set', one.of, self.item_sets)}")
+                raise ValueError(f"report_only {name!r}: {unknown_name('item set', one.of, self.item_sets)}")
         return self
 
     @field_validator("item_sets")
@@ -196,8 +205,8 @@ class ItemSet:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A scorer that reads the responses of an item set, for the report alone."""
+class ReportOnly:
+    """A scorer of an item set's responses that is reported and decides nothing."""
 
     scorer: Scorer
     of: str
@@ -225,13 +234,13 @@ class Task:
     settings: Mapping[str, Any]
     weights: Mapping[str, float] | None = None
     """What each item set weighs, where `combination` is weighted_mean."""
-    beside: Mapping[str, Beside] = field(default_factory=dict)
-    """What is measured beside the value, by name."""
+    report_only: Mapping[str, ReportOnly] = field(default_factory=dict)
+    """Scorers that are reported and decide nothing, by name."""
 
     @property
     def judged(self) -> bool:
         """Whether a judge decides the value of an item set: then the search watches whether the judge is gamed."""
-        return any(getattr(s.scorer, "judged", False) for s in self.item_sets.values())
+        return any(s.scorer.judged for s in self.item_sets.values())
 
     @property
     def combine(self) -> Callable[..., Any]:
@@ -322,7 +331,7 @@ def load_task(
     options: Mapping[str, Any] | None = None,
     combine: str | None = None,
     judge: Panel | None = None,
-    beside: Mapping[str, Mapping[str, Any] | None] | None = None,
+    report_only: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Task:
     """A task with its data, checked item by item.
 
@@ -336,7 +345,7 @@ def load_task(
         options: Options of the scorers, over those of the task file.
         combine: Makes one number of the item sets' values in place of the task file's own combination.
         judge: The judges of the scorers that need some.
-        beside: Options over those of what is measured beside the value, by name; None leaves it out.
+        report_only: Options over those of the report-only scorers, by name; None removes the scorer.
 
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
@@ -359,23 +368,23 @@ def load_task(
         for name, s in chosen.item_sets.items()
     }
     weights = described.weights if combination == "weighted_mean" else None
-    measured = _load_beside(chosen, path.parent, beside or {}, judge)
+    measured = _load_report_only(chosen, path.parent, report_only or {}, judge)
     return Task(described.name, described.title, edition, combination, sets, chosen.settings, weights, measured)
 
 
-def _load_beside(
+def _load_report_only(
     chosen: Edition, folder: Path, over: Mapping[str, Mapping[str, Any] | None], judge: Panel | None
-) -> dict[str, Beside]:
+) -> dict[str, ReportOnly]:
     measured = {}
-    for name, one in chosen.beside.items():
+    for name, one in chosen.report_only.items():
         own = over.get(name, {})
         if own is None:
             continue
         try:
             scorer = make_scorer(absolute_spec(one.scorer, folder), {**one.options, **own}, judge)
         except UserError as error:
-            raise UserError(f"beside {name!r}: {error}") from error
-        measured[name] = Beside(scorer, one.of or next(iter(chosen.item_sets)))
+            raise UserError(f"report_only {name!r}: {error}") from error
+        measured[name] = ReportOnly(scorer, one.of or next(iter(chosen.item_sets)))
     return measured
 
 
@@ -409,9 +418,9 @@ def _maker(name: str) -> Callable[..., Scorer]:
     """What makes the scorer `name`."""
     if name.endswith(".py"):
         raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
-    if file_of(name):
-        return scorer_from_file(name)
-    entry = scorer_registry.get(name)
+    entry = scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
+    if inspect.isclass(entry) and Scorer not in entry.__mro__:  # the optional members get their defaults
+        return cast(Callable[..., Scorer], type(entry.__name__, (entry, Scorer), {"__module__": entry.__module__}))
     return entry.scorer if isinstance(entry, DecoratedFunction) else entry
 
 
@@ -427,7 +436,7 @@ def asks_judge(edition: Edition, folder: Path, utility: str | None = None) -> bo
         UserError: No such scorer.
     """
     scored = [utility] if utility else [absolute_spec(s.scorer, folder) for s in edition.item_sets.values()]
-    names = [*scored, *(absolute_spec(one.scorer, folder) for one in edition.beside.values())]
+    names = [*scored, *(absolute_spec(one.scorer, folder) for one in edition.report_only.values())]
     return any(_takes_judge(_maker(name)) for name in names)
 
 

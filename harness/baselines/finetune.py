@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from harness.baselines.training_texts import Pair
 from utilities.core import Item
 from utilities.errors import UserError
-from utilities.scorers.generation import prompt_variables
+from utilities.scorers.base import prompt_variables
 
 __all__ = ["Finetuned", "finetune", "pairs_of", "why_no_pairs"]
 

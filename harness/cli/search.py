@@ -144,7 +144,7 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
     if json:
         print(jsonlib.dumps([_as_json(name, split, e) for name, e in evaluations.items()], indent=2))
     task = prepared.task
-    objectives = next((o for s in task.item_sets.values() if (o := getattr(s.scorer, "objectives", ()))), ())
+    objectives = next((o for s in task.item_sets.values() if (o := s.scorer.objectives)), ())
     console.print(evaluation_table(evaluations, f"{task.name} ({task.edition}), {split}", objectives))
     for name, e in evaluations.items():
         if e.problem:

@@ -29,7 +29,7 @@ from harness.swarm.update import Row
 from utilities.core import Evaluation, Item, Response, Split
 from utilities.objective import ObjectiveKind
 from utilities.registry import Registry
-from utilities.scorers.generation import prompt_variables
+from utilities.scorers.base import prompt_variables
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import ItemSet, Task

@@ -24,5 +24,4 @@ def share_gpu(engine: Engine, task: Task) -> None:
     for item_set in task.item_sets.values():
         scorer = item_set.scorer
         if isinstance(scorer, GenerationScorer):
-            rest = getattr(scorer, "rest", lambda: None)
-            scorer.around = partial(engine.asleep, rest)
+            scorer.around = partial(engine.asleep, scorer.rest)

@@ -27,7 +27,7 @@ from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
 from utilities.judges.client import JudgeStopped
-from utilities.objective import as_objective, choose_objective, with_companions
+from utilities.objective import as_objective, choose_objective, with_smooth_scores
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
@@ -90,7 +90,7 @@ class Adaptation:
             len(prepared.groups),
         )
         self.objective = choose_objective(prepared.settings.objective, prepared.task)
-        self.task = with_companions(prepared.task, self.objective)
+        self.task = with_smooth_scores(prepared.task, self.objective)
         """The task of the search, whose scores tell the objective beside the metric."""
         self.evaluated: dict[str, Brief] = {k: Brief.read(brief) for k, brief in saved.get("evaluated", {}).items()}
         """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""

@@ -19,7 +19,7 @@ from harness.session.session import BASE
 from harness.swarm.drivers import row_key
 from harness.swarm.update import Row
 from utilities.core import UNSCORED_LIMIT, Evaluation, Reason, Split, Unscored
-from utilities.objective import with_companions
+from utilities.objective import with_smooth_scores
 from utilities.statistics import paired_difference
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Ending:
     async def _beside(self, record: str, evaluation: Evaluation) -> dict[str, schema.Measured]:
         """What is measured beside the value, on the test responses of a row of the final table."""
         task, told = self.prepared.task, {}
-        for name, one in task.beside.items():
+        for name, one in task.report_only.items():
             kept = self.store.records(f"beside_{name}_{record}")
             if kept is not None:
                 found = Evaluation.of(next(iter(kept.values())))
@@ -114,7 +114,7 @@ class Ending:
             rows = {"top-k-mean": finalists.mean_of_top_k(found, swarm.top_k), **rows}
         if prepared.validation_set is not None:
             rows["best_initial"] = max(self.prepared.unit_rows, key=self._objective_on_dev)
-            unseen = with_companions(prepared.validation_set, self.run.objective)
+            unseen = with_smooth_scores(prepared.validation_set, self.run.objective)
             chosen = await finalists.confirm(rows, partial(self._finalist, unseen, "confirm"))
         elif swarm.winner == "top-k-mean":
             evaluate = partial(self._finalist, self.run.task, "dev")

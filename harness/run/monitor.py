@@ -106,7 +106,7 @@ class Guard:
         every = self.prepared.settings.judging.canary_every
         if not every or iteration % every:
             return {}
-        judged = [s for s in self.prepared.task.item_sets.values() if getattr(s.scorer, "judged", False)]
+        judged = [s for s in self.prepared.task.item_sets.values() if s.scorer.judged]
         return await self._rated(judged[0], iteration)
 
     async def _rated(self, item_set: ItemSet, iteration: int) -> dict[str, float]:
@@ -141,7 +141,7 @@ class Guard:
 
 def _texts(task: Task) -> Iterator[str]:
     """What is told of the topic: its instructions, reference answers, and the evidence that is nearest to them."""
-    sources = [one.scorer.evidence for one in task.beside.values() if isinstance(one.scorer, Factuality)]
+    sources = [one.scorer.evidence for one in task.report_only.values() if isinstance(one.scorer, Factuality)]
     evidence = [source for source in sources if isinstance(source, Evidence)]  # a search of the user's may cost
     for item in (item for s in task.item_sets.values() for item in s.dev):
         yield from (item.question, item.answer or "")

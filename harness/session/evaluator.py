@@ -21,7 +21,7 @@ from harness.swarm.loop import search
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Model, Split
 from utilities.errors import UserError
-from utilities.objective import ObjectiveKind, as_objective, choose_objective, with_companions
+from utilities.objective import ObjectiveKind, as_objective, choose_objective, with_smooth_scores
 from utilities.tasks import Task
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Bench:
     @cached_property
     def _with_objective(self) -> Task:
         """The task, whose scores tell the objective beside the metric."""
-        return with_companions(self.prepared.task, self.objective)
+        return with_smooth_scores(self.prepared.task, self.objective)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 

@@ -118,11 +118,11 @@ def estimate(prepared: Prepared) -> str | None:
     tested = len(prepared.pool.names) + 2
     asked: list[tuple[Scorer, Sequence[Item], int]] = [(s.scorer, s.dev, searched) for s in task.item_sets.values()]
     asked += [(s.scorer, s.test, tested) for s in task.item_sets.values()]
-    asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.beside.values()]
+    asked += [(one.scorer, task.item_sets[one.of].test, BESIDE) for one in task.report_only.values()]
     if prepared.monitor_set is not None:  # of the best initial expert, of each iteration's best, and of the winner
         asked += [(s.scorer, s.dev, swarm.iterations + 3) for s in prepared.monitor_set.item_sets.values()]
     if task.judged and (every := prepared.settings.judging.canary_every):
-        judged = next(s for s in task.item_sets.values() if getattr(s.scorer, "judged", False))
+        judged = next(s for s in task.item_sets.values() if s.scorer.judged)
         bad = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))
         asked.append((judged.scorer, bad, swarm.iterations // every + 1))
     return told_estimate(panel, asked, "the search")

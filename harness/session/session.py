@@ -197,7 +197,7 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
         options=settings.scorer_options,
         combine=settings.combine,
         judge=judge,
-        beside={"factuality": factuality},
+        report_only={"factuality": factuality},
     )
     return task.without_overlap() if settings.drop_overlap else task
 

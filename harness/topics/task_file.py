@@ -57,7 +57,7 @@ def to_task_file(draft: TopicDraft, *, embedded: bool | None = None) -> str:
                         "items": {"dev": list(draft.dev), "test": list(draft.test)},
                     }
                 },
-                "beside": {"factuality": factuality},
+                "report_only": {"factuality": factuality},
             }
         },
     }

@@ -8,7 +8,7 @@ import pytest
 
 from utilities.core import ChoiceLogprobs, Item, Reason, Response, Unscored
 from utilities.errors import UserError
-from utilities.objective import as_objective, choose_objective, with_companions
+from utilities.objective import as_objective, choose_objective, with_smooth_scores
 from utilities.scorers.abstain import Abstain
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.scorers.multiple_choice import MultipleChoice
@@ -46,7 +46,7 @@ def task(scorer, items=ITEMS, **sets):
 
 
 def objective(kind, given, model):
-    evaluation = asyncio.run(with_companions(given, kind)(model, "dev"))
+    evaluation = asyncio.run(with_smooth_scores(given, kind)(model, "dev"))
     return evaluation, as_objective(evaluation, kind, given.combine)
 
 
@@ -103,8 +103,8 @@ def test_what_suits_a_task_is_smooth_where_that_costs_nothing():
 
 
 @pytest.mark.parametrize("scorer", [Abstain(), GoldLogprob()])
-def test_what_has_no_companion_is_refused_in_words(scorer):
-    with pytest.raises(UserError, match=r"--objective smooth: .*'one' has no smooth companion.*--objective metric"):
+def test_what_has_no_smooth_score_is_refused_in_words(scorer):
+    with pytest.raises(UserError, match=r"--objective smooth: .*'one' has no smooth score.*--objective metric"):
         choose_objective("smooth", task(scorer))
     assert choose_objective("metric", task(scorer)) == "metric"
     assert choose_objective("auto", task(scorer)) == "metric"

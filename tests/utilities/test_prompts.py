@@ -29,7 +29,9 @@ def test_the_plain_prompt_is_exactly_this():
 
 
 def test_the_prompt_with_a_shown_example_is_exactly_this():
-    prompt = load_prompt("shown").render(preamble="An example.\n", question="Which?", choices={"A": "ant", "B": "bee"})
+    prompt = load_prompt("one_shot").render(
+        preamble="An example.\n", question="Which?", choices={"A": "ant", "B": "bee"}
+    )
     assert prompt == "An example.\n\n\nQuestion: Which?\nA: ant\nB: bee\nThe answer is"
 
 

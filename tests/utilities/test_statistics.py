@@ -4,13 +4,13 @@ from scipy import stats
 
 from utilities.combine import combine_evaluations, harmonic_mean
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
+from utilities.standard_error import clustered_se
 from utilities.statistics import (
     Difference,
     Estimate,
     Pair,
     bootstrap_se,
     clustered_estimate,
-    clustered_se,
     difference_over_runs,
     paired_difference,
     resampled_difference,
@@ -142,13 +142,6 @@ def test_the_bootstrap_agrees_with_the_formula_for_a_plain_mean():
     values, clusters = shared + rng.normal(0, 0.5, 300), [f"c{k // 3}" for k in range(300)]
     one = evaluation(values, clusters)
     assert bootstrap_se(one, mean) == pytest.approx(one.se, rel=0.08)
-
-
-def test_the_clustered_standard_error_without_clusters_is_the_ordinary_one():
-    values = np.random.default_rng(11).random(37)
-    ordinary = values.std(ddof=1) / np.sqrt(37)
-    assert clustered_se(values, [str(k) for k in range(37)]) == pytest.approx(ordinary, rel=1e-12)
-    assert clustered_se(values, ["same"] * 37) is None
 
 
 def test_runs_that_differ_widen_the_interval_and_more_runs_narrow_it():

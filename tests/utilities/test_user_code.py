@@ -225,4 +225,6 @@ def test_a_spec_is_made_absolute_from_a_folder(tmp_path, monkeypatch):
 def test_what_is_given_back_makes_scorers(written):
     maker = scorer_from_file(written(GOOD, "decorated"))
     assert maker() is not maker()
-    assert re.fullmatch(r"user_utility_[0-9a-f]{12}", scorer_from_file(written(GOOD, "Whole")).__module__)
+    own = make_scorer(written(GOOD, "Whole"), {})
+    assert re.fullmatch(r"user_utility_[0-9a-f]{12}", type(own).__module__)
+    assert (own.judged, own.objectives, own.smooth_scorer()) == (False, (), None)

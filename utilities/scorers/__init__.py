@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
     from utilities.scorers.numeric import Numeric
     from utilities.scorers.regex import Regex
-    from utilities.scorers.token_overlap import TokenF1
+    from utilities.scorers.token_f1 import TokenF1
     from utilities.scorers.toxicity import Toxicity
-    from utilities.scorers.verdict import YesNo
+    from utilities.scorers.yes_no import YesNo
 
 _HOME = {
     "Abstain": "utilities.scorers.abstain",
@@ -31,9 +31,9 @@ _HOME = {
     "MultipleChoiceGenerated": "utilities.scorers.multiple_choice_generated",
     "Numeric": "utilities.scorers.numeric",
     "Regex": "utilities.scorers.regex",
-    "TokenF1": "utilities.scorers.token_overlap",
+    "TokenF1": "utilities.scorers.token_f1",
     "Toxicity": "utilities.scorers.toxicity",
-    "YesNo": "utilities.scorers.verdict",
+    "YesNo": "utilities.scorers.yes_no",
     "utility": "utilities.scorers.function",
 }
 

@@ -6,10 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored, Usage, scorer_registry
+from utilities.core import (
+    Evaluation,
+    Item,
+    Model,
+    Outcome,
+    Reason,
+    Response,
+    Score,
+    Scorer,
+    Unscored,
+    Usage,
+    scorer_registry,
+)
 from utilities.prompts import load_prompt
+from utilities.scorers.base import item_results, prompt_variables
 from utilities.scorers.extract_letter import extract_letter
-from utilities.scorers.generation import item_results, prompt_variables
 from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
 from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
 from utilities.scorers.yes_no import extract_yes_no
@@ -20,7 +32,7 @@ VERDICTS = ("true", "false")
 
 
 @scorer_registry.register("abstain")
-class Abstain:
+class Abstain(Scorer):
     """Effective reliability: (answered right - answered wrong) / all questions.
 
     Two rounds: the question, then whether the proposed answer is true or false; "false" withdraws it. A right answer
@@ -37,8 +49,6 @@ class Abstain:
     Raises:
         UserError: There is no such prompt, or no such value of an option.
     """
-
-    bounds = (-1.0, 1.0)
 
     def __init__(
         self,

@@ -33,7 +33,6 @@ class ExactMatch(GenerationScorer):
         UserError: There is no such prompt, or no such kind of answer.
     """
 
-    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def __init__(

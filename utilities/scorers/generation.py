@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
 
-from utilities.core import Evaluation, Item, ItemResult, Model, Outcome, Response, Scorer, Unscored, Usage
+from utilities.core import Evaluation, Item, Model, Outcome, Response, Scorer, Usage
 from utilities.errors import UserError
 from utilities.prompts import load_prompt, prompt_hash
+from utilities.scorers.base import item_results, prompt_variables
 
-__all__ = ["GenerationScorer", "item_results", "prompt_variables"]
+__all__ = ["GenerationScorer"]
 
 
-class GenerationScorer:
+class GenerationScorer(Scorer):
     """A scorer that generates, extracts, and scores; a subclass says how one response is scored.
 
     A reply from which nothing can be read is a wrong reply, not an unscored one: it is the model that failed, not the
@@ -30,14 +30,8 @@ class GenerationScorer:
         UserError: There is no such prompt, or no room for a response.
     """
 
-    accuracy_like = False
-    """Whether a score says how right an answer is, so that the likelihood of the gold answer is its companion."""
-
-    bounds: tuple[float, float] | None = None
-    """The lowest and the highest score that an item can have; None where nobody knows."""
-
     around: Callable[[], AbstractAsyncContextManager[None]] = staticmethod(nullcontext)
-    """What scoring happens inside of; set by whoever lends the scorer the GPU that the model answers on."""
+    """Entered while responses are scored; set where the scorer shares the model's GPU."""
 
     def __init__(
         self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = (), chat: bool = False
@@ -51,19 +45,6 @@ class GenerationScorer:
     def check(self, item: Item) -> str | None:
         """An item without an answer cannot be scored here."""
         return None if (item.answer or "").strip() else "the item has no answer"
-
-    def companion(self) -> Scorer | None:
-        """The smooth companion: how likely the gold answer is after the same prompt; None where there is none.
-
-        It asks the model once more. Likelihoods are not asked for through chat templates.
-        """
-        if not self.accuracy_like or self.chat:
-            return None
-        from utilities.scorers.gold_logprob import GoldLogprob
-
-        smooth = GoldLogprob(scale="probability")
-        smooth.prompt = self.prompt
-        return smooth
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The mean score of the model's responses."""
@@ -84,28 +65,5 @@ class GenerationScorer:
         """Scores one response; what a subclass defines."""
         raise NotImplementedError
 
-
-def prompt_variables(item: Item) -> Mapping[str, Any]:
-    """What a template sees of an item: never its answer."""
-    return {"question": item.question, "choices": item.choices or {}, "preamble": item.preamble or ""}
-
-
-async def item_results(
-    scorer: Scorer, items: Sequence[Item], hashes: Sequence[str], answers: Sequence[Response | Unscored]
-) -> list[ItemResult]:
-    """Scores what a model answered, one result an item; an answer that never came keeps its reason.
-
-    Args:
-        scorer: Its last step is taken.
-        items: What was asked.
-        hashes: Hash of each prompt.
-        answers: What came back.
-    """
-    answered = [(item, answer) for item, answer in zip(items, answers, strict=True) if isinstance(answer, Response)]
-    scored = iter(await scorer.score([item for item, _ in answered], [response for _, response in answered]))
-    results = []
-    for item, hashed, answer in zip(items, hashes, answers, strict=True):
-        response = Response(answer.raw, finish_reason="unanswered") if isinstance(answer, Unscored) else answer
-        outcome = answer if isinstance(answer, Unscored) else next(scored)
-        results.append(ItemResult(item.id, item.source or item.id, hashed, response, outcome))
-    return results
+    def rest(self) -> None:
+        """Frees the GPU memory of the scorer's own models until the next call."""

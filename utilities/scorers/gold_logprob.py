@@ -1,4 +1,4 @@
-"""The smooth companion of an accuracy: how likely the gold answer is to the model."""
+"""The probability of the gold answer: the smooth form of an accuracy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scale = Literal["log", "probability"]
 
 @scorer_registry.register("gold_logprob")
 class GoldLogprob(MultipleChoice):
-    """Mean log-probability of the gold answer: among the options where there are some, else a token of its text.
+    """Mean log-probability of the gold answer: among the options if there are any, else per token of its text.
 
     An accuracy moves in steps of one item and rewards luck; this moves with every item, so dev and test stay closer
     together. Values are at most 0 and natural logarithms; the best is 0, and guessing among four options is ln(1/4).
@@ -40,6 +40,8 @@ class GoldLogprob(MultipleChoice):
             accuracy is, so that it is combined as one, and no single item that is certainly wrong decides the mean.
     """
 
+    accuracy_like = False  # it is smooth itself
+
     def __init__(
         self,
         prompt: str = "lettered",
@@ -51,10 +53,6 @@ class GoldLogprob(MultipleChoice):
         if scale not in get_args(Scale):
             raise unknown_name("scale", str(scale), get_args(Scale))
         self.scale = scale
-        self.bounds = (0.0, 1.0) if scale == "probability" else (-math.inf, 0.0)
-
-    def companion(self) -> None:
-        """It is smooth itself."""
 
     def check(self, item: Item) -> str | None:
         """An item without an answer cannot be scored here."""

@@ -16,13 +16,14 @@ from utilities.core import (
     Reason,
     Response,
     Score,
+    Scorer,
     Unscored,
     Usage,
     scorer_registry,
 )
 from utilities.prompts import load_prompt, prompt_hash
 from utilities.registry import unknown_name
-from utilities.scorers.generation import item_results, prompt_variables
+from utilities.scorers.base import item_results, prompt_variables
 
 __all__ = ["MultipleChoice"]
 
@@ -34,7 +35,7 @@ PREPARED_KEPT = 32
 
 
 @scorer_registry.register("multiple_choice")
-class MultipleChoice:
+class MultipleChoice(Scorer):
     """Accuracy of the most likely option.
 
     Args:
@@ -48,8 +49,7 @@ class MultipleChoice:
         UserError: There is no such prompt, or no such value of an option.
     """
 
-    bounds: tuple[float, float] = (0.0, 1.0)
-    """The lowest and the highest score that an item can have."""
+    accuracy_like = True
 
     def __init__(
         self,
@@ -67,14 +67,6 @@ class MultipleChoice:
     def check(self, item: Item) -> str | None:
         """An item without options cannot be scored here."""
         return None if item.choices else "the item has no choices"
-
-    def companion(self) -> MultipleChoice | None:
-        """The smooth companion: how likely the gold option is; it reads the same responses."""
-        from utilities.scorers.gold_logprob import GoldLogprob  # which is a `MultipleChoice`
-
-        smooth = GoldLogprob(answer_by=self.answer_by, normalize=self.normalize, scale="probability")
-        smooth.prompt = self.prompt
-        return smooth
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The share of items whose gold option is the most likely one; ties go to the first option."""

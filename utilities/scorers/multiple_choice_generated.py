@@ -19,7 +19,6 @@ class MultipleChoiceGenerated(GenerationScorer):
     letter means nothing.
     """
 
-    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def __init__(self, prompt: str = "lettered", max_tokens: int = 10, stop: Sequence[str] = ()) -> None:

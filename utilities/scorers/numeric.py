@@ -13,7 +13,6 @@ __all__ = ["Numeric"]
 class Numeric(GenerationScorer):
     """Accuracy of the final number of a response. The arguments are those of `GenerationScorer`."""
 
-    bounds = (0.0, 1.0)
     accuracy_like = True
 
     def check(self, item: Item) -> str | None:

@@ -29,8 +29,6 @@ class Regex(GenerationScorer):
         UserError: The pattern is no regular expression, or there is no such prompt.
     """
 
-    bounds = (0.0, 1.0)
-
     def __init__(
         self,
         pattern: str,

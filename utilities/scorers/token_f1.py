@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
 
-__all__ = ["token_f1"]
+__all__ = ["TokenF1", "token_f1"]
 
 # Kana, Chinese characters, and their compatibility forms: scripts that set no spaces and have a character a syllable.
 _SINGLE = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
@@ -30,3 +32,15 @@ def token_f1(prediction: str, gold: str) -> float:
 def _words(text: str) -> list[str]:
     normal = normalize_answer(text)
     return (normal if normal.isascii() else _SINGLE.sub(r" \1 ", normal)).split()
+
+
+@scorer_registry.register("token_f1")
+class TokenF1(GenerationScorer):
+    """Mean token-level F1 of the responses' first lines. The arguments are those of `GenerationScorer`."""
+
+    accuracy_like = True
+
+    def score_one(self, item: Item, response: Response) -> Outcome:
+        """F1 of the response's first line, 0 to 1: base models go on after their answer."""
+        first = next(iter(response.text.strip().splitlines()), "")
+        return Score(token_f1(first, item.answer or ""))

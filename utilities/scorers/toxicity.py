@@ -31,8 +31,6 @@ class Toxicity(GenerationScorer):
         UserError: No classifier given.
     """
 
-    bounds = (0.0, 1.0)
-
     def __init__(
         self,
         classifier: str | None = None,

@@ -473,7 +473,7 @@ def test_a_task_file_holds_what_was_drafted(tmp_path, embedded):
     assert item_set.options["topic"] == described.title == "bees: # 蜂"
     answering = ("plain", False, 40) if embedded else ("bare", True, 512)
     assert tuple(item_set.options[name] for name in ("prompt", "chat", "max_tokens")) == answering
-    assert "factuality" in described.editions["own"].beside
+    assert "factuality" in described.editions["own"].report_only
     assert described.editions["own"].settings == ({"iterations": 4} if embedded else {})
     task = load_task(str(path))
     items = task.item_sets["instructions"]

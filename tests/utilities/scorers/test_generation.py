@@ -7,7 +7,8 @@ import pytest
 from utilities.core import Item, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.prompts import prompt_hash
-from utilities.scorers.generation import GenerationScorer, item_results, prompt_variables
+from utilities.scorers.base import item_results, prompt_variables
+from utilities.scorers.generation import GenerationScorer
 
 
 class Scripted:
@@ -66,7 +67,9 @@ def test_a_template_never_sees_the_answer():
 
 
 def test_a_worked_example_stands_before_the_question():
-    _, model = evaluate(Loud("shown"), [item(preamble="Q: 1 + 1? 2", choices={"A": "x", "ANT": "y"})], Response("ANT"))
+    _, model = evaluate(
+        Loud("one_shot"), [item(preamble="Q: 1 + 1? 2", choices={"A": "x", "ANT": "y"})], Response("ANT")
+    )
     assert model.asked[0][0] == ["Q: 1 + 1? 2\n\nQuestion: Which animal?\nA: x\nANT: y\nThe answer is"]
 
 

@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utilities.scorers.token_f1 import token_f1
+from utilities.core import Item, Response
+from utilities.scorers.token_f1 import TokenF1, token_f1
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,15 @@ def test_it_is_the_harmonic_mean_of_precision_and_recall(said, wanted):
 def test_no_text_of_100_kilobytes_hangs(part):
     text = part * (100_000 // len(part))
     assert token_f1(text, text) == 1.0
+
+
+def scored(scorer, item, text):
+    (outcome,) = asyncio.run(scorer.score([item], [Response(text)]))
+    return outcome.value
+
+
+def test_token_f1_reads_the_first_line_alone():
+    item = Item(id="1", question="?", answer="the Lyme disease")
+    assert scored(TokenF1(), item, " Lyme disease\nQuestion: and so on") == 1.0
+    assert scored(TokenF1(), item, "a disease") == pytest.approx(2 / 3)
+    assert scored(TokenF1(), item, "") == 0.0

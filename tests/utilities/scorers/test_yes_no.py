@@ -1,8 +1,12 @@
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utilities.scorers.yes_no import extract_yes_no
+from utilities.core import Item, Response
+from utilities.errors import UserError
+from utilities.scorers.yes_no import YesNo, extract_yes_no
 
 TRUE_FALSE = ("True", "False")
 EVIDENCE = ("supported", "not supported")
@@ -130,3 +134,35 @@ def test_long_replies_are_read_too(piece):
     text = piece * (100_000 // len(piece))
     assert extract_yes_no(text) in {"yes", "no", None}
     assert extract_yes_no(f"neutral\n{text}") in {"neutral", None}
+
+
+VERDICTS = {"A": "yes", "B": "no", "C": "neutral"}
+
+
+def scored(scorer, item, text):
+    (outcome,) = asyncio.run(scorer.score([item], [Response(text)]))
+    return outcome.value
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "value"),
+    [("A", "Yes, it is.", 1.0), ("A", "No.", 0.0), ("B", "no, because yes would be wrong", 1.0), ("C", "neutral", 1.0)],
+)
+def test_a_verdict_is_compared_with_the_text_of_the_right_option(gold, text, value):
+    assert scored(YesNo(), Item(id="1", question="?", choices=VERDICTS, answer=gold), text) == value
+
+
+def test_a_reply_without_a_verdict_is_a_wrong_reply():
+    assert scored(YesNo(), Item(id="1", question="?", answer="no"), "I am not sure.") == 0.0
+
+
+def test_an_item_whose_answer_is_no_verdict_is_refused():
+    assert YesNo().check(Item(id="1", question="?", answer="No")) is None
+    assert "maybe" in YesNo().check(Item(id="1", question="?", answer="maybe"))
+    assert YesNo(answers=("true", "false")).check(Item(id="1", question="?", answer="true")) is None
+
+
+@pytest.mark.parametrize("answers", [[True, False], "yes", ["yes", None]])
+def test_answers_that_are_no_words_are_refused(answers):
+    with pytest.raises(UserError, match="need quotes"):
+        YesNo(answers=answers)

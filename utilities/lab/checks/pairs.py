@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utilities.lab.scores import Scores
-from utilities.statistics import clustered_se
+from utilities.standard_error import clustered_se
 
 __all__ = ["Contrast", "contrasts", "scored_models", "typical_se"]
 

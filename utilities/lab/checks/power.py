@@ -7,7 +7,8 @@ import numpy as np
 from utilities.lab.checks.pairs import Contrast, contrasts, scored_models
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import Scores
-from utilities.statistics import Estimate, clustered_se
+from utilities.standard_error import clustered_se
+from utilities.statistics import Estimate
 
 __all__ = ["items_for", "items_needed", "separation", "signal_to_noise"]
 

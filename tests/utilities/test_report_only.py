@@ -1,4 +1,4 @@
-"""Task files with their items inside, scorers beside the value, and judges given to the scorers that want some."""
+"""Task files with their items inside, report-only scorers, and judges for the scorers that need one."""
 
 import asyncio
 
@@ -74,21 +74,21 @@ def test_an_item_set_has_either_a_file_or_items(tmp_path):
             load_task(write(tmp_path, edition))
 
 
-def test_what_is_beside_scores_the_same_responses_and_is_no_part_of_the_value(tmp_path):
-    task = load_task(write(tmp_path, inline(beside={"loud": {"scorer": "own.py:shouts"}})))
+def test_a_report_only_scorer_scores_the_same_responses_and_is_no_part_of_the_value(tmp_path):
+    task = load_task(write(tmp_path, inline(report_only={"loud": {"scorer": "own.py:shouts"}})))
     found = asyncio.run(task(Says(), "dev"))
     assert found.value == len("One?!")
-    loud = asyncio.run(task.beside["loud"](task.item_sets["asked"].dev, found))
+    loud = asyncio.run(task.report_only["loud"](task.item_sets["asked"].dev, found))
     assert loud.value == 1.0
     assert [r.response for r in loud.results] == [r.response for r in found.results]
 
 
-def test_beside_keeps_the_reason_of_what_was_never_answered(tmp_path):
-    task = load_task(write(tmp_path, inline(beside={"loud": {"scorer": "own.py:shouts"}})))
+def test_report_only_keeps_the_reason_of_an_unanswered_item(tmp_path):
+    task = load_task(write(tmp_path, inline(report_only={"loud": {"scorer": "own.py:shouts"}})))
     found = asyncio.run(task(Says(), "dev"))
     lost = Response("", finish_reason="unanswered")
     results = [found.results[0], type(found.results[1])(**{**_fields(found.results[1]), "response": lost})]
-    loud = asyncio.run(task.beside["loud"](task.item_sets["asked"].dev, Evaluation.of(results)))
+    loud = asyncio.run(task.report_only["loud"](task.item_sets["asked"].dev, Evaluation.of(results)))
     assert loud.results[0].outcome == Score(1.0)
     assert loud.results[1].outcome is results[1].outcome
 
@@ -100,20 +100,20 @@ def _fields(result):
 @pytest.mark.parametrize(
     ("edition", "message"),
     [
-        (inline(beside={"loud": {"scorer": "own.py:shouts", "of": "askd"}}), "Did you mean 'asked'"),
-        (inline(beside={"loud": {"scorer": "nothing"}}), "beside .loud.: unknown scorer .nothing."),
+        (inline(report_only={"loud": {"scorer": "own.py:shouts", "of": "askd"}}), "Did you mean 'asked'"),
+        (inline(report_only={"loud": {"scorer": "nothing"}}), "report_only .loud.: unknown scorer .nothing."),
     ],
 )
-def test_a_mistake_in_what_is_beside_is_told(tmp_path, edition, message):
+def test_a_mistake_in_report_only_is_refused(tmp_path, edition, message):
     with pytest.raises(UserError, match=message):
         load_task(write(tmp_path, edition))
 
 
-def test_what_is_beside_can_be_left_out_or_be_given_other_options(tmp_path):
-    path = write(tmp_path, inline(beside={"exact": {"scorer": "regex", "options": {"pattern": "a"}}}))
-    assert load_task(path, beside={"exact": None}).beside == {}
+def test_a_report_only_scorer_can_be_removed_or_get_other_options(tmp_path):
+    path = write(tmp_path, inline(report_only={"exact": {"scorer": "regex", "options": {"pattern": "a"}}}))
+    assert load_task(path, report_only={"exact": None}).report_only == {}
     with pytest.raises(UserError, match="does not take its options"):
-        load_task(path, beside={"exact": {"colour": "red"}})
+        load_task(path, report_only={"exact": {"colour": "red"}})
 
 
 def test_a_scorer_that_takes_a_judge_is_given_the_judges(monkeypatch):
@@ -127,3 +127,8 @@ def test_a_scorer_that_takes_a_judge_is_given_the_judges(monkeypatch):
     assert make_scorer("judged_in_a_test", {}, panel).judge is panel
     assert make_scorer("judged_in_a_test", {}).judge is None
     assert not hasattr(make_scorer("numeric", {}, panel), "judge")
+
+
+def test_the_older_key_of_report_only_is_read(tmp_path):
+    path = write(tmp_path, inline(beside={"exact": {"scorer": "regex", "options": {"pattern": "a"}}}))
+    assert list(load_task(path).report_only) == ["exact"]
