@@ -20,13 +20,13 @@ def examine() -> None:
     Raises:
         SystemExit: With code 1, where the main job cannot run here.
     """
-    from rich.console import Console
+    from harness.display.console import open_console
 
-    console = Console()
+    console = open_console()
 
     def say(good: bool, text: str) -> None:
         mark, style = ("ok  ", "green") if good else ("miss", "red")
-        console.print(f"[{style}]{mark}[/{style}] ", end="")
+        console.print(f"{mark} ", style=style, end="")
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     problems = 0

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.display.console import open_console, print_json
 from harness.display.resumable import Display, continued_screen
 from harness.lab.lab import Wanted, examine_designs, examine_stored
 from harness.lab.table import examination_tables
@@ -40,7 +41,7 @@ def run_lab(
         display: What is shown.
         json: Whether the result is printed as JSON, and all else on stderr.
     """
-    console = Console(stderr=json)
+    console = open_console(stderr=json)
     with continued_screen(console, display, out or Path("runs")) as live:
         progress = _progress(console, live, display)
         if isinstance(settings, RunSettings):
@@ -48,7 +49,7 @@ def run_lab(
         else:
             found, folder = examine_stored(responses, settings, Wanted(**wanted), out, progress)
     if json:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2), stored=folder)
     if display != "none":
         console.print(examination_tables(found))
         files = ", ".join(str(folder / f"lab.{kind}") for kind in ("json", "png"))

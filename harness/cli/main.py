@@ -411,15 +411,15 @@ def serve_judge(
 
 
 def _note(text: str) -> None:
-    from rich.console import Console
+    from harness.display.console import open_console
 
-    Console(stderr=True, soft_wrap=True).print(f"note: {text}", style="dim", markup=False, highlight=False)
+    open_console(stderr=True, soft_wrap=True).print(f"note: {text}", style="dim", markup=False, highlight=False)
 
 
 def _fail(message: str) -> NoReturn:
-    from rich.console import Console
+    from harness.display.console import open_console
 
-    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", style="red", markup=False, highlight=False)
+    open_console(stderr=True, soft_wrap=True).print(f"Error: {message}", style="red", markup=False, highlight=False)
     raise SystemExit(2)
 
 
@@ -437,6 +437,14 @@ def main() -> None:
     if arguments and arguments[0] not in {*VERBS, "--help", "-h"} and arguments[0].startswith("-"):
         arguments = ["search", *arguments]
     signal.signal(signal.SIGTERM, _terminated)  # a cluster that ends a job gets the same checkpoint as Ctrl-C
+    from harness.display.console import standard_streams
+
+    with standard_streams(json="--json" in arguments):
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
+    """Runs a verb; its failures become one sentence and an exit code."""
     try:
         code = app(arguments, standalone_mode=False)
         if isinstance(code, int) and code:  # typer makes an exit code of Ctrl-C and of a verb's Exit

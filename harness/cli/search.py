@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from harness.display.console import open_console, print_json
 from harness.display.live import evaluation_table, make_screen, measure_means, number, print_result
 from harness.run.adapt import adapt
 from harness.run.final_test import overlap_note, problem
@@ -29,7 +30,7 @@ Display = Literal["auto", "plain", "none"]
 
 
 def _console(json: bool) -> Console:
-    return Console(stderr=json)
+    return open_console(stderr=json)
 
 
 def run_search(
@@ -119,7 +120,7 @@ def _run(prepared: Prepared, store: Store, display: Display, json: bool) -> None
 
 def _show(result: schema.Result, console: Console, display: Display, json: bool) -> None:
     if json:
-        print(result.model_dump_json(indent=2))
+        print_json(result.model_dump_json(indent=2), stored=Path(result.run))
     if display != "none":
         print_result(result, console)
 
@@ -142,7 +143,7 @@ def run_evaluate(settings: RunSettings, split: Literal["dev", "test"], out: Path
             store.close()
     console = _console(json)
     if json:
-        print(jsonlib.dumps([_as_json(name, split, e) for name, e in evaluations.items()], indent=2))
+        print_json(jsonlib.dumps([_as_json(name, split, e) for name, e in evaluations.items()], indent=2), stored=out)
     task = prepared.task
     objectives = next((o for s in task.item_sets.values() if (o := s.scorer.objectives)), ())
     console.print(evaluation_table(evaluations, f"{task.name} ({task.edition}), {split}", objectives))
@@ -177,7 +178,7 @@ def run_score(folder: Path, settings: dict[str, Any], json: bool) -> None:
             {**_as_json(one.label, one.split, one.now), "stored": one.stored.value, "stored_se": one.stored.se}
             for one in found
         ]
-        print(jsonlib.dumps(told, indent=2))
+        print_json(jsonlib.dumps(told, indent=2))
     table = Table(title=f"{folder}, scored again", title_justify="left", title_style="bold")
     table.add_column("model", overflow="fold")
     for column in ("split", "stored", "now", "n", "unscored"):
@@ -228,7 +229,7 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     experts = {"kind": pool.kind, "names": pool.names, "parameters": pool.parameters}
     console = _console(json)
     if json:
-        print(
+        print_json(
             jsonlib.dumps({"task": task.name, "edition": task.edition, "item_sets": sets, "experts": experts}, indent=2)
         )
     table = Table(title=f"{task.name} ({task.edition}): {task.title}", title_justify="left", title_style="bold")

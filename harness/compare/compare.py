@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 
 from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
@@ -28,6 +27,7 @@ from harness.compare.methods import Chosen, Trial, ways
 from harness.compare.requirements import METHODS, Case, chosen_methods, why_not
 from harness.compare.result import Absent, Compared, Measured, Outcome, measured
 from harness.compare.statistics import ranking, versus
+from harness.display.console import open_console, print_json
 from harness.display.resumable import Display, continued_screen
 from harness.experts.adapter import Adapter, read_adapter
 from harness.experts.pool import CONFIG, Pool, expert_folders, open_pool
@@ -490,7 +490,7 @@ def run_compare(
     """Compares methods, shows the tables while they fill, and says where everything is."""
     from harness.compare.table import comparison_tables, live_view
 
-    console = Console(stderr=json)
+    console = open_console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
     folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
     wanted = Wanted(tuple(chosen_methods(methods)), seeds, budget, space, training_data)
@@ -506,7 +506,7 @@ def run_compare(
     with continued_screen(console, display, folder) as live:
         compared = compare(settings, wanted, folder, watch)
     if json:
-        print(compared.model_dump_json(indent=2))
+        print_json(compared.model_dump_json(indent=2), stored=folder)
     if display != "none":
         console.print(comparison_tables(compared))
         files = ", ".join(str(folder / f"compare.{kind}") for kind in ("json", "csv", "png"))

@@ -13,7 +13,6 @@ from pathlib import Path
 from string import ascii_lowercase
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -158,9 +157,7 @@ def _floor(floor: float | None, digits: int) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(
-        title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
-    )
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _label(compared: Compared, method: str, outcomes: Sequence[Outcome]) -> str:

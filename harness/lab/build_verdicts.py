@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
+from harness.display.console import open_console
 from harness.lab.lab import Wanted, examine_designs, project_version
 from harness.lab.result import Examination
 from harness.run_folder.store import write_atomically
@@ -114,7 +114,7 @@ def main(names: Sequence[str], out: Path = Path("runs/verdicts"), path: Path = V
     Raises:
         UserError: A name that is no built-in utility.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     for name in names:
         if name not in scorer_registry:
             raise unknown_name("utility", name, scorer_registry)

@@ -1,10 +1,12 @@
-"""The model card of the winner: what it is made of, how it was found, and how it may be used."""
+"""The model card of the winner. Names in it are foreign text, so they are escaped."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from harness.display.live import number
+from utilities.foreign_text import escape_markdown, printable
 
 if TYPE_CHECKING:
     from harness.run_folder.result import Result, Winner
@@ -16,21 +18,25 @@ __all__ = ["model_card"]
 def model_card(result: Result, prepared: Prepared) -> str:
     """The `README.md` of the winner's folder, in the hub's card format."""
     library = "peft" if prepared.pool.kind == "lora" else "transformers"
-    table = "\n".join(
-        f"| {row.name} | {number(row.dev, row.dev_se)} | {number(row.test, row.test_se)} | {row.n} | {row.unscored} |"
-        for row in result.rows
+    table = _table(
+        ["model", "dev", "test", "n", "unscored"],
+        [
+            [row.name, number(row.dev, row.dev_se), number(row.test, row.test_se), str(row.n), str(row.unscored)]
+            for row in result.rows
+        ],
     )
     gain = result.difference["winner_minus_best_initial"]
     interval = (
-        f"not known ({gain.problem})"
+        f"not known ({escape_markdown(gain.problem or '')})"
         if gain.value is None
         else f"{gain.value:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap)"
     )
+    base, folder = (json.dumps(printable(str(path))) for path in (prepared.base, result.winner.adapter))
     load = (
-        f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{prepared.base}"), "{{folder}}")'
+        f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {folder})"
         if library == "peft"
-        else 'model = AutoModelForCausalLM.from_pretrained("{folder}")'
-    ).replace("{folder}", result.winner.adapter)
+        else f"model = AutoModelForCausalLM.from_pretrained({folder})"
+    )
     imports = (
         "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM"
         if library == "peft"
@@ -38,11 +44,11 @@ def model_card(result: Result, prepared: Prepared) -> str:
     )
     return f"""---
 library_name: {library}
-base_model: {prepared.base}
+base_model: {base}
 tags: [model-swarms, lora, model-merging]
 ---
 
-# Winner of a model swarm on `{result.task}` ({result.edition})
+# Winner of a model swarm on {escape_markdown(result.task)} ({escape_markdown(result.edition)})
 
 Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, arXiv 2410.11163; optimiser
 `{result.optimiser}`, objective `{result.objective}`, winner `{result.winner.finalist}`, seed {result.seed},
@@ -54,12 +60,11 @@ Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, 
 
 ## What it scores
 
-| model | dev | test | n | unscored |
-|---|---|---|---|---|
 {table}
 
 ± is the standard error over test items, clustered by their sources. The winner was chosen on dev, so its dev value is
-biased upwards; test was read once. Winner minus best initial expert ({result.best_initial}) on test: {interval}.
+biased upwards; test was read once. Winner minus best initial expert ({escape_markdown(result.best_initial)}) on test:
+{interval}.
 
 ## How to load it
 
@@ -75,8 +80,11 @@ def _mixture(winner: Winner) -> str:
     """What the winner is made of: an expert a line, or where groups of modules differ, a group a line."""
     names = sorted(winner.coefficients, key=lambda name: -abs(winner.coefficients[name]))
     if not winner.groups:
-        lines = [f"| {name} | {winner.coefficients[name]:+.4f} |" for name in names]
-        return "\n".join(["| expert | coefficient |", "|---|---|", *lines])
+        return _table(["expert", "coefficient"], [[name, f"{winner.coefficients[name]:+.4f}"] for name in names])
     rows = {**winner.groups, "mean": winner.coefficients}
-    lines = [f"| {group} | {' | '.join(f'{part[name]:+.4f}' for name in names)} |" for group, part in rows.items()]
-    return "\n".join([f"| modules | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|", *lines])
+    return _table(["modules", *names], [[group, *(f"{of[name]:+.4f}" for name in names)] for group, of in rows.items()])
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (heading, *rows)]
+    return "\n".join([lines[0], "|---" * len(heading) + "|", *lines[1:]])

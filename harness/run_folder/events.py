@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.run_folder.result import Cost, Watch
+from utilities.foreign_text import printable
 
 __all__ = [
     "AnyEvent",
@@ -125,7 +126,7 @@ class Note(Event):
     """Something a person should read."""
 
     kind: Literal["note"] = "note"
-    text: str
+    text: Annotated[str, AfterValidator(printable)]
 
 
 class Finished(Event):

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 import yaml
-from rich.console import Console
 
 from harness.compare.compare import changed_settings
 from harness.compare.requirements import Case, why_not
 from harness.compare.result import measured
+from harness.display.console import open_console, print_json
 from harness.display.resumable import Display, continued_screen
 from harness.run.overoptimisation import split_hold_out
 from harness.run_folder.result import Difference
@@ -475,7 +475,7 @@ def run_sweep(
     """Sweeps, tells of every trial, and shows what is left of the best one."""
     from harness.sweep.table import sweep_tables, trial_line, trials_table
 
-    console = Console(stderr=json)
+    console = open_console(stderr=json)
     folder = out or Path("runs") / f"sweep-{Path(settings.task).stem}-seed{settings.seed}"
     plan = Plan(trials, default_budget(settings.swarm) if budget is None else budget, sampler)
     told = 0
@@ -492,7 +492,7 @@ def run_sweep(
     with continued_screen(console, display, folder) as live:
         swept = sweep(settings, plan, folder, watch)
     if json:
-        print(swept.model_dump_json(indent=2))
+        print_json(swept.model_dump_json(indent=2), stored=folder)
     if display != "none":
         console.print(sweep_tables(swept))
         text = f"Written: {folder / 'sweep.json'}, {folder / swept.adapter} (the picked mixture)"

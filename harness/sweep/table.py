@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -73,7 +72,7 @@ def _finals(swept: Swept) -> Table:
     def add(label: str, final: Final, style: str) -> None:
         shrinkage = "-" if final.shrinkage is None else f"{final.shrinkage:+z.4f}"
         confirming, test = (number(one.value, one.se) for one in (final.confirming, final.test))
-        table.add_row(escape(label), number(final.picking), confirming, shrinkage, test, style=style)
+        table.add_row(label, number(final.picking), confirming, shrinkage, test, style=style)
 
     same = " = defaults" if swept.picked.trial == 0 else ""
     add(f"picked, trial {swept.picked.trial}{same}", swept.picked, "bold green")
@@ -87,6 +86,4 @@ def _items(items: int, clusters: int) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(
-        title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
-    )
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)

@@ -292,7 +292,7 @@ def run_topic(
     Raises:
         UserError: As in `draft_topic`, or a file that cannot be written; known before anything is paid for.
     """
-    from rich.console import Console
+    from harness.display.console import open_console
 
     topic = checked_topic(topic)
     out = Path(f"{slug(topic)}.yaml") if out is None else out
@@ -306,7 +306,7 @@ def run_topic(
         judging = JudgeSettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise UserError(f"settings: {in_words(error)}") from error
-    console = Console()
+    console = open_console()
 
     def tell(text: str) -> None:
         console.print(text, style="dim", markup=False, highlight=False)

@@ -63,7 +63,7 @@ def test_a_group_is_not_a_setting():
         ({"particles": 0}, r"settings: particles: .*greater than or equal to 1 \(got '?0"),
         ({"inertia": "nan"}, r"settings: inertia: .*finite"),
         ({"variant": "papr"}, r"variant: .*'paper' or 'reference' \(got 'papr'\)"),
-        ({"seed": -1}, r"seed: .*\(got '-1'\)"),
+        ({"seed": -1}, r"seed: .*\(got -1\)"),
         ({"device": "tpu"}, r"settings: device: .*'cpu'"),
         ({"base_model": "/somewhere"}, r"experts: --base-model is given, so --experts"),
     ],
