@@ -1,4 +1,4 @@
-"""What is installed, which engines work here, and what is missing."""
+"""`doctor`: what is installed, which engines work here, and what is missing."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from harness.cli.command import verb
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 __all__ = ["examine"]
 
 
+@verb("Use")
+def doctor() -> None:
+    """Reports what is installed, which engines work here, and what is missing."""
+    examine()
+
+
 def examine() -> None:
-    """Prints the state of this installation; loads torch, to ask it for a GPU.
+    """Prints the state of this installation; loads torch to detect a GPU.
 
     Raises:
-        SystemExit: With code 1, where the main job cannot run here.
+        SystemExit: With code 1 if a search cannot run here.
     """
     from harness.display.console import open_console
 
@@ -34,15 +42,15 @@ def examine() -> None:
     for requirement in _requirements():
         name = requirement.name
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             say(False, f"{name}: not installed; pip install '{requirement}'")
             problems += 1
             continue
-        fits = requirement.specifier.contains(found.split("+")[0], prereleases=True)
+        fits = requirement.specifier.contains(installed.split("+")[0], prereleases=True)
         say(
             fits,
-            f"{name} {found}"
+            f"{name} {installed}"
             + ("" if fits else f" does not satisfy {requirement.specifier}; pip install '{requirement}'"),
         )
         problems += not fits
@@ -71,16 +79,16 @@ def examine() -> None:
         if find_spec(name) is not None:
             say(True, f"engine {name}: installed")
         else:
-            told = f"     engine {name}: not installed; pip install -e '.[{name}]'"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+            text = f"     engine {name}: not installed; pip install -e '.[{name}]'"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     if problems:
         console.print(f"{problems} problem{'s' if problems > 1 else ''} found.", style="red")
         raise SystemExit(1)
-    console.print("Everything that the main job needs is here.", style="green")
+    console.print("Everything that a search needs is installed.", style="green")
 
 
 def _requirements() -> list[Requirement]:
     from packaging.requirements import Requirement
 
-    found = [Requirement(text) for text in requires("model-swarms") or []]
-    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
+    required = [Requirement(text) for text in requires("model-swarms") or []]
+    return [r for r in required if r.marker is None or r.marker.evaluate({"extra": ""})]

@@ -1,8 +1,12 @@
-"""What can be named on the command line, in tables."""
+"""`list`: the names that options accept, in tables."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.cli.command import verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,31 +17,39 @@ if TYPE_CHECKING:
 
 __all__ = ["print_list"]
 
+Kind = Literal["tasks", "utilities", "engines"]
 
-def print_list(what: Literal["tasks", "utilities", "engines"]) -> None:
-    """Prints the names and what they mean; loads no model library."""
+
+@verb("Data")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """Lists the names that options accept: tasks, utilities, engines."""
+    print_list(kind)
+
+
+def print_list(kind: Kind) -> None:
+    """Prints names and descriptions; loads no model library."""
     from rich.table import Table
     from rich.text import Text
 
     from harness.display.console import open_console
 
     table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for name, text in _entries(what).items():
+    for name, text in _entries(kind).items():
         table.add_row(Text(name, style="bold"), text)
     open_console().print(table)
 
 
-def _entries(what: Literal["tasks", "utilities", "engines"]) -> Mapping[str, str | Text]:
-    if what == "tasks":
+def _entries(kind: Kind) -> Mapping[str, str | Text]:
+    if kind == "tasks":
         from utilities.tasks import list_tasks, read_task_file
 
-        found = {}
+        entries = {}
         for name in list_tasks():
             described, _ = read_task_file(name)
             editions = "; ".join(f"{edition}: {', '.join(e.item_sets)}" for edition, e in described.editions.items())
-            found[name] = f"{described.title} ({editions})"
-        return found
-    if what == "utilities":
+            entries[name] = f"{described.title} ({editions})"
+        return entries
+    if kind == "utilities":
         from rich.text import Text
 
         from utilities.combine import combinations
@@ -55,13 +67,13 @@ def _entries(what: Literal["tasks", "utilities", "engines"]) -> Mapping[str, str
     return {name: engines.describe(name) for name in engines}
 
 
-def _verdict(found: StoredVerdict | None) -> Text | str:
+def _verdict(stored: StoredVerdict | None) -> Text | str:
     """The lab's verdict on a scorer, on a line of its own."""
     from rich.text import Text
 
-    if found is None:
+    if stored is None:
         return ""
-    colour = {"fit as objective": "green", "not fit": "bold red"}.get(found.fitness, "yellow")
-    where = f" ({found.task}, {found.made})" if found.task else f": {'; '.join(found.because)}"
-    reasons = f": {'; '.join(found.because)}" if found.task and found.because else ""
-    return Text.assemble("\n", (f"lab: {found.fitness}", colour), where, reasons)
+    colour = {"fit as objective": "green", "not fit": "bold red"}.get(stored.fitness, "yellow")
+    where = f" ({stored.task}, {stored.made})" if stored.task else f": {'; '.join(stored.because)}"
+    reasons = f": {'; '.join(stored.because)}" if stored.task and stored.because else ""
+    return Text.assemble("\n", (f"lab: {stored.fitness}", colour), where, reasons)

@@ -1,7 +1,7 @@
 """`serve`: vLLM's own OpenAI server with a run's winner and experts as named adapters, or with a bare base model.
 
-This process becomes the server, so that signals reach it and nothing stays behind. What it is started with is made
-here, apart from that, as `Serving`.
+This process becomes the server, so signals reach it and no second process remains. `Serving` is the server's command
+and environment.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import yaml
+import typer
 
+from harness.cli.command import verb
 from harness.embedded import BASE, EXPERTS
-from harness.engines.adapter_slots import CPU_BATCH, lora_rank
-from harness.engines.base import INSTALL_VLLM
-from harness.experts.pool import Expert, LoraPool, base_shapes, open_pool, resolve
-from harness.run_folder.result import Result
 from harness.session.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from harness.experts.pool import Expert
 
 __all__ = ["PORT", "WINNER", "Serving", "run_serve", "serving_base", "serving_run"]
 
@@ -38,9 +38,31 @@ RANK, SLOTS = 16, 20
 `-- --max-loras` say otherwise. Every adapter computes at the full rank of its slot."""
 
 
+@verb("Use")
+def serve(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] [-- OPTIONS]", help="The run folder; after -- any options of vLLM's server."),
+    ] = None,
+    experts: Annotated[bool, typer.Option("--experts", help="Serve the run's initial experts too.")] = False,
+    base_model: Annotated[
+        str | None, typer.Option(help="Without a run: 'embedded' (the default), a folder, or a hub id.")
+    ] = None,
+    updates: Annotated[
+        bool, typer.Option("--updates", help="Let clients load adapters. Always so without a run.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to bind. The server has no authentication; do not expose it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = PORT,
+) -> None:
+    """Serves a run's winner to any OpenAI client, or without a run the base model to `--engine remote`."""
+    run_serve(arguments or [], base_model, host, port, experts=experts, updates=updates)
+
+
 @dataclass(frozen=True)
 class Serving:
-    """What a server is started with."""
+    """The model and adapters of a server."""
 
     model: Path
     """Folder of the base model, or of a winner that is a model of its own."""
@@ -49,16 +71,18 @@ class Serving:
     adapters: tuple[Expert, ...] = ()
     """Adapters and what clients call them."""
     rank: int | None = None
-    """Largest rank of any adapter; None where none is or will be served."""
+    """Largest rank of any adapter; None if no adapter is or will be served."""
     modules: tuple[str, ...] = ()
-    """Names of the modules that adapters may change. Where the output layer is one of them, vLLM answers for the
-    log-probabilities of a prompt's tokens with some other request's adapter, and on a CPU not at all."""
+    """Names of the modules that adapters may change. If the output layer is one of them, vLLM computes the
+    log-probabilities of a prompt's tokens with another request's adapter, and on a CPU it fails."""
     updates: bool = False
-    """Whether clients may load adapters of their own while it runs."""
+    """Whether clients may load adapters while the server runs."""
     trust_remote_code: bool = False
 
     def command(self, host: str, port: int, further: Sequence[str] = (), *, on_cpu: bool = False) -> list[str]:
-        """vLLM's server as a command; `further` options come last and win."""
+        """The command of vLLM's server; `further` options come last and override the others."""
+        from harness.engines.adapter_slots import CPU_BATCH, lora_rank
+
         # Not `vllm serve`, which does not start where the package has another name, as the CPU build's.
         command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--model", str(self.model), "--served-model-name", self.name, "--host", host, "--port", str(port)]
@@ -71,39 +95,43 @@ class Serving:
             command += ["--lora-modules", *(json.dumps(module) for module in modules)]
         if self.trust_remote_code:
             command += ["--trust-remote-code"]
-        if on_cpu:  # as the engines of this project compute there; compiling takes longer than most questions
+        if on_cpu:  # as the engines of this project on a CPU; compiling takes longer than most requests
             command += ["--dtype", "float32", "--enforce-eager", "--max-num-batched-tokens", str(CPU_BATCH)]
         return [*command, *further]
 
     def environment(self) -> dict[str, str]:
-        """What vLLM reads from the environment; what the user has set stays."""
-        given = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        asked = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if self.updates else {}
-        return {**given, **os.environ, **asked}
+        """The environment of the server; variables that the user has set keep their values."""
+        defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        required = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if self.updates else {}
+        return {**defaults, **os.environ, **required}
 
 
 def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -> Serving:
-    """A run's base model and winner, and where asked its initial experts.
+    """A run's base model and winner, and with `experts` its initial experts.
 
     Raises:
-        UserError: No run, none with a result, or adapters that are not there or do not fit any more.
+        UserError: Not a finished run, or adapters that are missing or no longer fit the base model.
     """
+    import yaml
+
+    from harness.experts.pool import Expert, LoraPool, open_pool, resolve
+    from harness.run_folder.result import Result
+
     if not (folder / "settings.yaml").is_file():
-        raise UserError(f"{folder} is no run folder: it holds no settings.yaml; `serve` takes runs/NAME")
+        raise UserError(f"{folder} is no run folder (it has no settings.yaml); `serve` takes runs/NAME")
     if not (folder / "result.json").is_file():
         raise UserError(f"{folder} has no result yet; finish it with `python run.py resume {folder}`")
     try:
         Result.model_validate_json((folder / "result.json").read_bytes())
-        told = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
-        settings = RunSettings(**told["settings"])
+        document = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+        settings = RunSettings(**document["settings"])
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        first = first_line(error)
-        raise UserError(f"{folder} is damaged: {first}") from error
+        raise UserError(f"{folder} is corrupt: {first_line(error)}") from error
     trusted, best = settings.engine_settings.trust_remote_code, (folder / "best").resolve()
     base = resolve(settings.base_spec, code=trusted).resolve()
     if not (best / "adapter_config.json").is_file():  # a full model
         if not (best / "config.json").is_file():
-            raise UserError(f"{best} holds no winner; it was written at the end of the run")
+            raise UserError(f"{best} holds no winner, which is written at the end of a run")
         if experts or updates:
             raise UserError(f"{folder}: the winner is a full model; it is served alone, without --experts or --updates")
         return Serving(best, WINNER, trust_remote_code=trusted)
@@ -124,6 +152,8 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
 
 def serving_base(spec: str = EMBEDDED) -> Serving:
     """A bare base model that loads adapters while it runs, for `--engine remote`."""
+    from harness.experts.pool import LoraPool, open_pool, resolve
+
     base = resolve(str(BASE) if spec == EMBEDDED else spec).resolve()
     modules = tuple(sorted(_linear_modules(base, trusted=False)))
     rank = RANK
@@ -134,34 +164,37 @@ def serving_base(spec: str = EMBEDDED) -> Serving:
 
 
 def run_serve(
-    given: Sequence[str], base_model: str | None, host: str, port: int, *, experts: bool, updates: bool
+    arguments: Sequence[str], base_model: str | None, host: str, port: int, *, experts: bool, updates: bool
 ) -> NoReturn:
-    """The verb: becomes the server of a run, or of a bare base model.
+    """Replaces this process by the server of a run, or of a bare base model.
 
     Args:
-        given: The run folder, if any, and further options of vLLM's server.
-        base_model: The bare base model, where no run is given; by default the embedded one.
-        host: Address to bind; any other than loopback opens the server, which asks for no key, to a network.
+        arguments: The run folder, if any, and further options of vLLM's server.
+        base_model: The bare base model if no run is given; by default the embedded one.
+        host: Address to bind; the server has no authentication.
         port: Port to bind.
         experts: Whether the run's initial experts are served too.
-        updates: Whether clients of a run's server may load adapters; a bare base model's may in any case.
+        updates: Whether clients of a run's server may load adapters; a bare base model's always may.
 
     Raises:
         UserError: vLLM is not installed, or there is nothing to serve.
     """
-    run, further = (given[0], given[1:]) if given and not given[0].startswith("-") else (None, given)
+    from harness.engines.base import INSTALL_VLLM
+
+    has_run = bool(arguments) and not arguments[0].startswith("-")
+    run, further = (arguments[0], arguments[1:]) if has_run else (None, arguments)
     if run is not None and base_model is not None:
-        raise UserError("a run brings its own base model: give a run folder or --base-model, not both")
+        raise UserError("a run determines its base model: give a run folder or --base-model, not both")
     if run is None and experts:
-        raise UserError("--experts are those of a run; name it: python run.py serve runs/NAME --experts")
+        raise UserError("--experts needs a run folder: python run.py serve runs/NAME --experts")
     if importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vLLM is not installed, whose server this starts; install it with {INSTALL_VLLM}")
+        raise UserError(f"`serve` needs vLLM, which is not installed; install it with {INSTALL_VLLM}")
     serving = serving_run(Path(run), experts=experts, updates=updates) if run else serving_base(base_model or EMBEDDED)
     command = serving.command(host, port, further, on_cpu=_is_cpu_build())
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     names = ", ".join([serving.name, *(adapter.name for adapter in serving.adapters)])
     print(f"Starting {shlex.join(command)}")
-    print(f"It will answer at {url} (Ctrl-C ends it). Models: {names}.", flush=True)
+    print(f"The server will listen at {url} (Ctrl-C ends it). Models: {names}.", flush=True)
     if serving.updates:
         print(f"  python run.py --task TASK --engine remote --base-url {url}", flush=True)
     os.execve(command[0], command, serving.environment())  # noqa: S606 - this very interpreter, without a shell
@@ -170,6 +203,8 @@ def run_serve(
 def _linear_modules(base: Path, trusted: bool) -> set[str]:
     """Names of a model's linear layers, without the embedding and the output layer: those have a row for each token."""
     from transformers import AutoConfig
+
+    from harness.experts.pool import base_shapes
 
     tokens = AutoConfig.from_pretrained(base, trust_remote_code=trusted).get_text_config().vocab_size
     shapes = base_shapes(base, trust_remote_code=trusted)

@@ -24,11 +24,9 @@ from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
 from harness.compare.adapters import Made, Order, made_before, make, makers, merged_data_is_there
 from harness.compare.methods import Chosen, Trial, ways
-from harness.compare.requirements import METHODS, Case, chosen_methods, why_not
+from harness.compare.requirements import METHODS, Case, why_not
 from harness.compare.result import Absent, Compared, Measured, Outcome, measured
 from harness.compare.statistics import ranking, versus
-from harness.display.console import open_console, print_json
-from harness.display.resumable import Display, continued_screen
 from harness.experts.adapter import Adapter, read_adapter
 from harness.experts.pool import CONFIG, Pool, expert_folders, open_pool
 from harness.run_folder.store import Store, write_atomically
@@ -38,7 +36,7 @@ from harness.session.settings import RunSettings
 from utilities.core import Evaluation
 from utilities.errors import UserError
 
-__all__ = ["Comparison", "Wanted", "changed_settings", "compare", "run_compare"]
+__all__ = ["Comparison", "Wanted", "changed_settings", "compare"]
 
 Watch = Callable[[Compared], None]
 """Sees what was found so far, whenever there is more of it."""
@@ -470,57 +468,3 @@ def _padded_pool(prepared: Prepared, made: Sequence[Path], folder: Path) -> Pool
     trusted = prepared.settings.engine_settings.trust_remote_code
     pool = open_pool([str(copy) for copy in copies], prepared.base, check_values=False, trust_remote_code=trusted)
     return pool.grouped(prepared.settings.granularity)
-
-
-# -- the verb ----------------------------------------------------------------------------------------------------------
-
-
-def run_compare(
-    settings: Sequence[RunSettings],
-    methods: str,
-    *,
-    seeds: int,
-    budget: int,
-    space: Space,
-    training_data: Path | None,
-    out: Path | None,
-    display: Display,
-    json: bool,
-) -> None:
-    """Compares methods, shows the tables while they fill, and says where everything is."""
-    from harness.compare.table import comparison_tables, live_view
-
-    console = open_console(stderr=json)
-    stems = "-".join(Path(one.task).stem for one in settings)
-    folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
-    wanted = Wanted(tuple(chosen_methods(methods)), seeds, budget, space, training_data)
-    told: set[tuple[str, str, int | None]] = set()
-
-    def watch(compared: Compared) -> None:
-        if live is not None:
-            live.update(live_view(compared), refresh=True)
-        elif display != "none":
-            for line in _new_lines(compared, told):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    with continued_screen(console, display, folder) as live:
-        compared = compare(settings, wanted, folder, watch)
-    if json:
-        print_json(compared.model_dump_json(indent=2), stored=folder)
-    if display != "none":
-        console.print(comparison_tables(compared))
-        files = ", ".join(str(folder / f"compare.{kind}") for kind in ("json", "csv", "png"))
-        console.print(f"Written: {files}", markup=False, soft_wrap=True)
-
-
-def _new_lines(compared: Compared, told: set[tuple[str, str, int | None]]) -> Iterator[str]:
-    """A line for every outcome that was not told yet."""
-    for o in compared.outcomes:
-        if (key := (o.task, o.method, o.seed)) not in told:
-            told.add(key)
-            seed = "" if o.seed is None else f", seed {o.seed}"
-            values = " ".join(
-                f"{split} {'none' if m.value is None else format(m.value, '.4f')}"
-                for split, m in (("dev", o.dev), ("test", o.test))
-            )
-            yield f"{o.task}: {o.method}{seed}: {values} ({o.evaluations} evaluations, {o.seconds:.1f} s)"

@@ -26,8 +26,6 @@ import yaml
 from harness.compare.compare import changed_settings
 from harness.compare.requirements import Case, why_not
 from harness.compare.result import measured
-from harness.display.console import open_console, print_json
-from harness.display.resumable import Display, continued_screen
 from harness.run.overoptimisation import split_hold_out
 from harness.run_folder.result import Difference
 from harness.run_folder.store import Store, write_atomically
@@ -46,7 +44,7 @@ from utilities.tasks import ItemSet, Task
 if TYPE_CHECKING:
     from optuna import Study
 
-__all__ = ["LISTS", "Plan", "Sweep", "default_budget", "folds", "importance", "propose", "run_sweep", "sweep"]
+__all__ = ["LISTS", "Plan", "Sweep", "default_budget", "folds", "importance", "propose", "sweep"]
 
 LISTS: dict[str, tuple[float, ...]] = {
     "inertia": (0.1, 0.2, 0.3),
@@ -457,43 +455,3 @@ def _read(path: Path) -> Swept:
         return Swept.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is damaged; without it, it is made again of what the sweep found") from error
-
-
-# -- the verb ----------------------------------------------------------------------------------------------------------
-
-
-def run_sweep(
-    settings: RunSettings,
-    *,
-    trials: int,
-    sampler: Sampler,
-    budget: int | None,
-    out: Path | None,
-    display: Display,
-    json: bool,
-) -> None:
-    """Sweeps, tells of every trial, and shows what is left of the best one."""
-    from harness.sweep.table import sweep_tables, trial_line, trials_table
-
-    console = open_console(stderr=json)
-    folder = out or Path("runs") / f"sweep-{Path(settings.task).stem}-seed{settings.seed}"
-    plan = Plan(trials, default_budget(settings.swarm) if budget is None else budget, sampler)
-    told = 0
-
-    def watch(done: Sequence[SweptTrial]) -> None:
-        nonlocal told
-        if live is not None:
-            live.update(trials_table(done, f"{len(done)} of {trials} trials done"), refresh=True)
-        elif display != "none":
-            for trial in done[told:]:
-                console.print(trial_line(trial), markup=False, highlight=False, soft_wrap=True)
-        told = len(done)
-
-    with continued_screen(console, display, folder) as live:
-        swept = sweep(settings, plan, folder, watch)
-    if json:
-        print_json(swept.model_dump_json(indent=2), stored=folder)
-    if display != "none":
-        console.print(sweep_tables(swept))
-        text = f"Written: {folder / 'sweep.json'}, {folder / swept.adapter} (the picked mixture)"
-        console.print(text, markup=False, soft_wrap=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from harness.topics.instructions import (
     FEWEST,
@@ -28,20 +28,18 @@ from harness.topics.instructions import (
 from harness.topics.read_instructions import read_instructions
 from harness.topics.task_file import slug, to_task_file
 from utilities.core import Reason, Unscored
-from utilities.errors import UserError, in_words
+from utilities.errors import UserError
 from utilities.judges.budget import Spent
 from utilities.judges.settings import EMBEDDED, JudgeSettings
 from utilities.prompts import prompt_hash
 from utilities.text_similarity import stems, without_repeats
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.session.settings import RunSettings
     from utilities.judges.client import JudgeClient
     from utilities.judges.panel import Panel
 
-__all__ = ["draft_topic", "offline_topic", "run_topic", "topic_task", "write_topic"]
+__all__ = ["count_line", "draft_topic", "offline_topic", "topic_task", "write_topic"]
 
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
@@ -271,78 +269,11 @@ def topic_task(
         path = out / f"topic-{slug(draft.topic)}-own.yaml"
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(to_task_file(draft, embedded=embedded), encoding="utf-8")
-    tell(f"{_counted(draft)} They are in {path}, to read and edit")
+    tell(f"{count_line(draft)} They are in {path}, to read and edit")
     return path, spent
 
 
-def run_topic(
-    topic: str, out: Path | None, given: Mapping[str, Any], *, force: bool, dev: int, test: int, seed: int
-) -> None:
-    """The verb `topic`: drafts instructions, writes the task file, and shows what is in it.
-
-    Args:
-        topic: As in `write_topic`.
-        out: The task file; by default named after the topic, in the working directory.
-        given: Settings of the judges, by name; None means not given.
-        force: Whether a file that is there may be replaced.
-        dev: As in `write_topic`.
-        test: As in `write_topic`.
-        seed: As in `write_topic`.
-
-    Raises:
-        UserError: As in `draft_topic`, or a file that cannot be written; known before anything is paid for.
-    """
-    from harness.display.console import open_console
-
-    topic = checked_topic(topic)
-    out = Path(f"{slug(topic)}.yaml") if out is None else out
-    if out.suffix not in {".yaml", ".yml"}:
-        raise UserError(f"--out {out}: a task file's name ends in .yaml")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}")
-    if out.exists() and not (force and out.is_file()):
-        raise UserError(f"{out} exists already; replace it with --force, or name another file with --out")
-    try:
-        judging = JudgeSettings.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise UserError(f"settings: {in_words(error)}") from error
-    console = open_console()
-
-    def tell(text: str) -> None:
-        console.print(text, style="dim", markup=False, highlight=False)
-
-    draft, spent = draft_topic(topic, judging, dev=dev, test=test, seed=seed, tell=tell)
-    out.write_text(to_task_file(draft), encoding="utf-8")
-    _show(draft, console)
-    if spent.requests or spent.cached:
-        cost = "" if not spent.usd else f", ${spent.usd:,.4f}"
-        told = f"{spent.requests} requests ({spent.cached} more from the cache), {spent.tokens:,} tokens{cost}"
-        tell(told)
-    console.print(f"Written to {out}: read and edit it, then: python run.py --task {out}", markup=False, soft_wrap=True)
-
-
-def _show(draft: TopicDraft, console: Console) -> None:
-    """The personas and instructions, for review."""
-    from rich.table import Table
-    from rich.text import Text
-
-    if draft.personas:
-        personas = Table(title="Who asks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-        personas.add_column("persona")
-        personas.add_column("interest")
-        for one in draft.personas:
-            personas.add_row(Text(one.name), Text(one.interest))
-        console.print(personas)
-    asked = Table(title=Text(draft.topic), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    asked.add_column("split")
-    asked.add_column("instruction")
-    for name, texts in (("dev", draft.dev), ("test", draft.test)):
-        for text in texts:
-            asked.add_row(name, Text(text))
-    console.print(asked)
-    console.print(_counted(draft), markup=False, highlight=False)
-
-
-def _counted(draft: TopicDraft) -> str:
+def count_line(draft: TopicDraft) -> str:
+    """How many instructions a draft has, and of which source."""
     repeated = f"; {draft.dropped} that repeated others were left out" if draft.dropped else ""
     return f"{len(draft.dev)} instructions for dev and {len(draft.test)} for test, from {draft.source}{repeated}."

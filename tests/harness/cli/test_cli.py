@@ -61,7 +61,7 @@ def test_help_loads_nothing_heavy():
 def test_every_setting_is_an_option_with_a_description(here):
     from harness.session.settings import known_settings
 
-    shown = here("search", "--help").stdout
+    shown = here("search", "--help-all").stdout
     for name, field in known_settings().items():
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description, name

@@ -30,7 +30,7 @@ def test_a_lab_is_printed_and_as_json(sums, options, here):
     again = here("lab", "mine.py:vowels", *options, "--out", "lab", "--json")
     told = Examination.model_validate_json(again.stdout)
     assert told.designs == Examination.model_validate_json((sums / "lab" / "lab.json").read_text()).designs
-    refused(here("resume", "lab"), "holds a lab", "given again, continues it")
+    refused(here("resume", "lab"), "is a lab folder", "re-run the original `lab` command")
     refused(here("lab", "mine.py:length", *options, "--out", "lab"), "lab holds something else", "mine.py:length")
     stored = here("lab", "mine.py:length", "--responses", "lab", "--out", "stored", "--json", "--display", "none")
     assert json.loads(stored.stdout)["engine"] is None
@@ -48,7 +48,7 @@ def test_a_lab_is_printed_and_as_json(sums, options, here):
         (["--labels", "labels.jsonl"], ["labels.jsonl: cannot be read"]),
         (["--labels", "mine.py"], [".jsonl or .csv"]),
         (["--task", "some"], ["unknown task 'some'"]),
-        (["--responses", "runs/none"], ["--responses brings the task of its run along"]),
+        (["--responses", "runs/none"], ["--responses already determines the task"]),
         (["--limit", "none"], ["limit"]),
     ],
 )

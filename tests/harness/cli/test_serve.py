@@ -11,7 +11,7 @@ import torch
 import yaml
 from conftest import make_base, refused
 
-from harness.cli.main import serve as serving
+from harness.cli import serve as serving
 from harness.cli.serve import run_serve, serving_base, serving_run
 from harness.embedded import BASE
 from harness.experts.pool import open_pool
@@ -142,13 +142,13 @@ def test_the_cpu_build_serves_in_the_precision_of_the_other_engines(on_cpu, star
 def test_what_cannot_be_served_is_told(run, started, here, tmp_path):
     refused(here("serve", tmp_path / "nowhere"), "nowhere is no run folder")
     refused(here("serve", run, "--base-model", "embedded"), "not both")
-    refused(here("serve", "--experts"), "those of a run")
+    refused(here("serve", "--experts"), "needs a run folder")
     refused(here("serve", "--base-model", tmp_path / "nothing"), "there is no such folder")
     result = (run / "result.json").read_text()
     (run / "result.json").unlink()
     refused(here("serve", run), "no result yet", f"resume {run}")
     (run / "result.json").write_text("{")
-    refused(here("serve", run), "is damaged")
+    refused(here("serve", run), "is corrupt")
     (run / "result.json").write_text(result)
     shutil.rmtree(run / "best")
     refused(here("serve", run), "holds no winner")

@@ -130,7 +130,7 @@ def test_a_search_with_the_users_function_goes_on_from_another_folder_and_only_w
 
     Path("../runs/one/result.json").unlink()
     (tmp_path / "mine.py").write_text(UTILITY.replace("1 / (1 + ", "2 / (2 + "))
-    refused(here("resume", "../runs/one"), "cannot be continued", "the utility", "changed")
+    refused(here("resume", "../runs/one"), "cannot resume", "the utility", "changed")
     (tmp_path / "mine.py").unlink()
     refused(here("resume", "../runs/one"), "does not exist", tmp_path / "mine.py")
 
@@ -148,7 +148,7 @@ def test_a_task_file_may_name_a_function_of_a_file_beside_it(small, here, tmp_pa
     assert {r.response.tokens for r in records("runs/one", "iter_0000")} <= {0, 1, 2, 3}
     Path("runs/one/result.json").unlink()
     Path("deep/mine.py").write_text(UTILITY + "\n")
-    refused(here("resume", "runs/one"), "cannot be continued", "the utility", "changed")
+    refused(here("resume", "runs/one"), "cannot resume", "the utility", "changed")
 
 
 def test_a_function_that_fails_on_every_item_ends_the_search_in_one_sentence(small, here):

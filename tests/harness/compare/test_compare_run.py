@@ -12,11 +12,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from harness.baselines.merging.registry import merges
+from harness.cli.compare import run_compare
 from harness.compare import adapters as making
 from harness.compare import compare as run_module
 from harness.compare import figure, methods
 from harness.compare.adapters import makers
-from harness.compare.compare import Wanted, compare, run_compare
+from harness.compare.compare import Wanted, compare
 from harness.compare.figure import write_figure
 from harness.compare.methods import few_examples, ways
 from harness.compare.requirements import METHODS, Case, chosen_methods, why_not

@@ -175,7 +175,8 @@ def test_searching_tells_which_design_is_the_better_objective(sums, given):
 
 @pytest.mark.slow
 def test_stored_answers_are_enough(sums, given, here, monkeypatch):
-    from harness.cli.search import run_evaluate, run_search
+    from harness.cli.evaluate import run_evaluate
+    from harness.cli.search import run_search
 
     run_evaluate(given(utility="mine.py:vowels"), "dev", sums / "dev", False)
     run_evaluate(given(utility="mine.py:vowels"), "test", sums / "test", False)
@@ -198,7 +199,7 @@ def test_stored_answers_are_enough(sums, given, here, monkeypatch):
 
 
 def test_stored_answers_of_one_split_and_of_several_tasks(sums, given):
-    from harness.cli.search import run_evaluate
+    from harness.cli.evaluate import run_evaluate
 
     run_evaluate(given(utility="mine.py:vowels"), "dev", sums / "dev", False)
     run_evaluate(given(task="parity.yaml"), "dev", sums / "other", False)

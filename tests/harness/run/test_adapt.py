@@ -11,7 +11,9 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.cli.search import run_evaluate, run_resume, run_search
+from harness.cli.evaluate import run_evaluate
+from harness.cli.resume import run_resume
+from harness.cli.search import run_search
 from harness.engines import local
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated, Finished, IterationDone, Started
@@ -460,7 +462,7 @@ def test_what_changed_since_the_run_began_is_named_and_refused(what, custom, tmp
     run_search(custom, tmp_path, "run", "none", False)
     (tmp_path / "run" / "result.json").unlink()
     CHANGES[what](tmp_path / "mine")
-    with pytest.raises(UserError, match=f"cannot be continued: {what} changed"):
+    with pytest.raises(UserError, match=f"cannot resume .*: {what} changed"):
         run_resume(tmp_path / "run", "none", False)
 
 

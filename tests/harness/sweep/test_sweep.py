@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import refused
 
+from harness.cli.sweep import run_sweep
 from harness.run_folder.store import Store
 from harness.session.session import BASE, prepare
 from harness.session.settings import run_settings
 from harness.sweep import sweep as sweep_module
 from harness.sweep.result import Fold, Swept, SweptTrial
-from harness.sweep.sweep import LISTS, Plan, default_budget, folds, importance, propose, run_sweep, sweep
+from harness.sweep.sweep import LISTS, Plan, default_budget, folds, importance, propose, sweep
 from harness.sweep.table import sweep_tables
 from utilities import statistics
 from utilities.core import Evaluation

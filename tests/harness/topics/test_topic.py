@@ -566,7 +566,7 @@ def test_a_topic_without_latin_letters_is_written_to_topic_yaml(writer, here, tm
         ([""], ["a few words"]),
         (["b" * 301], ["301", "300"]),
         (["bees", "--out", "bees.json"], [".yaml"]),
-        (["bees", "--out", "nowhere/bees.yaml"], ["no folder nowhere"]),
+        (["bees", "--out", "nowhere/bees.yaml"], ["the folder nowhere does not exist"]),
         (["bees", "--dev", "1"], ["--dev"]),
         (["bees", "--judge-url", "http://localhost:1/v1"], ["judge_url"]),
         (["bees", "--judge", "gpt", "--judge-key-env", "NO_SUCH_KEY"], ["NO_SUCH_KEY"]),

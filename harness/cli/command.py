@@ -1,0 +1,194 @@
+"""A verb as a command: it registers itself, its help has a short and a full form, and a flag takes a shell's list.
+
+```python
+@verb("Studies", reads=TASK | MODELS)
+def count(settings_given: Given, json: JsonOption = False) -> None:
+    ...
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from harness.cli.options import COMMON, PANELS, option_parameters
+from utilities.errors import UserError
+
+__all__ = ["SECTIONS", "VERBS", "ConfigOption", "Display", "DisplayOption", "Given", "JsonOption", "Verb", "verb"]
+
+SECTIONS = ("Search", "Evaluate", "Compare", "Data", "Use")
+"""Sections of the list of verbs, in the order of the help page."""
+
+Display = Literal["auto", "plain", "none"]
+DisplayOption = Annotated[Display, typer.Option(help="auto: a live screen on a terminal, else plain lines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, all else on stderr.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML file with settings; flags override it.")]
+Given = dict[str, Any]
+"""Annotation of a verb's parameter that receives the settings given as flags, by flat name; None means not given."""
+
+OWN_PANEL = "Options"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line."""
+
+    name: str
+    section: str
+    function: Callable[..., None]
+    reads: Set[str]
+    """Flat names of the settings that it reads."""
+    common: Set[str]
+    """Those of its settings that the short help shows."""
+
+    def command(self) -> TyperCommand:
+        """The verb as a command that parses its options."""
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name=self.name, cls=VerbCommand, context_settings={"help_option_names": ["-h", "--help"]})(
+            self._with_options()
+        )
+        command = typer.main.get_command(app)
+        assert isinstance(command, VerbCommand)  # noqa: S101 - made with this class
+        command.verb = self
+        return command
+
+    def _with_options(self) -> Callable[..., None]:
+        """The function with one option a setting in place of its parameter annotated `Given`."""
+        own = list(inspect.signature(self.function, eval_str=True).parameters.values())
+        given_name = next((p.name for p in own if p.annotation == Given), None)
+        settings = option_parameters(self.reads) if given_name else []
+        help_all = inspect.Parameter(
+            "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, _HELP_ALL]
+        )
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != given_name]
+
+        def called(**values: Any) -> None:
+            values.pop("help_all", None)
+            if given_name:
+                given = {p.name: values.pop(p.name) for p in settings}
+                values[given_name] = {n: (tuple(v) or None) if isinstance(v, list) else v for n, v in given.items()}
+            self.function(**values)
+
+        parameters = [*settings, *keyword, help_all]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        called.__doc__, called.__name__ = self.function.__doc__, self.function.__name__
+        return called
+
+
+VERBS: dict[str, Verb] = {}
+"""The verbs whose modules were imported."""
+
+
+def verb(
+    section: str, *, reads: Set[str] = frozenset(), common: Set[str] = COMMON
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a function as the verb that its module is named after.
+
+    Args:
+        section: One of `SECTIONS`.
+        reads: Settings that the verb reads; all others are refused.
+        common: Settings that the short help shows, if the verb reads them.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__module__.rpartition(".")[2].replace("_", "-")
+        VERBS[name] = Verb(name, section, function, frozenset(reads), frozenset(reads & common))
+        return function
+
+    return register
+
+
+class VerbCommand(TyperCommand):
+    """Parses lists after one flag, explains a flag that belongs to other verbs, and writes help in two lengths."""
+
+    verb: Verb
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the arguments.
+
+        Raises:
+            UserError: A setting that this verb does not read.
+        """
+        if not ctx.resilient_parsing:
+            self._refuse_unread(args)
+        parsed: list[str] = super().parse_args(ctx, self._unfolded(args))
+        return parsed
+
+    def _refuse_unread(self, args: list[str]) -> None:
+        from harness.session.settings import known_settings
+
+        offered = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        end = args.index("--") if "--" in args else len(args)
+        for flag in (one.partition("=")[0] for one in args[:end] if one.startswith("--")):
+            name = flag[2:].removeprefix("no-").replace("-", "_")
+            if flag not in offered and name in known_settings():
+                raise UserError(
+                    f"`{self.name}` does not read {flag}; remove it (`{self.name} --help-all`: its options)"
+                )
+
+    def _unfolded(self, args: list[str]) -> list[str]:
+        """`--experts a b` as `--experts a --experts b`, for flags that may be repeated.
+
+        Where the verb has arguments of its own, only further paths that exist belong to the flag.
+        """
+        repeated = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        positional = any(param.param_type_name == "argument" for param in self.params)
+        unfolded: list[str] = []
+        flag = None
+        values = 0
+        for k, one in enumerate(args):
+            if one == "--":
+                return [*unfolded, *args[k:]]
+            if one.startswith("-"):
+                flag, values = one if one in repeated else None, 0
+                unfolded.append(one)
+                continue
+            if flag is not None and values and (not positional or Path(one).exists()):
+                unfolded += [flag, one]
+            else:
+                flag = flag if not values else None
+                unfolded.append(one)
+            values += 1
+        return unfolded
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the options in groups: the common ones, or with --help-all every one."""
+        everything = ctx.meta.get("help_all", False)
+        panels: dict[str, list[tuple[str, str]]] = {}
+        hidden = 0
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            panel = getattr(param, "rich_help_panel", None) or OWN_PANEL
+            if param.param_type_name == "argument":
+                panel = "Arguments"
+            elif not everything and param.name in self.verb.reads - self.verb.common:
+                hidden += 1
+                continue
+            panels.setdefault(panel, []).append(record)
+        order = ["Arguments", "Task", "Models", OWN_PANEL, *PANELS]
+        for panel in sorted(panels, key=order.index):
+            with formatter.section(panel):
+                formatter.write_dl(panels[panel])
+        if hidden:
+            formatter.write_paragraph()
+            formatter.write_text(f"{hidden} more options: {ctx.command_path} --help-all")
+
+
+def _show_all(ctx: typer.Context, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.meta["help_all"] = True
+        typer.echo(ctx.get_help())
+        ctx.exit()
+
+
+_HELP_ALL = typer.Option("--help-all", callback=_show_all, is_eager=True, help="Show all options and exit.")

@@ -1,0 +1,101 @@
+"""`evaluate`: the base model and every expert on one split, without a search."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli.command import ConfigOption, Given, JsonOption, verb
+from harness.cli.options import ENGINE, JUDGES, MODELS, TASK, layered_settings
+from harness.session.settings import RunSettings
+
+if TYPE_CHECKING:
+    from harness.session.session import Prepared
+    from utilities.core import Evaluation
+
+__all__ = ["evaluation_json", "run_evaluate"]
+
+SplitName = Literal["dev", "test"]
+
+
+@verb("Evaluate", reads=TASK | MODELS | ENGINE | JUDGES)
+def evaluate(
+    given: Given,
+    config: ConfigOption = None,
+    split: Annotated[SplitName, typer.Option(help="Which split.")] = "dev",
+    out: Annotated[Path | None, typer.Option(help="Write the records of every answer to this new folder.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Evaluates the base model and every expert on a task, without a search."""
+    run_evaluate(layered_settings(config, given), split, out, json)
+
+
+def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json: bool) -> None:
+    """Evaluates the base model and every expert on one split, and shows a row a model."""
+    from harness.display.console import open_console, print_json
+    from harness.display.live import evaluation_table
+    from harness.run_folder.store import Store
+    from harness.session.session import prepare, provenance
+
+    settings = settings.anywhere()
+    prepared = prepare(settings, start=True)
+    store = None
+    if out is not None:
+        document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(prepared)}
+        store = Store.create(out, document)
+    try:
+        evaluations = asyncio.run(_evaluate_all(prepared, split))
+        if store is not None:
+            store.save_records(f"evaluate_{split}", list(evaluations.items()))
+    finally:
+        prepared.close()
+        if store is not None:
+            store.close()
+    console = open_console(stderr=json)
+    if json:
+        print_json(
+            jsonlib.dumps([evaluation_json(name, split, e) for name, e in evaluations.items()], indent=2), stored=out
+        )
+    task = prepared.task
+    objectives = next((o for s in task.item_sets.values() if (o := s.scorer.objectives)), ())
+    console.print(evaluation_table(evaluations, f"{task.name} ({task.edition}), {split}", objectives))
+    for name, e in evaluations.items():
+        if e.problem:
+            console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
+
+
+def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:
+    """An evaluation as `--json` prints it."""
+    from harness.display.live import measure_means
+
+    parts = {part: {"value": one.value, "se": one.se, "n": one.n} for part, one in e.parts.items()}
+    return {
+        "name": name,
+        "split": split,
+        "value": e.value,
+        "se": e.se,
+        "n": e.n,
+        "unscored": e.n_unscored,
+        "problem": e.problem,
+        "parts": parts,
+        "measures": measure_means(e),
+    }
+
+
+async def _evaluate_all(prepared: Prepared, split: SplitName) -> dict[str, Evaluation]:
+    import numpy as np
+
+    from harness.session.session import BASE
+
+    engine = prepared.engine()
+    try:
+        names = [BASE, *prepared.pool.names]
+        rows = [None, *np.eye(len(prepared.pool.names))]
+        results = await asyncio.gather(*(prepared.task(engine.particle(row), split) for row in rows))
+        return dict(zip(names, results, strict=True))
+    finally:
+        engine.close()
