@@ -120,6 +120,7 @@ def continue_search(prepared: Prepared, store: Store, display: Display, json: bo
 
 def show_result(result: Result, console: Console, display: Display, json: bool) -> None:
     """Prints a finished run: as JSON on stdout, and its tables unless `display` is none."""
+    from harness.display.console import print_json
     from harness.display.live import print_result
 
     if json:
