@@ -159,7 +159,7 @@ def test_training_files_are_read_by_name_and_mistakes_are_told_by_line(tmp_path)
     for names, message in ((["ant", "cat"], "cat.jsonl does not exist"), (["bee"], "bee.jsonl, line 2: expected")):
         with pytest.raises(UserError, match=message):
             read_training_texts(tmp_path, names)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="the folder does not exist"):
         read_training_texts(tmp_path / "nowhere", ["ant"])
 
 
