@@ -41,7 +41,6 @@ SWARM_MUST_NOT_IMPORT = ("torch", "transformers", "peft", "utilities.tasks", "ha
 KNOWN = {
     "circle: harness.baselines.merging.apply harness.baselines.merging.registry",
     "circle: harness.run.adapt harness.run.final_test",
-    "circle: harness.session.judges harness.session.session",
     "circle: utilities.core utilities.statistics",
     "circle: utilities.scorers.generation utilities.scorers.gold_logprob utilities.scorers.multiple_choice",
     "up: harness.session.evaluator -> harness.compare.result",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.lab.probes import REPLICATES, Probing
-from harness.session.judges import told_estimate
+from harness.session.judge_cost import format_cost_estimate
 from utilities.core import Item, Scorer
 from utilities.judges.panel import Panel
 from utilities.lab import canary_answers, corruptions
@@ -31,4 +31,4 @@ def estimate(panel: Panel, subjects: Sequence[Probing], experts: int, others: in
             asked.append((s.scorer, s.dev, experts + others + searched))
             asked.append((s.scorer, s.test, experts + others))
             asked.append((s.scorer, items, kinds + experts * (2 + REPLICATES)))  # padded, and in other words
-    return told_estimate(panel, asked, "the lab")
+    return format_cost_estimate(panel, asked, "the lab")

@@ -1,1 +1,1 @@
-"""The bundled judge: a chat model that answers in this process."""
+"""The embedded judge: a langchain chat model that computes in this process."""

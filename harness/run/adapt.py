@@ -17,7 +17,7 @@ from harness.run_folder import result as schema
 from harness.run_folder.events import Bus, Evaluated, IterationDone, Judged, Note, Started
 from harness.run_folder.store import Store
 from harness.session.brief import NOTHING, Brief
-from harness.session.judges import estimate
+from harness.session.judge_cost import estimate
 from harness.session.session import BASE, Prepared
 from harness.swarm.drivers import row_key
 from harness.swarm.loop import search

@@ -94,7 +94,6 @@ class JudgeClient:
         temperature: What `model` was made with; part of what a cached reply is found by.
         attempts: Requests for one reply at most; `PATIENCE` times as many more where a server is busy.
         wait: Sleeps; tests put something shorter.
-        cached_as: What stands for the endpoint in the cache, where one judge has another address every time.
     """
 
     def __init__(
@@ -111,9 +110,7 @@ class JudgeClient:
         temperature: float = 0.0,
         attempts: int = 5,
         wait: Wait = asyncio.sleep,
-        cached_as: str | None = None,
     ) -> None:
-        self._cached_as = cached_as or endpoint
         self.name, self.endpoint, self.price, self.cache, self.budget = name, endpoint, price, cache, budget
         self._model, self._timeout, self._temperature, self._attempts = model, timeout, temperature, attempts
         self._limiter = AdaptiveLimiter(max_in_flight)
@@ -212,7 +209,7 @@ class JudgeClient:
         Raises:
             JudgeStopped: No question can succeed.
         """
-        return await self._ask(Question(tuple(messages), max_tokens, schema, logprobs), replicate)
+        return await self._ask(Question(tuple(messages), max_tokens, schema, logprobs, replicate=replicate))
 
     async def turn(
         self,
@@ -236,12 +233,12 @@ class JudgeClient:
         from langchain_core.messages import AIMessage
 
         spoken = tuple(Message("user", told(message)) for message in conversation)
-        reply = await self._ask(Question(spoken, max_tokens, None, False, tuple(conversation), tools), replicate)
+        reply = await self._ask(Question(spoken, max_tokens, None, False, tuple(conversation), tools, replicate))
         if isinstance(reply, Unscored):
             return reply
         return AIMessage(**json.loads(reply.text), response_metadata={"finish_reason": reply.finish_reason})
 
-    async def _ask(self, question: Question, replicate: int) -> Reply | Unscored:
+    async def _ask(self, question: Question) -> Reply | Unscored:
         self._raise_if_stopped()
         parameters: dict[str, Any] = {
             "temperature": self._temperature,
@@ -252,11 +249,11 @@ class JudgeClient:
         if question.tools:
             parameters["tools"] = question.tools
         key = cache_key(
-            endpoint=self._cached_as,
+            endpoint=self.endpoint,
             model=self.name,
             messages=question.messages,
             parameters=parameters,
-            replicate=replicate,
+            replicate=question.replicate,
         )
         if (kept := self.cache.get(key)) is not None:
             self.budget.spent.cached += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from utilities.judges.ledger import Ledger
 from utilities.judges.settings import EMBEDDED, JudgeSettings, is_loopback
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from utilities.judges.client import JudgeClient
 
 __all__ = ["Panel", "open_panel"]
@@ -81,7 +85,7 @@ class Panel:
 def open_panel(
     settings: JudgeSettings,
     *,
-    embedded_url: str | None = None,
+    embedded: Callable[[float], BaseChatModel] | None = None,
     embedded_version: str = "",
     spent: Spent | None = None,
 ) -> Panel:
@@ -92,8 +96,8 @@ def open_panel(
 
     Args:
         settings: Who judges, and the limits.
-        embedded_url: Base URL of the embedded judge's server, where it is one of the judges.
-        embedded_version: Names its weights: other weights do not get the judgements of these from the cache.
+        embedded: Makes the embedded judge's chat model for a temperature; called once per event loop.
+        embedded_version: Identifies its weights in the cache key, so that other weights have other judgements.
         spent: What the run has spent before, to go on counting.
 
     Raises:
@@ -101,12 +105,12 @@ def open_panel(
     """
     if not settings.judge:
         raise UserError("no judge is named; add --judge embedded, --judge MODEL with --judge-url, or provider:model")
-    if EMBEDDED in settings.judge and embedded_url is None:
-        raise UserError("the embedded judge has no server; start one with serve-judge, or name another judge")
+    if EMBEDDED in settings.judge and embedded is None:
+        raise UserError("the embedded judge is not available here: no chat model was given for it; name another judge")
     budget = Budget(settings.budget_tokens, settings.budget_usd, spent)
     cache = JudgementCache(settings.cache_path)
     try:
-        judges = tuple(_judge(name, settings, embedded_url, embedded_version, cache, budget) for name in settings.judge)
+        judges = tuple(_judge(name, settings, embedded, embedded_version, cache, budget) for name in settings.judge)
         if len({judge.name for judge in judges}) < len(judges):
             raise UserError(
                 f"two of the judges {', '.join(settings.judge)} are the same model; results are by its name"
@@ -120,12 +124,13 @@ def open_panel(
 def _judge(
     name: str,
     settings: JudgeSettings,
-    embedded_url: str | None,
+    embedded: Callable[[float], BaseChatModel] | None,
     embedded_version: str,
     cache: JudgementCache,
     budget: Budget,
 ) -> JudgeClient:
     """The judge of one name."""
+    from utilities.judges.client import JudgeClient
     from utilities.judges.providers import ClientOptions, named_judge, openai_judge  # not at import: langchain
     from utilities.judges.request import OPENAI
 
@@ -139,10 +144,9 @@ def _judge(
             "temperature": settings.judge_temperature,
         }
 
-    if name == EMBEDDED:
-        known_as = f"{EMBEDDED}:{embedded_version}"  # its port is another one every time
-        own: ClientOptions = {**options(FREE), "cached_as": known_as}
-        return openai_judge(name, base_url=embedded_url, **own)
+    if name == EMBEDDED and embedded is not None:
+        model = partial(embedded, settings.judge_temperature)
+        return JudgeClient(model, name=name, endpoint=f"{EMBEDDED}:{embedded_version}", **options(FREE))
     provider, colon, _ = name.partition(":")
     if colon and (settings.judge_url is None or provider in PROVIDERS):
         # A key that was named for one judge is not shown to the provider of another.

@@ -33,7 +33,6 @@ class ClientOptions(TypedDict, total=False):
     temperature: float
     attempts: int
     wait: Wait
-    cached_as: str
 
 
 def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]) -> JudgeClient:

@@ -23,6 +23,9 @@ __all__ = ["OPENAI", "Question", "call_arguments", "read_message", "told", "want
 OPENAI = "https://api.openai.com/v1"
 """Where a model without an address is asked."""
 
+OPENAI_EXTRAS = frozenset({"response_format", "logprobs", "max_tokens"})
+"""The extras of servers that speak OpenAI's protocol; any other chat model names its own in `judge_extras`."""
+
 ENVELOPE, HEAD = 16, 64
 """Tokens that a chat template adds at most to each message, and to the whole."""
 
@@ -39,6 +42,8 @@ class Question:
     """The messages as langchain's, where tools were called in them; then `messages` tells the same in text."""
     tools: Sequence[Mapping[str, Any]] = ()
     """What the judge may call, as in OpenAI's protocol."""
+    replicate: int = 0
+    """Number of the repetition."""
 
     @property
     def most_prompt_tokens(self) -> int:
@@ -55,14 +60,16 @@ class Question:
 
 def wanted_extras(chat: BaseChatModel, question: Question, endpoint: str) -> frozenset[str]:
     """What a question asks for that not every server knows; one that answers 400 is asked again without."""
-    if not hasattr(chat, "root_async_client"):  # the mark of langchain's models for this protocol
-        return frozenset()
+    # root_async_client is the mark of langchain's models for OpenAI's protocol.
+    openai = OPENAI_EXTRAS if hasattr(chat, "root_async_client") else frozenset[str]()
+    supported: frozenset[str] = getattr(chat, "judge_extras", openai)
     wanted = {
         "response_format": question.schema is not None,
         "logprobs": question.logprobs,
         "max_tokens": endpoint != OPENAI,
+        "seed": True,
     }
-    return frozenset(name for name, asked in wanted.items() if asked)
+    return supported & frozenset(name for name, value in wanted.items() if value)
 
 
 def call_arguments(question: Question, extras: frozenset[str]) -> dict[str, Any]:
@@ -77,6 +84,8 @@ def call_arguments(question: Question, extras: frozenset[str]) -> dict[str, Any]
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if "logprobs" in extras:
         given |= {"logprobs": True, "top_logprobs": 20}
+    if "seed" in extras:  # another one for each repetition: at a temperature above 0 they must differ
+        given["seed"] = question.replicate
     return {**given, "extra_body": body} if body else given
 
 

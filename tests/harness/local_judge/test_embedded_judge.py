@@ -1,4 +1,4 @@
-"""The bundled judge behind its real server, asked by the real client, on facts that it was never asked about."""
+"""The embedded judge, used through the judges' client, on facts that were not in its training data."""
 
 import asyncio
 import functools
@@ -8,11 +8,10 @@ import pytest
 from harness.embedded.corpus import Fact, read_corpus
 from harness.embedded.questions import split_facts
 from harness.embedded_training.judge import graded
-from harness.local_judge.server import JudgeProcess
+from harness.session.judges import open_judges
+from harness.session.settings import run_settings
 from utilities.core import Item, Response, Score
 from utilities.judges.factuality import Factuality
-from utilities.judges.panel import open_panel
-from utilities.judges.settings import JudgeSettings
 from utilities.judges.topic_interest import TopicInterest
 from utilities.lab.checks.ladder import auroc
 
@@ -27,9 +26,10 @@ def relations():
 
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory):
-    settings = JudgeSettings(judge=("embedded",), judge_cache=tmp_path_factory.mktemp("cache") / "judgements.sqlite")
-    with JudgeProcess() as judge:
-        yield open_panel(settings, embedded_url=judge.url)
+    cache = tmp_path_factory.mktemp("cache") / "judgements.sqlite"
+    judges = open_judges(run_settings({"task": "electric_vehicles", "judge_cache": str(cache)}), ask=True)
+    yield judges.panel
+    judges.close()
 
 
 def test_gold_is_rated_above_corrupted_above_off_topic_above_empty(panel):

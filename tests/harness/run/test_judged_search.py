@@ -334,7 +334,7 @@ def test_what_a_topic_cost_to_write_counts_against_the_budget_of_its_run(here, t
 
 def test_the_estimate_before_the_start_is_not_less_than_what_is_asked(here, topic, server):
     done = here(*topic, *SEARCH, "--name", "one")
-    about = int(re.search(r"about ([\d,]+) judgements", done.stdout)[1].replace(",", ""))
+    about = int(re.search(r"cost estimate .*?: ([\d,]+) requests", done.stdout)[1].replace(",", ""))
     cost = result_of("one")["judging"]
     assert about / 2 < cost["requests"] + cost["cached"] <= about
 

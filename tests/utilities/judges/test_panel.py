@@ -5,6 +5,8 @@ import sqlite3
 import traceback
 
 import pytest
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from stub_server import error, says
 
 from utilities.core import Reason
@@ -27,8 +29,8 @@ def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def opened(embedded_url=None, spent=None, **given):
-    return open_panel(JudgeSettings(**given), embedded_url=embedded_url, spent=spent)
+def opened(embedded=None, spent=None, **given):
+    return open_panel(JudgeSettings(**given), embedded=embedded, embedded_version="v1", spent=spent)
 
 
 def refused(**given):
@@ -36,6 +38,10 @@ def refused(**given):
         opened(**given)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def unused(temperature):
+    raise AssertionError("the embedded judge's chat model is made at its first request")
 
 
 def prices(**given):
@@ -57,8 +63,24 @@ def test_a_panel_without_a_judge_is_refused():
     assert "--judge embedded" in refused()
 
 
-def test_the_embedded_judge_needs_its_server():
-    assert "serve-judge" in refused(judge="embedded")
+def test_the_embedded_judge_needs_its_chat_model():
+    assert "no chat model was given for it" in refused(judge="embedded")
+
+
+def test_the_embedded_judge_is_the_given_chat_model_and_costs_nothing():
+    temperatures = []
+
+    def embedded(temperature):
+        temperatures.append(temperature)
+        return GenericFakeChatModel(messages=iter([AIMessage("Rating: 7/10")]))
+
+    panel = opened(embedded, judge="embedded", judge_temperature=0.5, budget_usd=0.01)
+    assert temperatures == []
+    (answer,) = asyncio.run(ratings(panel))
+    assert (answer.value, answer.judge, temperatures) == (7, "embedded", [0.5])
+    assert (panel.spent.requests, panel.spent.usd) == (1, 0.0)
+    (again,) = asyncio.run(ratings(opened(embedded, judge="embedded", judge_temperature=0.5)))
+    assert again.reply.cached and temperatures == [0.5]
 
 
 def test_judges_are_where_their_names_say(monkeypatch):
@@ -67,13 +89,13 @@ def test_judges_are_where_their_names_say(monkeypatch):
     panel = opened(
         judge=names,
         judge_url="http://localhost:1/v1",
-        embedded_url="http://127.0.0.1:2/v1",
+        embedded=unused,
         judge_price="1,2",
         judge_repeats=3,
     )
     found = [(judge.name, judge.endpoint) for judge in panel.judges]
     assert found == [
-        ("embedded", "http://127.0.0.1:2/v1"),
+        ("embedded", "embedded:v1"),
         ("gemma:2b", "http://localhost:1/v1"),
         ("gpt-4o-mini", connect.OPENAI),
         ("plain", "http://localhost:1/v1"),
@@ -201,9 +223,8 @@ def test_a_server_here_gets_the_key_where_there_is_one_and_something_else_where_
     asyncio.run(ratings(opened(judge="a", judge_url=judge_server.url)))
     monkeypatch.setenv("MY_KEY", KEY)
     asyncio.run(ratings(opened(judge="b", judge_url=judge_server.url, judge_key_env="MY_KEY")))
-    asyncio.run(ratings(opened(judge="embedded", embedded_url=judge_server.url, judge_key_env="MY_KEY")))
     sent = [asked.headers["authorization"] for asked in judge_server.requests]
-    assert sent == ["Bearer none", f"Bearer {KEY}", "Bearer none"]
+    assert sent == ["Bearer none", f"Bearer {KEY}"]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +246,7 @@ def test_a_key_is_shown_to_the_provider_that_it_was_named_for_and_to_no_other(mo
         return connect.openai_judge(spec, **options)
 
     monkeypatch.setattr(connect, "named_judge", spy)
-    opened(judge=judges, embedded_url="http://localhost:1/v1", allow_unknown_price=True, **given)
+    opened(unused, judge=judges, allow_unknown_price=True, **given)
     assert keys == [shown]
 
 
