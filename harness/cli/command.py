@@ -10,18 +10,32 @@ def count(settings_given: Given, json: JsonOption = False) -> None:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from harness.cli.options import COMMON, PANELS, option_parameters
+from harness.session.settings import known_settings, read_config
 from utilities.errors import UserError
+from utilities.foreign_text import printable
 
-__all__ = ["SECTIONS", "VERBS", "ConfigOption", "Display", "DisplayOption", "Given", "JsonOption", "Verb", "verb"]
+__all__ = [
+    "SECTIONS",
+    "VERBS",
+    "ConfigOption",
+    "Display",
+    "DisplayOption",
+    "Given",
+    "JsonOption",
+    "Verb",
+    "verb",
+    "write_definitions",
+]
 
 SECTIONS = ("Search", "Evaluate", "Compare", "Data", "Use")
 """Sections of the list of verbs, in the order of the help page."""
@@ -48,6 +62,11 @@ class Verb:
     common: Set[str]
     """Those of its settings that the short help shows."""
 
+    @property
+    def summary(self) -> str:
+        """The first paragraph of its help."""
+        return (self.function.__doc__ or "").strip().partition("\n\n")[0]
+
     def command(self) -> TyperCommand:
         """The verb as a command that parses its options."""
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -72,6 +91,7 @@ class Verb:
         def called(**values: Any) -> None:
             values.pop("help_all", None)
             if given_name:
+                self._note_unread(values.get("config"))
                 given = {p.name: values.pop(p.name) for p in settings}
                 values[given_name] = {n: (tuple(v) or None) if isinstance(v, list) else v for n, v in given.items()}
             self.function(**values)
@@ -81,6 +101,12 @@ class Verb:
         called.__annotations__ = {p.name: p.annotation for p in parameters}
         called.__doc__, called.__name__ = self.function.__doc__, self.function.__name__
         return called
+
+    def _note_unread(self, config: Path | None) -> None:
+        """Reports settings of a `--config` file that this verb does not read; several verbs may share the file."""
+        if config is not None and (unread := [name for name in read_config(config) if name not in self.reads]):
+            text = f"note: --config {config}: `{self.name}` does not read {', '.join(unread)}"
+            typer.echo(printable(text), err=True)
 
 
 VERBS: dict[str, Verb] = {}
@@ -123,8 +149,6 @@ class VerbCommand(TyperCommand):
         return parsed
 
     def _refuse_unread(self, args: list[str]) -> None:
-        from harness.session.settings import known_settings
-
         offered = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
         end = args.index("--") if "--" in args else len(args)
         for flag in (one.partition("=")[0] for one in args[:end] if one.startswith("--")):
@@ -178,10 +202,31 @@ class VerbCommand(TyperCommand):
         order = ["Arguments", "Task", "Models", OWN_PANEL, *PANELS]
         for panel in sorted(panels, key=order.index):
             with formatter.section(panel):
-                formatter.write_dl(panels[panel])
+                write_definitions(formatter, panels[panel])
         if hidden:
             formatter.write_paragraph()
             formatter.write_text(f"{hidden} more options: {ctx.command_path} --help-all")
+
+
+def write_definitions(formatter: Any, rows: Sequence[tuple[str, str]], widest: int = 28) -> None:
+    """Writes terms and their descriptions in two columns; unlike typer's own, it never breaks a name at a hyphen.
+
+    Args:
+        formatter: The help page.
+        rows: Terms and descriptions.
+        widest: A longer term has its description on the next line.
+    """
+    left = min(widest, max(len(term) for term, _ in rows)) + 2
+    indent = " " * formatter.current_indent
+    for term, text in rows:
+        room = max(20, formatter.width - left - len(indent))
+        lines = wrap(" ".join(text.split()), room, break_on_hyphens=False, break_long_words=False)
+        if len(term) > left - 2:
+            formatter.write(f"{indent}{term}\n")
+            term = ""
+        for line in lines or [""]:
+            formatter.write(f"{indent}{term:<{left}}{line}".rstrip() + "\n")
+            term = ""
 
 
 def _show_all(ctx: typer.Context, value: bool) -> None:

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 import harness.cli
-from harness.cli.command import SECTIONS, VERBS
+from harness.cli.command import SECTIONS, VERBS, write_definitions
 from utilities.errors import UserError
 from utilities.registry import unknown_name
 
@@ -67,18 +67,20 @@ class Verbs(TyperGroup):
             import_module(f"harness.cli.{module.name}")
         return sorted(VERBS, key=lambda name: (SECTIONS.index(VERBS[name].section), name != DEFAULT_VERB, name))
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Verbs and options; those of the default verb too."""
+        offered = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            offered += self.get_command(ctx, DEFAULT_VERB).shell_complete(ctx, incomplete)
+        return offered
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes the verbs in sections, each with the first sentence of its help."""
         names = self.list_commands(ctx)
-        width = max(map(len, names))
         for section in SECTIONS:
-            rows = [
-                (name.ljust(width), (VERBS[name].function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "))
-                for name in names
-                if VERBS[name].section == section
-            ]
+            rows = [(name, VERBS[name].summary) for name in names if VERBS[name].section == section]
             with formatter.section(section):
-                formatter.write_dl(rows)
+                write_definitions(formatter, rows)
 
 
 def _print_version(ctx: typer.Context, value: bool) -> None:
