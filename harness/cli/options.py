@@ -25,6 +25,7 @@ __all__ = [
     "MODELS",
     "MONITOR",
     "PANELS",
+    "PARTICLE_SWARM",
     "SEARCH",
     "TASK",
     "layered_settings",
