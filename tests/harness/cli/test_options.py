@@ -39,8 +39,10 @@ COMMANDS = {
         ["--iterations", 1, "--particles", 3, "--out", "a"],
         ["--preset", "paper", "--winner", "top-k-mean", "--iterations", 1, "--particles", 3, "--out", "b"],
     ],
-    "compare": [["--methods", "swarm,paper", "--seeds", 1, "--budget", 6, "--out", "c", "--particles", 3]]
-    + [["--methods", "swarm", "--seeds", 1, "--budget", 6, "--out", "d", "--particles", 3, "--optimiser", "pso"]],
+    "compare": [
+        ["--methods", "swarm,paper", "--seeds", 1, "--budget", 6, "--out", "c", "--particles", 3],
+        ["--methods", "swarm", "--seeds", 1, "--budget", 6, "--out", "d", "--particles", 3, "--optimiser", "pso"],
+    ],
     "sweep": [["--trials", 2, "--budget", 4, "--out", "e", "--particles", 3, "--limit", 12]],
     "lab": [["--cloud", 0, "--out", "f", "--search", "--budget", 4, "--particles", 3]],
     "evaluate": [[]],
@@ -51,11 +53,9 @@ COMMANDS = {
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_option_of_task_models_and_search_is_read(verb, here, read, base, adapters, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    task = ["--task", "medical", "--edition", "mini", "--base-model", base, "--experts", *adapters]
     for words in COMMANDS[verb]:
-        size = [] if "--limit" in words else ["--limit", 4]
-        done = here(
-            verb, "--task", "medical", *size, "--edition", "mini", *words, "--base-model", base, "--experts", *adapters
-        )
+        done = here(verb, *task, *([] if "--limit" in words else ["--limit", 4]), *words)
         assert done.returncode == 0, done.stderr
     offered = VERBS[verb].reads & (TASK | MODELS | SEARCH) & {*RunSettings.model_fields, *SwarmSettings.model_fields}
     as_flags = {"option": "scorer_options", "base_model": "base_spec", "experts": "expert_specs"}
