@@ -20,9 +20,9 @@ from harness.compare.requirements import Case
 from harness.run.winner import averaged_rows
 from harness.session.evaluator import Bench, Cost
 from harness.swarm.cma import cma, evol_merge
-from harness.swarm.drivers import Stepwise
+from harness.swarm.drivers import SearchStrategy
 from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
-from harness.swarm.optimisers import make_stepwise
+from harness.swarm.optimisers import make_strategy
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import PRESETS, SwarmSettings
 from harness.swarm.update import Row
@@ -81,7 +81,7 @@ async def best_single(trial: Trial) -> Chosen:
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-async def _searched(trial: Trial, make: Callable[[int, int], Stepwise]) -> Chosen:
+async def _searched(trial: Trial, make: Callable[[int, int], SearchStrategy]) -> Chosen:
     found, cost = await trial.bench.search(trial.name, make(len(trial.bench.experts), trial.seed), trial.budget)
     return Chosen(cost, found.best[0])
 
@@ -127,7 +127,7 @@ async def _with_settings(
 ) -> Chosen:
     bench = trial.bench
     whole = swarm.model_copy(update={"iterations": trial.budget})
-    inner = make_stepwise(len(bench.prepared.columns), whole, trial.seed, groups)
+    inner = make_strategy(len(bench.prepared.columns), whole, trial.seed, groups)
     found, cost = await bench.search(trial.name, inner, budget, objective=objective)
     early = found.finished if found.evaluations < budget else None
     if swarm.winner == "best":

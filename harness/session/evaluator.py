@@ -16,7 +16,7 @@ from harness.engines.base import Engine
 from harness.run import winner as finalists
 from harness.run_folder.store import Store
 from harness.session.session import Prepared
-from harness.swarm.drivers import Budgeted, Stepwise, Told, row_key
+from harness.swarm.drivers import Budgeted, History, SearchStrategy, row_key
 from harness.swarm.loop import search
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Model, Split
@@ -223,7 +223,7 @@ class Bench:
     async def search(
         self,
         name: str,
-        inner: Stepwise,
+        inner: SearchStrategy,
         budget: int,
         *,
         task: Task | None = None,
@@ -244,7 +244,7 @@ class Bench:
             UserError: No row had a value.
         """
         kept = self.checkpoint.get("searches", {}).get(name, {})
-        optimiser = Budgeted(inner, budget, penalty, Told.from_dict(kept["state"]) if kept else None)
+        optimiser = Budgeted(inner, budget, penalty, History.from_dict(kept["state"]) if kept else None)
         cost = Cost(**kept["cost"]) if kept else Cost()
 
         async def evaluate(rows: Rows) -> list[float | None]:
@@ -270,7 +270,7 @@ class Bench:
             found: The search.
             top_k: How many rows are averaged.
         """
-        rows = [finalists.Found(row, value) for row, value in found.found]
+        rows = [finalists.Found(row, value) for row, value in found.evaluated]
         middle, best = finalists.mean_of_top_k(rows, top_k), found.best[0]
         cost = Cost()
 

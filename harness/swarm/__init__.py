@@ -1,4 +1,4 @@
 """The search: Algorithm 1 of Model Swarms on rows of mixing coefficients `[particles, experts]`.
 
-Read `update.py` for the formulas, `particle_swarm.py` for how they follow each other, `search.py` for the loop.
+Read `update.py` for the formulas, `particle_swarm.py` for their order, `loop.py` for the loop.
 """

@@ -1,4 +1,8 @@
-"""Any search, stopped after exactly so many evaluations, with a state that is nothing but what it was told."""
+"""Drivers of a search strategy: they count, remember the best row, end, and save the history of values.
+
+`Generations` drives a strategy for a number of iterations and evaluates the initial experts first. `Budgeted` drives it
+for an exact number of evaluations, so that strategies can be compared at equal cost.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,34 @@ from numpy.typing import NDArray
 from harness.swarm.loop import Snapshot
 from harness.swarm.update import Row, Rows
 
-__all__ = ["Budgeted", "Stepwise", "Told", "row_key"]
+__all__ = ["Budgeted", "Generations", "History", "SearchStrategy", "row_key"]
 
 Values = tuple[float | None, ...]
 
 
-class Stepwise(Protocol):
-    """The part of an `Optimiser` that decides where to look; it need not count, remember the best, or be saved.
+class SearchStrategy(Protocol):
+    """The part of an `Optimiser` that decides where to look; it need not count, remember the best row, or be saved.
 
-    It must be deterministic: the same values told in the same order make it ask for the same rows.
+    It must be deterministic: the same values in the same order lead to the same rows.
     """
 
     @property
     def finished(self) -> str | None:
-        """Why it cannot go on; None while it can."""
+        """Why it cannot continue; None if it can."""
         ...
 
     def ask(self) -> Rows:
-        """Rows to evaluate now, [asked, experts]."""
+        """Rows to evaluate next, [rows, experts]."""
         ...
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """The values of the rows of the last `ask`; None where a value is missing, which is not a low one."""
+        """Takes the values of the rows of the last `ask`. None is a missing value, not a low one."""
         ...
 
 
 @dataclass(frozen=True)
-class Told:
-    """The values told so far, one tuple an `ask`: a search that is told them again stands where it stood."""
+class History:
+    """The values of a search so far, one tuple per `ask`. Replaying them restores the search."""
 
     values: tuple[Values, ...] = ()
 
@@ -48,111 +52,213 @@ class Told:
         return {"values": [list(values) for values in self.values]}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Told:
+    def from_dict(cls, data: dict[str, Any]) -> History:
         """The inverse of `to_dict`."""
         return cls(tuple(tuple(values) for values in data["values"]))
 
 
 def row_key(row: Row) -> bytes:
-    """What equal rows share; 0.0 and -0.0 are equal."""
+    """A key that is equal for equal rows; 0.0 and -0.0 are equal."""
     return np.ascontiguousarray(row + 0.0).tobytes()
 
 
-class Budgeted:
-    """An `Optimiser` that drives a search to the end of a budget, so that searches can be compared at equal cost.
+class _Driver:
+    """The history and the best row of a search strategy."""
 
-    Rows that are equal to earlier ones are not asked for again and cost nothing; of the last rows only as many are
-    asked for as the budget has left, and the search is told nothing of the others.
+    def __init__(self, inner: SearchStrategy) -> None:
+        self._inner = inner
+        self._history: list[Values] = []
+        self._rows: Rows | None = None  # rows of the strategy that have no values yet
+        self._best: tuple[Row, float | None] = (np.array([np.nan]), None)
 
-    Args:
-        inner: The search, at its beginning.
-        budget: Evaluations, at least 1.
-        penalty: Subtracted from the value of a row before anybody compares it.
-        state: Of an earlier object with the same arguments; `inner` is told the same values again, which costs no
-            evaluation and needs no knowledge of how the search keeps its state.
-
-    Raises:
-        ValueError: The state is of another search.
-    """
-
-    def __init__(
-        self, inner: Stepwise, budget: int, penalty: Callable[[Row], float] | None = None, state: Told | None = None
-    ) -> None:
-        self.budget, self._inner, self._penalty = budget, inner, penalty
-        self.evaluations = 0
-        """Rows that were asked for."""
-        self._told: list[Values] = []
-        self._known: dict[bytes, float | None] = {}
-        self._rows: Rows | None = None  # what the inner search asks for
-        self._new: list[int] = []  # those of them that are evaluated
-        self._best: tuple[Row | None, float | None] = (None, None)
-        for values in (state or Told()).values:
+    def _replay(self, state: History | None) -> None:
+        for values in state.values if state else ():
             self.ask()
             self.tell(values)
 
     @property
-    def state(self) -> Told:
-        """All that must be saved to continue."""
-        return Told(tuple(self._told))
+    def state(self) -> History:
+        """Everything that must be saved to continue."""
+        return History(tuple(self._history))
+
+    @property
+    def best(self) -> tuple[Row, float | None]:
+        """The best row so far and its value; the first of equal ones. nan and None if no row has a value."""
+        return self._best
+
+    def ask(self) -> Rows:
+        """Rows to evaluate next, [rows, experts]."""
+        raise NotImplementedError
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """Takes the values of the rows of the last `ask`."""
+        raise NotImplementedError
+
+    def _update_best(self, row: Row, value: float | None) -> bool:
+        better = value is not None and (self._best[1] is None or value > self._best[1])
+        if better:
+            self._best = (row.copy(), value)
+        return better
+
+
+def _check_values(rows: Rows | None, values: Sequence[float | None], expected: int) -> Rows:
+    if rows is None:
+        raise ValueError("tell without ask")
+    if len(values) != expected:
+        raise ValueError(f"{expected} values expected, got {len(values)}")
+    return rows
+
+
+class Budgeted(_Driver):
+    """An `Optimiser` that drives a search strategy for an exact number of evaluations.
+
+    Rows that are equal to earlier ones are not evaluated again and cost nothing. Of the last rows only as many are
+    evaluated as the budget allows; the strategy gets no values for the others.
+
+    Args:
+        inner: The strategy, at its beginning.
+        budget: Evaluations, at least 1.
+        penalty: Subtracted from the value of a row.
+        state: Of an earlier object with the same arguments; its values are replayed.
+
+    Raises:
+        ValueError: The state belongs to another search.
+    """
+
+    def __init__(
+        self,
+        inner: SearchStrategy,
+        budget: int,
+        penalty: Callable[[Row], float] | None = None,
+        state: History | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self.budget, self._penalty = budget, penalty
+        self.evaluations = 0
+        """Rows evaluated so far."""
+        self._values: dict[bytes, float | None] = {}
+        self._new: list[int] = []  # which rows of the strategy are evaluated
+        self._replay(state)
 
     @property
     def finished(self) -> str | None:
-        """Why the search is over, in words; None while it goes on."""
+        """Why the search is over; None if it is not."""
         if self.evaluations >= self.budget:
             return f"{self.budget} evaluations done"
         return self._inner.finished
 
     @property
-    def best(self) -> tuple[Row, float | None]:
-        """The best row so far and its value after the penalty; the first of equals. nan and None without any."""
-        row, value = self._best
-        return (np.array([np.nan]) if row is None else row), value
-
-    @property
-    def found(self) -> list[tuple[Row, float]]:
-        """Every row that has a value, with the value, in the order of asking."""
-        return [(np.frombuffer(key), value) for key, value in self._known.items() if value is not None]
+    def evaluated(self) -> list[tuple[Row, float]]:
+        """Every row that has a value, with the value after the penalty, in the order of evaluation."""
+        return [(np.frombuffer(key), value) for key, value in self._values.items() if value is not None]
 
     @property
     def snapshot(self) -> Snapshot:
-        """Where it stands after the last `tell`; an iteration is an `ask`."""
-        return Snapshot(len(self._told) - 1, np.zeros((0, 0)) if self._rows is None else self._rows)
+        """The state after the last `tell`; an iteration is one `ask`."""
+        return Snapshot(len(self._history) - 1, np.zeros((0, 0)) if self._rows is None else self._rows)
 
     @property
     def asked(self) -> NDArray[np.intp]:
-        """Numbers of the rows of the last `ask`, counted from the beginning of the search."""
+        """Indices of the rows of the last `ask`, counted from the beginning of the search."""
         return np.arange(self.evaluations, self.evaluations + len(self._new), dtype=np.intp)
 
     def ask(self) -> Rows:
-        """The rows to evaluate now, [asked, experts]; none where all of them are known.
+        """The rows to evaluate next, [rows, experts]; none if all of them have values.
 
-        Asking twice without telling gives the same rows: only `tell` goes on.
+        Repeated calls return the same rows: only `tell` advances the search.
         """
         if self._rows is None:
             self._rows = np.asarray(self._inner.ask(), dtype=np.float64)
             first = {row_key(row): k for k, row in reversed(list(enumerate(self._rows)))}
-            new = sorted(k for key, k in first.items() if key not in self._known)
+            new = sorted(k for key, k in first.items() if key not in self._values)
             self._new = new[: self.budget - self.evaluations]
         return self._rows[self._new]
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Takes the values of the rows of the last `ask`; None where a value is missing.
+        """Takes the values of the rows of the last `ask`; None for a missing value.
 
         Raises:
-            ValueError: Another number of values than rows were asked for, or nothing was asked.
+            ValueError: `ask` was not called, or the number of values differs from the number of rows.
         """
-        if self._rows is None:
-            raise ValueError("tell without ask")
-        if len(values) != len(self._new):
-            raise ValueError(f"{len(self._new)} values expected, got {len(values)}")
+        rows = _check_values(self._rows, values, len(self._new))
         for k, value in zip(self._new, values, strict=True):
-            row = self._rows[k]
             if value is not None and self._penalty is not None:
-                value -= self._penalty(row)
-            self._known[row_key(row)] = value
-            if value is not None and (self._best[1] is None or value > self._best[1]):
-                self._best = (row.copy(), value)
-        self._told.append(tuple(values))
+                value -= self._penalty(rows[k])
+            self._values[row_key(rows[k])] = value
+            self._update_best(rows[k], value)
+        self._history.append(tuple(values))
         self.evaluations += len(self._new)
-        self._inner.tell([self._known.get(row_key(row)) for row in self._rows])
+        self._inner.tell([self._values.get(row_key(row)) for row in rows])
         self._rows, self._new = None, []
+
+
+class Generations(_Driver):
+    """An `Optimiser` that drives a search strategy for a number of iterations.
+
+    Iteration 0 evaluates the initial rows, which the final table needs anyway; every later one is an `ask` of the
+    strategy. It ends after `iterations` iterations, or after `patience` iterations without a better row.
+
+    Args:
+        inner: The strategy, at its beginning; it gets no values of the initial rows.
+        first: The initial rows [rows, experts].
+        iterations: How often the strategy is asked.
+        patience: Iterations without a better row after which the search ends.
+        state: Of an earlier object with the same arguments; its values are replayed.
+    """
+
+    def __init__(
+        self, inner: SearchStrategy, first: Rows, iterations: int, patience: int, state: History | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._first = np.asarray(first, dtype=np.float64)
+        self._best = (np.full(self._first.shape[1], np.nan), None)
+        self._iterations, self._patience = iterations, patience
+        self._last = self._first
+        self._unchanged = 0
+        self._replay(state)
+
+    @property
+    def iteration(self) -> int:
+        """The last complete iteration; -1 before the first."""
+        return len(self._history) - 1
+
+    @property
+    def finished(self) -> str | None:
+        """Why the search is over; None if it is not."""
+        if self.iteration >= self._iterations:
+            return f"{self._iterations} iterations done"
+        if self._unchanged >= self._patience:
+            return f"no better mixture for {self._patience} iterations"
+        return self._inner.finished if self._history else None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state after the last `tell`."""
+        return Snapshot(self.iteration, self._last)
+
+    @property
+    def asked(self) -> NDArray[np.intp]:
+        """Indices of the rows of the last `ask` within their iteration."""
+        return np.arange(len(self._last if self._rows is None else self._rows), dtype=np.intp)
+
+    def ask(self) -> Rows:
+        """Rows to evaluate next, [rows, experts]. Repeated calls return the same rows."""
+        if self._rows is None:
+            self._rows = np.asarray(self._inner.ask(), dtype=np.float64) if self._history else self._first
+        return self._rows.copy()
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """Takes the values of the rows of the last `ask`; None for a missing value.
+
+        Raises:
+            ValueError: `ask` was not called, or the number of values differs from the number of rows.
+        """
+        rows = _check_values(self._rows, values, 0 if self._rows is None else len(self._rows))
+        improved = [self._update_best(row, value) for row, value in zip(rows, values, strict=True)]
+        if self._history:
+            self._inner.tell(values)
+        # An iteration without any value gives no information.
+        informative = any(value is not None for value in values)
+        self._unchanged = 0 if any(improved) else self._unchanged + (informative and bool(self._history))
+        self._history.append(tuple(values))
+        self._last, self._rows = rows, None

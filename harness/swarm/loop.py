@@ -12,35 +12,35 @@ from numpy.typing import NDArray
 from harness.swarm.update import Row, Rows
 
 Evaluate = Callable[[Rows], Awaitable[Sequence[float | None]]]
-"""Rows [asked, experts] to their values, in order; None where a value is missing."""
+"""Maps rows [rows, experts] to their values, in order; None for a missing value."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a search stands after an iteration, for whoever watches."""
+    """The state of a search after an iteration, for displays."""
 
     iteration: int
     """0 is the evaluation of the initial rows."""
     rows: Rows
-    """[rows, experts]: what was looked at in this iteration, those that were skipped included."""
+    """[rows, experts]: rows of this iteration, including skipped ones."""
     bests: Rows | None = None
-    """[rows, experts]: personal bests, in a search that has them."""
+    """[rows, experts]: personal bests, if the search has them."""
     step_length: float | None = None
     restarted: NDArray[np.bool_] | None = None
     skipped: NDArray[np.bool_] | None = None
 
 
 class Optimiser(Protocol):
-    """Anything that searches rows of mixing coefficients: the particle swarm is one of them."""
+    """Anything that searches rows of mixing coefficients, such as the particle swarm."""
 
     @property
     def state(self) -> Any:
-        """All that must be saved to continue."""
+        """Everything that must be saved to continue."""
         ...
 
     @property
     def finished(self) -> str | None:
-        """Why the search is over; None while it goes on."""
+        """Why the search is over; None if it is not."""
         ...
 
     @property
@@ -50,20 +50,20 @@ class Optimiser(Protocol):
 
     @property
     def snapshot(self) -> Snapshot:
-        """Where it stands after the last `tell`."""
+        """The state after the last `tell`."""
         ...
 
     @property
     def asked(self) -> NDArray[np.intp]:
-        """Numbers of the particles whose rows the last `ask` returned, in their order."""
+        """Indices of the particles whose rows the last `ask` returned, in order."""
         ...
 
     def ask(self) -> Rows:
-        """Rows to evaluate now, [asked, experts]."""
+        """Rows to evaluate next, [rows, experts]."""
         ...
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """The values of the rows of the last `ask`."""
+        """Takes the values of the rows of the last `ask`."""
         ...
 
 
@@ -71,12 +71,12 @@ async def search(optimiser: Optimiser, evaluate: Evaluate, after: Callable[[], N
     """Runs `optimiser` to its end.
 
     Args:
-        optimiser: Where the rows come from and their values go.
+        optimiser: Proposes rows and takes their values.
         evaluate: The utility on a batch of particles.
-        after: Called when an iteration is complete; saves the state and tells whoever watches.
+        after: Called when an iteration is complete; saves the state and informs displays.
 
     Returns:
-        Why it ended, in words.
+        Why it ended.
     """
     while (reason := optimiser.finished) is None:
         optimiser.tell(await evaluate(optimiser.ask()))

@@ -10,12 +10,12 @@ from harness.swarm.update import Row
 __all__ = ["BOUND", "EXAMPLES", "lorahub", "penalty"]
 
 BOUND = 1.5
-"""Weights are in [-1.5, 1.5] (section 3.3 there)."""
+"""Weights are in [-1.5, 1.5] (section 3.3 of the paper)."""
 WEIGHT = 0.05
-"""Of the mean absolute weight in the objective (there: alpha)."""
+"""Factor of the mean absolute weight in the objective (alpha in the paper)."""
 EXAMPLES = 20
-"""Examples of each item set that it sees. The paper's 5 belong to its loss over all tokens of long answers; here an
-answer is one option of four, and 5 of them say next to nothing."""
+"""Examples of each item set. The paper uses 5, with a loss over all tokens of long answers; here an answer is one
+option of four, and 5 of them carry little information."""
 STEP = 0.5
 """Initial standard deviation of a weight: a third of the way to the bounds."""
 
@@ -23,8 +23,8 @@ STEP = 0.5
 def lorahub(experts: int, seed: int) -> CmaEs:
     """The search of LoraHub: it starts at zero, the base model, and stays within the bounds.
 
-    CMA-ES under bounds stands in place of the original's nevergrad, whose NGOpt chooses among CMA-ES and others by
-    dimension and budget.
+    CMA-ES with bounds replaces the original's nevergrad, whose NGOpt selects CMA-ES or another method by dimension and
+    budget.
     """
     return CmaEs([0.0] * experts, STEP, seed, (-BOUND, BOUND))
 

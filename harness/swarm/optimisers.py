@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.swarm.cma import cma, cma_positive
-from harness.swarm.drivers import Stepwise, Told
-from harness.swarm.generations import Generations
+from harness.swarm.drivers import Generations, History, SearchStrategy
 from harness.swarm.groups import Deviations, Drawn
 from harness.swarm.loop import Optimiser
 from harness.swarm.particle_swarm import ParticleSwarm
@@ -19,53 +18,55 @@ from harness.swarm.standard_swarm import StandardSwarm
 from harness.swarm.state import SwarmState
 from utilities.registry import Registry
 
-__all__ = ["make_optimiser", "make_stepwise", "optimisers"]
+__all__ = ["make_optimiser", "make_strategy", "optimisers"]
 
-optimisers: Registry[Callable[[int, SwarmSettings, int, int], Stepwise]] = Registry(
+optimisers: Registry[Callable[[int, SwarmSettings, int, int], SearchStrategy]] = Registry(
     "optimiser", group="model_swarms.optimisers"
 )
 """Makers of searches: (columns of one group's row, settings, seed, groups) -> search at its beginning."""
 
 
 @optimisers.register("pso")
-def _pso(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _pso(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
     """The published particle swarm (Algorithm 1)."""
     return ParticleSwarm(columns, settings, seed, groups=groups)
 
 
 @optimisers.register("pso-standard")
-def _pso_standard(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _pso_standard(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
     """A particle swarm with constriction and random factors for each coefficient."""
     return StandardSwarm(columns, settings.particles, seed, groups, settings.shrinkage)
 
 
 @optimisers.register("random")
-def _random(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _random(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
     """Random mixtures: non-negative coefficients that sum to 1."""
     return Drawn(lambda own: RandomSearch(columns, own, settings.particles), groups, settings.shrinkage, seed)
 
 
 @optimisers.register("cma")
-def _cma(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _cma(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
     """CMA-ES over all rows of coefficients."""
     return _adapted(cma, columns, settings, seed, groups)
 
 
 @optimisers.register("cma-positive")
-def _cma_positive(columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _cma_positive(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
     """CMA-ES on mixtures without negative coefficients."""
     return _adapted(cma_positive, columns, settings, seed, groups)
 
 
-def _adapted(make: Callable[..., Stepwise], columns: int, settings: SwarmSettings, seed: int, groups: int) -> Stepwise:
+def _adapted(
+    make: Callable[..., SearchStrategy], columns: int, settings: SwarmSettings, seed: int, groups: int
+) -> SearchStrategy:
     deviations = Deviations(columns, groups, settings.shrinkage)
     if len(deviations.start(0.0)) == 1 or settings.particles < 2:  # no covariance to adapt
         return _random(columns, settings, seed, groups)
     return make(columns, seed, settings.particles, deviations)
 
 
-def make_stepwise(columns: int, settings: SwarmSettings, seed: int, groups: int = 1) -> Stepwise:
-    """The search of the settings, to be driven by whoever counts evaluations; its rows are [groups * columns]."""
+def make_strategy(columns: int, settings: SwarmSettings, seed: int, groups: int = 1) -> SearchStrategy:
+    """The search strategy of the settings, without a limit; its rows are [groups * columns]."""
     return optimisers.get(settings.optimiser)(columns, settings, seed, groups)
 
 
@@ -80,20 +81,20 @@ def make_optimiser(
     """The search of the settings as an optimiser that ends and can be saved.
 
     Args:
-        columns: Columns of a group's row: the experts, and the base model where it is an anchor.
-        experts: Initial experts: the first columns. The published swarm begins at them; others look at them first.
+        columns: Columns of a group's row: the experts, and the base model with `--include-base`.
+        experts: Initial experts, the first columns. Every search evaluates them first.
         settings: Which search, and for how long.
-        seed: Of every random number.
+        seed: Seed of every random number.
         state: `state.to_dict()` of an earlier one.
         groups: Groups of modules with coefficients of their own; a row is [groups * columns].
 
     Raises:
-        KeyError, TypeError, ValueError: The state is none of this search.
+        KeyError, TypeError, ValueError: The state belongs to another search.
     """
     if settings.optimiser == "pso":
-        known = None if state is None else SwarmState.from_dict(dict(state))
-        return ParticleSwarm(columns, settings, seed, known, groups)
-    inner = make_stepwise(columns, settings, seed, groups)
-    told = None if state is None else Told.from_dict(dict(state))
+        saved = None if state is None else SwarmState.from_dict(dict(state))
+        return ParticleSwarm(columns, settings, seed, saved, groups)
+    inner = make_strategy(columns, settings, seed, groups)
+    history = None if state is None else History.from_dict(dict(state))
     first = np.tile(np.eye(columns)[:experts], (1, groups))
-    return Generations(inner, first, settings.iterations, settings.patience, told)
+    return Generations(inner, first, settings.iterations, settings.patience, history)

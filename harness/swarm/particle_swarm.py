@@ -1,4 +1,4 @@
-"""Particle swarm optimisation behind ask and tell: in which order the formulas of `update.py` follow each other."""
+"""Particle swarm optimisation behind ask and tell: the order of the formulas of `update.py`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from harness.swarm.update import Rows, Weights
 
 
 class ParticleSwarm:
-    """The published search. `ask` for rows, evaluate them, `tell` their values; `state` is all there is to save.
+    """The published search. `ask` for rows, evaluate them, `tell` their values; `state` is everything to save.
 
-    With several groups of modules a row is [groups * experts], group after group. All groups begin with the same
-    coefficients; every move is drawn for each group, and what it pulls apart is shrunk towards their mean.
+    With several groups of modules a row is [groups * experts], group after group. All groups start with the same
+    coefficients; random factors are drawn per group, and the groups are shrunk towards their mean after every move.
 
     Args:
         experts: Number of initial experts, the columns of every row (of every group).
@@ -37,8 +37,8 @@ class ParticleSwarm:
         self._shape = (groups, experts)
         self._weights = Weights(settings.inertia, settings.cognitive, settings.social, settings.repel)
         self.state = state if state is not None else self._initial(experts, seed)
-        self._asked: SwarmState | None = None
-        self._seen: Rows = self.state.positions
+        self._moved: SwarmState | None = None
+        self._evaluated: Rows = self.state.positions
 
     def _initial(self, experts: int, seed: int) -> SwarmState:
         s, rng = self.settings, np.random.default_rng(seed)
@@ -67,7 +67,7 @@ class ParticleSwarm:
 
     @property
     def finished(self) -> str | None:
-        """Why the search is over, in words; None while it goes on."""
+        """Why the search is over; None if it is not."""
         if self.state.iteration >= self.settings.iterations:
             return f"{self.settings.iterations} iterations done"
         if self.state.unchanged >= self.settings.patience:
@@ -76,42 +76,42 @@ class ParticleSwarm:
 
     @property
     def best(self) -> tuple[update.Row, float | None]:
-        """The global best row [groups * experts] and its score; None while nothing was scored."""
+        """The global best row [groups * experts] and its score; None if nothing has a score."""
         score = self.state.global_best_score
         return self.state.global_best, None if np.isnan(score) else score
 
     @property
     def snapshot(self) -> Snapshot:
-        """Where it stands after the last `tell`; positions are those that were told, before any restart."""
+        """The state after the last `tell`; positions are the evaluated ones, before any restart."""
         s = self.state
-        return Snapshot(s.iteration, self._seen, s.personal_best, s.step_length, s.restarted, s.skipped)
+        return Snapshot(s.iteration, self._evaluated, s.personal_best, s.step_length, s.restarted, s.skipped)
 
     @property
     def asked(self) -> NDArray[np.intp]:
-        """Numbers of the particles whose rows the last `ask` returned: all but the skipped ones."""
-        return np.flatnonzero(~(self._asked or self.state).skipped)
+        """Indices of the particles whose rows the last `ask` returned: all but the skipped ones."""
+        return np.flatnonzero(~(self._moved or self.state).skipped)
 
     def ask(self) -> Rows:
-        """Moves the swarm and returns the rows to evaluate now, [asked, experts]; skipped particles are not among them.
+        """Moves the swarm and returns the rows to evaluate next, [rows, experts], without skipped particles.
 
-        Asking twice without telling gives the same rows: only `tell` advances the state.
+        Repeated calls return the same rows: only `tell` advances the state.
         """
         old, s = self.state, self.settings
         if old.iteration < 0:
-            self._asked = replace(old, iteration=0)
-            return self._asked.positions.copy()
+            self._moved = replace(old, iteration=0)
+            return self._moved.positions.copy()
         rng = _generator(old.random_state)
         n = s.particles
-        # Where nothing of a difference would be left, one draw is for all groups: the search is that of one group.
+        # With shrinkage 1 one draw is used for all groups: the search is that of one group.
         r = rng.uniform(size=(n, 1 if s.shrinkage == 1 else self._shape[0], 4))
-        whole, single = rng.uniform(), rng.uniform(size=n)
-        skipped = (single < s.drop_particle) | (whole < s.drop_iteration)
+        all_drop, own_drop = rng.uniform(), rng.uniform(size=n)
+        skipped = (own_drop < s.drop_particle) | (all_drop < s.drop_iteration)
         x, v = self._by_group(old.positions), self._by_group(old.velocities)
         if not np.isnan(old.global_best_score):
             p, g, w = (self._by_group(rows) for rows in (old.personal_best, old.global_best, old.global_worst))
             v = update.velocity(x, v, p, g, w, self._weights, r)
         x = update.shrink(update.move(x, v, old.step_length), s.shrinkage)
-        self._asked = replace(
+        self._moved = replace(
             old,
             iteration=old.iteration + 1,
             positions=x.reshape(n, -1),
@@ -120,51 +120,51 @@ class ParticleSwarm:
             skipped=skipped,
             random_state=dict(rng.bit_generator.state),
         )
-        return self._asked.positions[~skipped]
+        return self._moved.positions[~skipped]
 
     def _by_group(self, rows: Rows) -> Rows:
         """Rows [..., groups * experts] as [..., groups, experts]."""
         return rows.reshape(*rows.shape[:-1], *self._shape)
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Takes the values of the rows of the last `ask`, in their order; None where a value is missing.
+        """Takes the values of the rows of the last `ask`, in order; None for a missing value.
 
-        A missing value changes no best and no counter: it is not a low one.
+        A missing value changes no best and no counter: it is not a low value.
 
         Raises:
-            ValueError: Another number of values than rows were asked for, or nothing was asked.
+            ValueError: `ask` was not called, or the number of values differs from the number of rows.
         """
-        if self._asked is None:
+        if self._moved is None:
             raise ValueError("tell without ask")
-        state, s = self._asked, self.settings
-        seen = np.flatnonzero(~state.skipped)
-        if len(values) != seen.size:
-            raise ValueError(f"{seen.size} values expected, got {len(values)}")
-        told = np.full(s.particles, np.nan)
-        told[seen] = [np.nan if value is None else value for value in values]
-        known = ~np.isnan(told)
+        state, s = self._moved, self.settings
+        evaluated = np.flatnonzero(~state.skipped)
+        if len(values) != evaluated.size:
+            raise ValueError(f"{evaluated.size} values expected, got {len(values)}")
+        scores = np.full(s.particles, np.nan)
+        scores[evaluated] = [np.nan if value is None else value for value in values]
+        present = ~np.isnan(scores)
 
         # Strict comparisons; a first score beats no score.
-        improved = known & ~(told <= state.personal_best_scores)
+        improved = present & ~(scores <= state.personal_best_scores)
         personal_best = np.where(improved[:, None], state.positions, state.personal_best)
-        personal_best_scores = np.where(improved, told, state.personal_best_scores)
-        stagnation = np.where(improved, 0, state.stagnation + known)
+        personal_best_scores = np.where(improved, scores, state.personal_best_scores)
+        stagnation = np.where(improved, 0, state.stagnation + present)
 
         best, best_score = state.global_best, state.global_best_score
         worst, worst_score = state.global_worst, state.global_worst_score
-        # An iteration of which every value is missing says nothing; one that drop-K skipped counts, as in Algorithm 1.
-        unchanged = state.unchanged + (state.iteration > 0 and (known.any() or seen.size == 0))
-        if known.any():
-            top, bottom = int(np.nanargmax(told)), int(np.nanargmin(told))
-            if not told[top] <= best_score:
-                best, best_score, unchanged = state.positions[top], float(told[top]), 0
-            if not told[bottom] >= worst_score:
-                worst, worst_score = state.positions[bottom], float(told[bottom])
+        # An iteration without any value is not counted; one that drop-K skipped is, as in Algorithm 1.
+        unchanged = state.unchanged + (state.iteration > 0 and (present.any() or evaluated.size == 0))
+        if present.any():
+            top, bottom = int(np.nanargmax(scores)), int(np.nanargmin(scores))
+            if not scores[top] <= best_score:
+                best, best_score, unchanged = state.positions[top], float(scores[top]), 0
+            if not scores[bottom] >= worst_score:
+                worst, worst_score = state.positions[bottom], float(scores[bottom])
 
         positions, velocities = state.positions, state.velocities
         if state.iteration == 0 and s.initial_velocity == "best" and not np.isnan(best_score):
             velocities = best - positions
-        restarted = known & (stagnation >= s.restart_patience)
+        restarted = present & (stagnation >= s.restart_patience)
         positions, velocities = update.restart(positions, velocities, personal_best, restarted)
         if s.restart_reset:
             stagnation = np.where(restarted, 0, stagnation)
@@ -172,7 +172,7 @@ class ParticleSwarm:
             state,
             positions=positions,
             velocities=velocities,
-            scores=np.where(known, told, state.scores),
+            scores=np.where(present, scores, state.scores),
             personal_best=personal_best,
             personal_best_scores=personal_best_scores,
             global_best=best,
@@ -183,9 +183,9 @@ class ParticleSwarm:
             unchanged=int(unchanged),
             restarted=restarted,
         )
-        self._asked = None
-        # A skipped particle's last score is carried on, and so is the position that it belongs to.
-        self._seen = np.where(state.skipped[:, None], self._seen, state.positions)
+        self._moved = None
+        # A skipped particle keeps its last score and the position that the score belongs to.
+        self._evaluated = np.where(state.skipped[:, None], self._evaluated, state.positions)
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:

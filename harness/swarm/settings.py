@@ -1,4 +1,4 @@
-"""What a search is: which optimiser, its hyperparameters, and presets of them."""
+"""Settings of a search: optimiser, hyperparameters, and presets of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["PRESETS", "VARIANTS", "SwarmSettings"]
 class SwarmSettings(BaseModel):
     """Which search, and the hyperparameters of Algorithm 1 for the published one.
 
-    Where the paper swept a value, the default is its author's later single-run choice. The other defaults are what was
-    found best in `docs/search.md`.
+    If the paper swept a value, the default is its author's later single-run choice. The other defaults are the best of
+    `docs/search.md`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -26,7 +26,7 @@ class SwarmSettings(BaseModel):
     top_k: int = Field(10, ge=1)
     """Rows that --winner top-k-mean averages; at most a quarter of those that were evaluated."""
     particles: int = Field(20, ge=1)
-    """N: particles of the swarm, or rows that a search looks at in an iteration."""
+    """N: particles of the swarm, or rows per iteration of another search."""
     iterations: int = Field(50, ge=0)
     """K: moves of the whole swarm, after the evaluation of the initial population; or iterations of another search."""
     inertia: float = Field(0.2, ge=0)
@@ -38,19 +38,19 @@ class SwarmSettings(BaseModel):
     repel: float = Field(0.05, ge=0)
     """phi_w: push away from the global worst."""
     step_length: float = Field(0.5, gt=0)
-    """lambda: how far a particle goes along its velocity."""
+    """lambda: how far a particle moves along its velocity."""
     step_decay: float = Field(0.95, gt=0, le=1)
-    """phi_lambda: the step length shrinks by this factor once an iteration."""
+    """phi_lambda: factor of the step length after every iteration."""
     step_floor: float = Field(0.0, ge=0)
-    """lambda_min: the step length never falls below this."""
+    """lambda_min: lower limit of the step length."""
     patience: int = Field(10, ge=1)
-    """c: the search stops when the global best has not improved for so many iterations."""
+    """c: the search stops after so many iterations without a better global best."""
     restart_patience: int = Field(5, ge=1)
-    """c_r: a particle goes back to its personal best after so many evaluations without improving it."""
+    """c_r: a particle is reset to its personal best after so many evaluations without improving it."""
     restart_reset: bool = True
     """Whether a restart resets the particle's stagnation counter; the reference code never resets it."""
     initial_velocity: Literal["random", "zero", "best"] = "random"
-    """Towards a random other particle, none, or towards the global best."""
+    """Towards a random other particle, zero, or towards the global best."""
     crossover_max: float = Field(1.0, gt=0)
     """Crossover weights are drawn from U(0, this)."""
     drop_iteration: float = Field(0.0, ge=0, lt=1)
@@ -58,7 +58,7 @@ class SwarmSettings(BaseModel):
     drop_particle: float = Field(0.0, ge=0, lt=1)
     """drop-N: probability that a particle moves without being evaluated."""
     shrinkage: float = Field(0.5, ge=0, le=1)
-    """With --granularity: the part of what tells groups' coefficients from what they share that is taken away again."""
+    """With --granularity: fraction by which each group's coefficients are shrunk towards the mean over groups."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -81,4 +81,4 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "crossover_max": 2.0,
     },
 }
-"""What each variant changes in the defaults: `reference` makes the choices of the authors' code."""
+"""Changes of each variant to the defaults: `reference` makes the choices of the authors' code."""

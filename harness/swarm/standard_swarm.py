@@ -1,4 +1,4 @@
-"""The standard particle swarm on mixtures: a constriction factor, and random factors a coefficient."""
+"""The standard particle swarm on mixtures: a constriction factor, and a random factor per coefficient."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["StandardSwarm"]
 CONSTRICTION, PULL = 0.7298, 2.05
 """chi and phi_1 = phi_2 of Clerc and Kennedy 2002, as in "Defining a Standard for Particle Swarm Optimization"."""
 TOTAL = (0.8, 1.6)
-"""Totals of the first rows."""
+"""Range of the sums of the first rows."""
 BOUNCE = 0.5
-"""What is left of a velocity that met the border, turned round."""
+"""Factor of a velocity that is reversed at the border."""
 
 
 class StandardSwarm:
     """Particle swarm optimisation with constriction (Clerc and Kennedy 2002; Bratton and Kennedy 2007).
 
-    v <- chi (v + phi r_1 (p - x) + phi r_2 (g - x)), x <- x + v, with r drawn for every coefficient, so that, unlike
-    the published search, a particle may leave the plane that its start, its best and the swarm's best span. It begins
-    at random mixtures, and coefficients stay at zero or above: a particle that would go below stops there and turns.
+    v <- chi (v + phi r_1 (p - x) + phi r_2 (g - x)), x <- x + v, with r drawn for every coefficient. Unlike in
+    the published search, a particle can leave the plane spanned by its start, its best and the swarm's best. It starts
+    at random mixtures, and coefficients are not negative: a particle that would go below zero stops and reverses.
 
     Args:
         experts: Columns of a row (of every group).
-        particles: Rows an `ask`.
+        particles: Rows per `ask`.
         seed: Seed of the one generator.
-        groups: Groups of modules with coefficients of their own. All begin as one.
-        shrinkage: The part of what tells groups from their mean that every move takes away.
+        groups: Groups of modules with coefficients of their own; all start equal.
+        shrinkage: Fraction of the groups' deviations from their mean that every move removes.
     """
 
     finished: str | None = None
-    """It can always go on."""
+    """It never ends by itself."""
 
     def __init__(self, experts: int, particles: int, seed: int, groups: int = 1, shrinkage: float = 0.0) -> None:
         self._rng, self._shrinkage = np.random.default_rng(seed), shrinkage
@@ -56,7 +56,7 @@ class StandardSwarm:
     def _move(self) -> None:
         top = self._best[int(self._values.argmax())]
         particles, groups, experts = self._x.shape
-        # Where nothing of a difference would be left, one draw is for all groups.
+        # With shrinkage 1 one draw is used for all groups.
         r = self._rng.uniform(size=(2, particles, 1 if self._shrinkage == 1 else groups, experts))
         pull = PULL * (r[0] * (self._best - self._x) + r[1] * (top - self._x))
         self._v = CONSTRICTION * (self._v + pull)
@@ -66,8 +66,8 @@ class StandardSwarm:
         self._x = shrink(self._x, self._shrinkage)
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """The values of the positions; a missing one changes no best."""
-        told = np.array([-np.inf if value is None else value for value in values])
-        better = told > self._values
-        self._best[better], self._values[better] = self._x[better], told[better]
+        """Takes the values of the positions; a missing one changes no best."""
+        scores = np.array([-np.inf if value is None else value for value in values])
+        better = scores > self._values
+        self._best[better], self._values[better] = self._x[better], scores[better]
         self._moved = False

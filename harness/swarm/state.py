@@ -1,4 +1,4 @@
-"""Everything that the particle swarm remembers between two iterations: a few kilobytes, whatever the model's size."""
+"""The state of the particle swarm between two iterations: a few kilobytes, independent of the model's size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Counts = NDArray[np.int64]
 class SwarmState:
     """The state after an iteration. Frozen: a step makes a new one.
 
-    Scores of what was never evaluated are None in `to_dict` and nan in the arrays; nan never wins a comparison.
+    Missing scores are None in `to_dict` and nan in the arrays; nan never wins a comparison.
     """
 
     iteration: int
@@ -25,7 +25,7 @@ class SwarmState:
     positions: Rows
     velocities: Rows
     scores: NDArray[np.float64]
-    """[particles]: the latest score; carried on by a particle that was skipped."""
+    """[particles]: the latest score; a skipped particle keeps its last one."""
     personal_best: Rows
     personal_best_scores: NDArray[np.float64]
     global_best: Row
@@ -36,13 +36,13 @@ class SwarmState:
     stagnation: Counts
     """[particles]: evaluations since the personal best improved, or since the last restart."""
     unchanged: int
-    """Iterations since the global best improved; those of which every value was missing are not counted."""
+    """Iterations since the global best improved; iterations without any value are not counted."""
     restarted: NDArray[np.bool_]
-    """[particles]: went back to its personal best at the end of this iteration."""
+    """[particles]: was reset to its personal best at the end of this iteration."""
     skipped: NDArray[np.bool_]
     """[particles]: was not evaluated in this iteration (drop-K, drop-N)."""
     random_state: dict[str, Any]
-    """State of the one generator that every random number comes from."""
+    """State of the generator of all random numbers."""
 
     def to_dict(self) -> dict[str, Any]:
         """The state as plain JSON values; floats keep every bit, nan becomes None."""

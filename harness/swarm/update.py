@@ -1,11 +1,11 @@
 """The formulas of Algorithm 1 (Model Swarms, arXiv 2410.11163) as pure functions on mixing coefficients.
 
 A particle is a row of coefficients over the initial experts, x_i = sum_j c_ij expert_j, so positions, velocities and
-bests are arrays `[particles, experts]` in float64. All random factors of the algorithm are scalars a particle and
-step, so this is the published search in weight space, exactly; only rounding differs. No I/O, no model, no state.
+bests are arrays `[particles, experts]` in float64. All random factors of the algorithm are scalars per particle and
+step, so this is exactly the published search in weight space, except for rounding. No I/O, no model, no state.
 
-Where groups of modules have coefficients of their own, there is an axis more, `[particles, groups, experts]`, and the
-random factors are scalars a particle, group and step: Algorithm 1 in every group, with one utility for all of them.
+If groups of modules have coefficients of their own, arrays are `[particles, groups, experts]`, and the random factors
+are scalars per particle, group and step: Algorithm 1 in every group, with one utility for all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def populate(experts: int, particles: int, crossover_max: float, rng: np.random.
     """The initial positions: the experts themselves, then crossovers of two distinct random ones.
 
     A crossover is t x_a + (1 - t) x_b with t ~ U(0, crossover_max); the paper draws from U(0, 1), the reference code
-    from U(0, 2). With fewer particles than experts the first ones are taken; a single expert can only be repeated.
+    from U(0, 2). With fewer particles than experts the first experts are taken; a single expert is repeated.
 
     Returns:
         Rows [particles, experts], each summing to 1.
@@ -81,7 +81,7 @@ def velocity(
         global_worst: w, of the same shape as g.
         weights: phi.
         r: Random factors in (0, 1), [particles, 4] or [particles, groups, 4], in the order of `weights`; with one group
-            for all, every group goes the same way.
+            of factors, every group moves in the same way.
 
     Returns:
         Velocities, of the shape of x; zero where all factors of a particle are zero.
@@ -104,9 +104,9 @@ def move(x: Rows, v: Rows, step_length: float) -> Rows:
 
 
 def shared(x: Rows) -> Rows:
-    """What the groups have in common: their mean, [..., 1, experts] of x [..., groups, experts].
+    """The mean over groups, [..., 1, experts] of x [..., groups, experts].
 
-    Taken from the first group on, so that it is exactly that of groups that are equal.
+    Computed relative to the first group, so that it is exact for equal groups.
     """
     first = x[..., :1, :]
     mean: Rows = first + (x - first).mean(axis=-2, keepdims=True)
@@ -114,13 +114,13 @@ def shared(x: Rows) -> Rows:
 
 
 def shrink(x: Rows, shrinkage: float) -> Rows:
-    """The coefficients x [..., groups, experts], drawn towards what the groups have in common.
+    """The coefficients x [..., groups, experts], shrunk towards the mean over groups.
 
-    x_g <- m + (1 - shrinkage) (x_g - m), m the mean over groups, which stays what it is. More freedom fits more noise;
-    this takes a part of it back (not in the paper, which has one group).
+    x_g <- m + (1 - shrinkage) (x_g - m) with m the mean over groups, which does not change. More freedom fits more
+    noise; this removes a part of it (not in the paper, which has one group).
     """
-    common = shared(x)
-    return common + (1.0 - shrinkage) * (x - common)
+    mean = shared(x)
+    return mean + (1.0 - shrinkage) * (x - mean)
 
 
 def decay(step_length: float, factor: float, floor: float) -> float:
@@ -128,7 +128,7 @@ def decay(step_length: float, factor: float, floor: float) -> float:
     return max(step_length * factor, floor)
 
 
-def restart(x: Rows, v: Rows, personal_best: Rows, who: NDArray[np.bool_]) -> tuple[Rows, Rows]:
-    """Positions and velocities after the particles `who` [particles] went back to their personal bests, at rest."""
-    chosen = who[:, None]
+def restart(x: Rows, v: Rows, personal_best: Rows, which: NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    """Positions and velocities after the particles `which` [particles] are reset to their personal bests, at rest."""
+    chosen = which[:, None]
     return np.where(chosen, personal_best, x), np.where(chosen, 0.0, v)

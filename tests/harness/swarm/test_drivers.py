@@ -7,7 +7,7 @@ import pytest
 
 from harness.baselines.greedy_soup import GreedySoup
 from harness.swarm.cma import cma, evol_merge
-from harness.swarm.drivers import Budgeted, Told
+from harness.swarm.drivers import Budgeted, History
 from harness.swarm.loop import search
 from harness.swarm.lorahub import BOUND, lorahub, penalty
 from harness.swarm.particle_swarm import ParticleSwarm
@@ -60,7 +60,7 @@ def test_a_search_goes_on_from_json_as_if_it_had_never_stopped(make):
     for _ in range(2):
         rows += list(asked := first.ask())
         first.tell([value(row) for row in asked])
-    state = Told.from_dict(json.loads(json.dumps(first.state.to_dict())))
+    state = History.from_dict(json.loads(json.dumps(first.state.to_dict())))
     second = Budgeted(make(N, 1), 60, state=state)
     assert second.best[1] == first.best[1]
     rows += list(run(second))

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from harness.swarm import update
 from harness.swarm.drivers import Budgeted
 from harness.swarm.groups import Deviations, rows_of_groups
-from harness.swarm.optimisers import make_optimiser, make_stepwise
+from harness.swarm.optimisers import make_optimiser, make_strategy
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.settings import VARIANTS, SwarmSettings
 from harness.swarm.state import SwarmState
@@ -310,5 +310,5 @@ def test_a_search_with_groups_passes_what_one_row_for_all_can_reach(name):
 @every_other
 def test_a_budget_is_kept_with_groups_too(name):
     s = SwarmSettings(optimiser=name, particles=9)
-    rows = np.concatenate(history(Budgeted(make_stepwise(N, s, 2, GROUPS), 31)))
+    rows = np.concatenate(history(Budgeted(make_strategy(N, s, 2, GROUPS), 31)))
     assert rows.shape == (31, GROUPS * N)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.swarm.optimisers import make_optimiser, make_stepwise, optimisers
+from harness.swarm.optimisers import make_optimiser, make_strategy, optimisers
 from harness.swarm.settings import SwarmSettings
 from harness.testing import OptimiserConformance
 from harness.testing.optimiser import OPTIMUM
@@ -39,6 +39,6 @@ def test_the_base_model_in_the_pool_is_no_initial_expert():
 
 
 def test_a_stepwise_search_does_not_begin_at_the_experts():
-    rows = make_stepwise(4, SETTINGS, 0).ask()
+    rows = make_strategy(4, SETTINGS, 0).ask()
     assert rows.shape == (8, 4)
     assert not np.array_equal(rows[:4], np.eye(4))
