@@ -39,6 +39,7 @@ SWARM_MUST_NOT_IMPORT = ("torch", "transformers", "peft", "utilities.tasks", "ha
 """The search is arithmetic on rows of coefficients: it knows neither models, tasks nor files."""
 
 KNOWN = {
+    "circle: utilities.judges.budget utilities.judges.ledger",
     "circle: harness.baselines.merging.apply harness.baselines.merging.registry",
     "circle: harness.run.adapt harness.run.final_test",
     "circle: utilities.core utilities.statistics",
