@@ -40,10 +40,7 @@ SWARM_MUST_NOT_IMPORT = ("torch", "transformers", "peft", "utilities.tasks", "ha
 
 KNOWN = {
     "circle: utilities.judges.budget utilities.judges.ledger",
-    "circle: harness.baselines.merging.apply harness.baselines.merging.registry",
     "circle: harness.run.adapt harness.run.final_test",
-    "circle: utilities.core utilities.statistics",
-    "circle: utilities.scorers.generation utilities.scorers.gold_logprob utilities.scorers.multiple_choice",
     "up: harness.session.evaluator -> harness.compare.result",
     "up: harness.session.evaluator -> harness.run.winner",
     "up: harness.session.session -> harness.run.overoptimisation",
