@@ -48,6 +48,7 @@ __all__ = [
     "list_tasks",
     "load_task",
     "make_scorer",
+    "read_items",
     "read_task_file",
 ]
 
@@ -462,22 +463,7 @@ def _load_item_set(
             scorer = make_scorer(utility, options, judge)
     except UserError as error:
         raise UserError(f"item set {name!r}: {error}") from error
-    path = (data or beside) / (described.file or "")
-    if described.items is not None:
-        origin = f"{beside.parent}, item set {name!r}"
-        splits = {split: _inline(entries, f"{origin}, {split}") for split, entries in described.items.items()}
-    elif path.is_file():
-        splits, origin = read_published(path), str(path)
-    elif data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
-        hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
-        raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
-    elif described.hub is not None:
-        splits, origin = read_hub(described.hub), described.hub.path
-    else:
-        raise UserError(
-            f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
-            f" give the folder that holds {described.file} with --data DIR"
-        )
+    splits, origin = _read_splits(name, described, beside, data)
     for split, items in splits.items():
         if not items:
             raise UserError(f"{origin}: split {split!r} is empty")
@@ -491,6 +477,42 @@ def _load_item_set(
                 )
     dev, test = splits["dev"][:limit], splits["test"][:limit]
     return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test), described.group_by)
+
+
+def _read_splits(
+    name: str, described: ItemSetFile, beside: Path, data: Path | None
+) -> tuple[Mapping[Split, list[Item]], str]:
+    """The items of both splits, and where they come from."""
+    path = (data or beside) / (described.file or "")
+    if described.items is not None:
+        origin = f"{beside.parent}, item set {name!r}"
+        return {split: _inline(entries, f"{origin}, {split}") for split, entries in described.items.items()}, origin
+    if path.is_file():
+        return read_published(path), str(path)
+    if data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
+        hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
+        raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
+    if described.hub is not None:
+        return read_hub(described.hub), described.hub.path
+    raise UserError(
+        f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
+        f" give the folder that holds {described.file} with --data DIR"
+    )
+
+
+def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict[tuple[str, Split], list[Item]]:
+    """The items of an edition by (item set, split); no scorer is made.
+
+    Args:
+        edition: Of a task file.
+        folder: The task file's.
+        data: Folder with the published data files.
+
+    Raises:
+        UserError: Missing or malformed data.
+    """
+    sets = {name: _read_splits(name, s, folder / "data", data)[0] for name, s in edition.item_sets.items()}
+    return {(name, split): items for name, splits in sets.items() for split, items in splits.items()}
 
 
 def _inline(entries: Sequence[Any], where: str) -> list[Item]:

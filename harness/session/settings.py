@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness.embedded import BASE, EXPERTS
 from harness.engines.settings import EngineSettings
 from harness.experts.grouping import Granularity
+from harness.run_folder.version_0_1 import current_names
 from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
 from utilities.errors import UserError, in_words
 from utilities.judges.settings import JudgeSettings
@@ -149,12 +150,6 @@ class RunSettings(BaseModel):
         return "mini" if self.base_model == EMBEDDED else "full"
 
 
-RENAMED = {"elite": "top_k", "confirm": "validation_share", "hold_out": "monitor_share"}
-"""Settings of version 0.1 that have another name now."""
-REMOVED = ("saving", "best_margin")
-"""Settings of version 0.1 that do not exist any more."""
-
-
 def stored_settings(stored: Mapping[str, Any], **changes: Any) -> RunSettings:
     """The settings that a run folder stores; those of version 0.1 are read too.
 
@@ -166,21 +161,7 @@ def stored_settings(stored: Mapping[str, Any], **changes: Any) -> RunSettings:
         ValidationError: A value that is not accepted.
         UserError: The run used a setting that does not exist any more.
     """
-
-    def renewed(group: Mapping[str, Any]) -> dict[str, Any]:
-        new = {RENAMED.get(name, name): renewed(v) if isinstance(v, Mapping) else v for name, v in group.items()}
-        for name in REMOVED:
-            if new.pop(name, None) not in (None, "none", 0.0):
-                raise UserError(
-                    f"the run was started with --{name.replace('_', '-')}, which this version does not have"
-                )
-        if "anchor" in new:
-            new["include_base"] = new.pop("anchor") == "base"
-        if new.get("winner") == "centre":
-            new["winner"] = "top-k-mean"
-        return new
-
-    return RunSettings(**{**renewed(stored), **changes})
+    return RunSettings(**{**current_names(stored), **changes})
 
 
 NESTED: dict[str, type[BaseModel]] = {

@@ -1,0 +1,252 @@
+"""Reads a run folder: settings, result, and tables of its iterations and answers.
+
+    >>> run = open_run("runs/medical-seed0")
+    >>> run.table()
+    >>> run.history[["iteration", "best_metric"]]
+    >>> run.answers.query("split == 'test' and label == 'winner' and score == 0")[["question", "gold", "response"]]
+    >>> run.winner.save("my-expert")
+
+Folders of version 0.1 are read too.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from harness.run_folder.events import IterationDone
+from harness.run_folder.result import Result, Winner
+from harness.run_folder.store import Store
+from harness.run_folder.version_0_1 import current_names
+from utilities.core import Item, Scorer
+from utilities.errors import UserError, in_words
+from utilities.prompts import prompt_hash
+from utilities.scorers.base import prompt_variables
+from utilities.tasks import Edition, make_scorer, read_items, read_task_file
+from utilities.user_code import absolute_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "RunWinner", "open_run"]
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in a folder, finished or not; nothing is written.
+
+    Raises:
+        UserError: No run folder, or a damaged file in it.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / "settings.yaml").is_file():
+        raise UserError(f"{folder} is not a run folder: it has no settings.yaml")
+    return Run(folder)
+
+
+@dataclass(frozen=True)
+class RunWinner:
+    """The winner of a search."""
+
+    folder: Path
+    """The adapter, as peft loads it (a model of transformers if the experts are full models)."""
+    summary: Winner
+    """Its entry in `result.json`: values on dev and test, and how it was selected."""
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """Expert -> coefficient; the mean over groups of modules if there are several."""
+        return self.summary.coefficients
+
+    def save(self, folder: str | Path) -> Path:
+        """Copies the adapter to a new folder, which is returned.
+
+        Raises:
+            UserError: The folder exists, or the run's adapter does not.
+        """
+        target = Path(folder).expanduser()
+        if target.exists():
+            raise UserError(f"{target} already exists; choose another folder")
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder} does not exist; the winner was not written or was moved")
+        return Path(shutil.copytree(self.folder, target))
+
+
+class Run:
+    """A run folder, read on first use of each attribute.
+
+    Args:
+        folder: The run folder; it is not checked here (see `open_run`).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._store = Store(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {'finished' if self.result else 'not finished'})"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Settings by the names of the flags; `harness.search(**run.settings)` repeats the run."""
+        stored = self._store.settings().get("settings")
+        if not isinstance(stored, Mapping):
+            raise UserError(f"{self.folder / 'settings.yaml'} has no settings of a run")
+        flat = dict(stored)
+        for group in [name for name, value in stored.items() if isinstance(value, Mapping)]:
+            flat |= flat.pop(group)
+        return current_names(flat)
+
+    @cached_property
+    def result(self) -> Result | None:
+        """`result.json`; None if the run is not finished.
+
+        Raises:
+            UserError: The file is corrupt.
+        """
+        path = self.folder / "result.json"
+        if not path.is_file():
+            return None
+        try:
+            return Result.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path} is corrupt: {in_words(error)}") from error
+
+    @property
+    def winner(self) -> RunWinner:
+        """The winner.
+
+        Raises:
+            UserError: The run is not finished.
+        """
+        if self.result is None:
+            raise UserError(f"{self.folder} has no winner: the run is not finished; run `resume {self.folder}`")
+        return RunWinner(self.folder / "best", self.result.winner)
+
+    def table(self) -> pd.DataFrame:
+        """The final table: a row for the base model, each expert and the winner.
+
+        Raises:
+            UserError: The run is not finished.
+        """
+        import pandas as pd
+
+        if self.result is None:
+            raise UserError(f"{self.folder} has no table: the run is not finished; run `resume {self.folder}`")
+        rows = [
+            row.model_dump(include={"name", "kind", "dev", "dev_se", "test", "test_se"}) for row in self.result.rows
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row for each iteration: evaluations and seconds so far, the mean metric of its rows, the metric of the best
+        row so far (`best_metric`), the objective, and the coefficients of the best row by objective, one column an
+        expert (`coefficient NAME`)."""
+        import pandas as pd
+
+        start: float | None = None
+        rows: dict[int, dict[str, Any]] = {}
+        best: float | None = None
+        for event in self._store.events():
+            start = event.at if start is None else start
+            if not isinstance(event, IterationDone):
+                continue
+            scores = [score for score in event.scores if score is not None]
+            best = max([*scores, *([] if best is None else [best])], default=None)
+            rows[event.iteration] = {
+                "iteration": event.iteration,
+                "evaluations": event.evaluations,
+                "seconds": event.at - start,
+                "mean_metric": sum(scores) / len(scores) if scores else None,
+                "best_metric": best,
+                "objective": event.objective,
+                **{f"coefficient {name}": value for name, value in event.coefficients.items()},
+            }
+        return pd.DataFrame(list(rows.values()))
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """A row for each stored answer.
+
+        Columns: `label` (base, best, winner, expert_NAME, or the particle's number), `split`, `iteration` (missing in
+        the final evaluations), `item_set`, `item`, `question`, `options`, `gold`, `prompt`, `response`,
+        `score`, `unscored` (the reason), `detail`, `measures`, `notes`, `tokens`, `choice_logprobs`. Question, options,
+        gold and prompt come from the task's data; they are None if it cannot be read any more, as is a prompt that has
+        changed.
+        """
+        import pandas as pd
+        from pyarrow import ArrowException, parquet
+
+        tables = []
+        for path in sorted((self.folder / "records").glob("*.parquet")):
+            try:
+                table = parquet.read_table(path).to_pandas()
+            except ArrowException as error:
+                raise UserError(f"{path} is corrupt: {error}") from error
+            iteration = re.fullmatch(r"iter_(\d+)", path.stem)
+            split = "dev" if iteration else path.stem.partition("_")[0]
+            tables.append(table.assign(split=split, iteration=int(iteration[1]) if iteration else None))
+        if not tables:
+            return pd.DataFrame(columns=COLUMNS)
+        answers = pd.concat(tables, ignore_index=True)
+        answers["iteration"] = answers["iteration"].astype("Int64")
+        answers["measures"] = answers["measures"].map(dict)
+        source = _Items(self.settings)
+        answers["item_set"] = answers["item_set"].str.partition(":")[0].replace("", source.first)
+        keys = list(zip(answers["item_set"], answers["split"], answers["item"], answers["prompt_hash"], strict=True))
+        described = {key: source.describe(*key) for key in set(keys)}
+        answers[["question", "options", "gold", "prompt"]] = pd.DataFrame(
+            [described[key] for key in keys], index=answers.index, dtype=object
+        )
+        return answers[COLUMNS]
+
+
+COLUMNS = [
+    *("label", "split", "iteration", "item_set", "item", "question", "options", "gold", "prompt", "response"),
+    *("score", "unscored", "detail", "measures", "notes", "tokens", "choice_logprobs"),
+]
+
+
+class _Items:
+    """The items that a run's settings name, as far as they can still be read."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.items: dict[tuple[str, str, str], Item] = {}
+        self.first = ""
+        self._scorers: dict[str, Scorer | None] = {}
+        self._settings = settings
+        try:
+            described, path = read_task_file(settings["task"])
+            preferred = "mini" if settings.get("base_model") == "embedded" else "full"
+            edition = described.editions[described.choose(settings.get("edition"), preferred)]
+            self.first = next(iter(edition.item_sets))
+            data = settings.get("data")
+            for (name, split), items in read_items(edition, path.parent, data and Path(data)).items():
+                self.items |= {(name, split, item.id): item for item in items}
+            self._scorers = {name: self._scorer(edition, path.parent, name) for name in edition.item_sets}
+        except UserError:
+            return  # the answers are complete without them
+
+    def _scorer(self, edition: Edition, folder: Path, name: str) -> Scorer | None:
+        described, own = edition.item_sets[name], self._settings.get("utility")
+        try:
+            return make_scorer(own or absolute_spec(described.scorer, folder), {} if own else described.options)
+        except UserError:  # it needs a judge
+            return None
+
+    def describe(self, item_set: str, split: str, item_id: str, hashed: str) -> tuple[Any, Any, Any, Any]:
+        """Question, options, gold answer and prompt of an item."""
+        item = self.items.get((item_set, split, item_id))
+        if item is None:
+            return None, None, None, None
+        template = getattr(self._scorers.get(item_set), "prompt", None)
+        prompt = template.render(**prompt_variables(item)) if template is not None else None
+        same = prompt is not None and prompt_hash(prompt) == hashed
+        return item.question, item.choices, item.answer, prompt if same else None
