@@ -90,7 +90,9 @@ def _check_size(text: str) -> None:
     for event in yaml.parse(text, _Fast):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"line {event.start_mark.line + 1}: the alias {event.anchor!r} refers to no earlier value")
+                raise ValueError(
+                    f"line {event.start_mark.line + 1}: the alias {event.anchor!r} refers to no earlier value"
+                )
             total += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             total += 1

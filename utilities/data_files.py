@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from utilities.bounded_input import read_json
 from utilities.contamination import content
 from utilities.core import Item, Split
 from utilities.errors import UserError, in_words
@@ -29,7 +30,7 @@ def read_published(path: Path) -> dict[Split, list[Item]]:
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8")
-        document = json.loads(text)
+        document = read_json(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -37,7 +38,7 @@ def read_published(path: Path) -> dict[Split, list[Item]]:
         raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+    except ValueError as error:  # a number of thousands of digits, lists in lists in lists
         raise UserError(f"{path}: not readable as JSON: {error}") from error
 
     def where(split: Split, k: int) -> str:

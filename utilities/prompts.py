@@ -144,13 +144,13 @@ def load_prompt(name: str) -> Prompt:
 
 def _parted(path: Path) -> tuple[FrontMatter, str]:
     """The front matter of a prompt file, and its template."""
-    import yaml
+    from utilities.bounded_input import read_yaml  # not at import: only who asks questions needs it
 
     parts = re.fullmatch(r"---\n(.*?)\n---\n(.*)", path.read_text(encoding="utf-8"), re.DOTALL)
     if parts is None:
         raise UserError(f"{path}: expected front matter between two lines of ---")
     try:
-        return FrontMatter.model_validate(yaml.safe_load(parts[1])), parts[2]
-    except (ValidationError, yaml.YAMLError) as error:
+        return FrontMatter.model_validate(read_yaml(parts[1])), parts[2]
+    except ValueError as error:
         told = in_words(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path}: front matter: {told}") from error

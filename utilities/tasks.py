@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import yaml
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -26,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from utilities.bounded_input import read_yaml
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
 from utilities.data_files import checked_items, read_published
@@ -310,7 +310,7 @@ def read_task_file(task: str) -> tuple[TaskFile, Path]:
     else:
         raise unknown_name("task", task, known)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_bytes())
         if not isinstance(data, dict):
             raise UserError(f"{path}: a task file is a mapping with name, title and editions")
         return TaskFile(**data), path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from utilities.bounded_input import read_json
 from utilities.errors import UserError
 
 __all__ = ["Pair", "embedded_training_texts", "read_training_texts"]
@@ -53,9 +53,9 @@ def read_training_texts(folder: Path, names: Sequence[str]) -> Mapping[str, list
 
 def _pair(line: str, where: str) -> Pair:
     try:
-        data = json.loads(line)
+        data = read_json(line)
         prompt, answer = data["prompt"], data["answer"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         prompt = answer = None
     if not isinstance(prompt, str) or not isinstance(answer, str) or not answer.strip():
         raise UserError(f'{where}: expected {{"prompt": "...", "answer": "..."}} with an answer that is not empty')

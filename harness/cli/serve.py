@@ -22,6 +22,7 @@ import typer
 from harness.cli.command import verb
 from harness.embedded import BASE, EXPERTS
 from harness.session.settings import EMBEDDED, RunSettings
+from utilities.bounded_input import read_yaml
 from utilities.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -112,8 +113,7 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
     Raises:
         UserError: Not a finished run, or adapters that are missing or no longer fit the base model.
     """
-    import yaml
-
+    
     from harness.experts.pool import Expert, LoraPool, open_pool, resolve
     from harness.run_folder.result import Result
 
@@ -123,9 +123,9 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
         raise UserError(f"{folder} has no result yet; finish it with `python run.py resume {folder}`")
     try:
         Result.model_validate_json((folder / "result.json").read_bytes())
-        document = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+        document = read_yaml((folder / "settings.yaml").read_bytes())
         settings = RunSettings(**document["settings"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder} is corrupt: {first_line(error)}") from error
     trusted, best = settings.engine_settings.trust_remote_code, (folder / "best").resolve()
     base = resolve(settings.base_spec, code=trusted).resolve()

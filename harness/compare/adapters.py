@@ -18,6 +18,7 @@ from harness.embedded import WEIGHTS
 from harness.experts.adapter import Adapter, read_adapter
 from harness.run_folder.store import Store
 from harness.session.settings import EMBEDDED
+from utilities.bounded_input import read_json
 from utilities.registry import Registry
 
 __all__ = ["Made", "Order", "made_before", "make", "makers", "merged_data_is_there"]
@@ -108,7 +109,7 @@ def made_before(folder: Path) -> Made | None:
     path = folder / ABOUT
     if not path.is_file():
         return None
-    return Made(folder, **json.loads(path.read_text(encoding="utf-8")))
+    return Made(folder, **read_json(path.read_bytes()))
 
 
 def make(method: str, name: str, order: Order, store: Store) -> Made:

@@ -6,14 +6,13 @@ the domain (`medical_drugs.yaml` -> `medical`). The fields of `Relation` describ
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from utilities.bounded_input import read_yaml
 from utilities.errors import UserError
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -75,19 +74,6 @@ class Fact:
         return text[0].upper() + text[1:]
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # a base by name
-    """A safe loader (the fast one where it is built) that refuses a repeated key: YAML would silently drop a fact."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise UserError(f"{key.value!r} stands twice (line {key.start_mark.line + 1})")
-            seen.add(key.value)
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
 def read_corpus(folder: Path = CORPUS) -> list[Relation]:
     """All relations of the corpus, in a fixed order.
 
@@ -97,8 +83,8 @@ def read_corpus(folder: Path = CORPUS) -> list[Relation]:
     relations: list[Relation] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            entries = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader that also refuses doublets
-        except UserError as error:
+            entries = read_yaml(path.read_bytes())
+        except ValueError as error:
             raise UserError(f"{path.name}: {error}") from error
         for entry in entries:
             try:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from harness.experts.grouping import Granularity, Grouping
+from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
 
 __all__ = [
@@ -224,7 +225,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / CONFIG).exists():
         files = [folder / ADAPTER]
     elif (index := folder / "model.safetensors.index.json").exists():
-        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        files = [folder / name for name in sorted(set(read_json(index.read_text())["weight_map"].values()))]
     else:
         files = [folder / "model.safetensors"]
     for path in files:
@@ -402,7 +403,7 @@ class LoraPool(_Tensors):
                     f" {self.experts[0].name!r} on {told[0]!r}; all experts must share one base model"
                 )
         config = base / "config.json"  # what is known of shapes alone has none
-        also = json.loads(config.read_text(encoding="utf-8")).get("_name_or_path") if config.is_file() else None
+        also = read_json(config.read_text(encoding="utf-8")).get("_name_or_path") if config.is_file() else None
         known = [_name(base), _name(Path(also or base))]
         if self._configs[0].base_model_name_or_path is None or told[0].casefold() in map(str.casefold, known):
             return None
@@ -457,7 +458,7 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
     if not path.exists():
         raise UserError(f"expert {expert.name!r}: {expert.folder} holds no {CONFIG}; it is no PEFT adapter")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path.read_text(encoding="utf-8"))
         if data.get("peft_type") != "LORA":
             raise UserError(f"expert {expert.name!r} is a {data.get('peft_type')} adapter; only LORA can be mixed")
         config = LoraConfig.from_pretrained(expert.folder)
@@ -577,7 +578,7 @@ class ModelPool(_Tensors):
             if not path.name.endswith(".safetensors.index.json"):
                 shutil.copy(path, folder / path.name)
         config = folder / "config.json"
-        told = json.loads(config.read_text(encoding="utf-8"))
+        told = read_json(config.read_text(encoding="utf-8"))
         told |= {key: "float32" for key in ("dtype", "torch_dtype") if key in told}  # or it is loaded rounded
         config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.embedded import BASE, EXPERTS
@@ -17,6 +16,7 @@ from harness.engines.settings import EngineSettings
 from harness.experts.grouping import Granularity
 from harness.run_folder.version_0_1 import current_names
 from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
+from utilities.bounded_input import read_yaml
 from utilities.errors import UserError, in_words
 from utilities.judges.settings import JudgeSettings
 from utilities.registry import unknown_name
@@ -82,15 +82,15 @@ class RunSettings(BaseModel):
             if not separator or not name.strip().isidentifier():
                 raise ValueError(f"{one!r} is not of the form NAME=VALUE")
             try:
-                yaml.safe_load(value)
-            except yaml.YAMLError as error:
+                read_yaml(value)
+            except ValueError as error:
                 raise ValueError(f"the value of {one!r} is not readable as YAML; quote it: {name}='...'") from error
         return given
 
     @property
     def scorer_options(self) -> dict[str, Any]:
         """The options of `option`; values are read as YAML, so that 3 is a number and true a yes."""
-        return {one.partition("=")[0].strip(): yaml.safe_load(one.partition("=")[2]) for one in self.option}
+        return {one.partition("=")[0].strip(): read_yaml(one.partition("=")[2]) for one in self.option}
 
     @model_validator(mode="after")
     def _names_exist(self) -> RunSettings:
@@ -187,10 +187,10 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: Not there, not YAML, or a name that is no setting.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"--config {path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"--config {path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(f"--config {path}: expected a mapping of settings, such as 'particles: 10'")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness.topics.instructions import (
     FEWEST,
@@ -19,6 +16,7 @@ from harness.topics.instructions import (
     is_instruction,
     parted,
 )
+from utilities.bounded_input import read_json, read_yaml
 from utilities.errors import UserError
 from utilities.text_similarity import stems
 
@@ -85,14 +83,14 @@ def _read(path: Path) -> list[Any] | dict[str, list[Any]]:
             case ".txt":
                 return lines
             case ".json":
-                data = json.loads(text)
+                data = read_json(text)
             case ".jsonl":
-                data = [json.loads(line) for line in lines]
+                data = [read_json(line) for line in lines]
             case ".yaml" | ".yml":
-                data = yaml.safe_load(text)
+                data = read_yaml(text)
             case _:
                 raise UserError(f"{path}: files of this kind are not read; expected {ACCEPTED}")
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not readable: {' '.join(str(error).split())}; expected {ACCEPTED}") from error
     if isinstance(data, list):
         return data

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from utilities.bounded_input import read_yaml
 from utilities.core import Item
 from utilities.errors import UserError, in_words
 from utilities.prompts import Prompt
@@ -46,8 +46,8 @@ def canaries(folder: Path = FOLDER) -> list[Canary]:
     found: dict[str, Canary] = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
-            canary = Canary.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+            canary = Canary.model_validate(read_yaml(path.read_bytes()))
+        except ValueError as error:
             raise UserError(f"{path}: {in_words(error) if isinstance(error, ValidationError) else error}") from error
         if canary.name in found:
             raise UserError(f"{path}: a second canary is called {canary.name!r}")

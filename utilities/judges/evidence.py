@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from utilities.bounded_input import read_json
 from utilities.errors import UserError
 from utilities.judges.sentences import sentences
 from utilities.prompts import WORD, bundled
@@ -161,7 +161,7 @@ def _rows(path: Path, source: str) -> list[Passage]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = read_json(line)
         except ValueError:
             row = None
         told = row.get("source", f"{source}:{number}") if isinstance(row, dict) else None

@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from utilities.bounded_input import read_yaml
+
 __all__ = ["VERDICTS", "StoredVerdict", "read_verdicts", "verdicts_table", "verdicts_text"]
 
 VERDICTS = Path(__file__).parent / "verdicts.yaml"
@@ -42,9 +44,7 @@ def read_verdicts(path: Path = VERDICTS) -> dict[str, StoredVerdict]:
     """Scorer to its verdict; empty where none were written."""
     if not path.is_file():
         return {}
-    return {
-        name: StoredVerdict(**told) for name, told in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).items()
-    }
+    return {name: StoredVerdict(**told) for name, told in (read_yaml(path.read_bytes()) or {}).items()}
 
 
 def verdicts_text(verdicts: dict[str, StoredVerdict]) -> str:

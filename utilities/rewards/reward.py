@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from utilities.bounded_input import read_json
 from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.registry import unknown_name
@@ -129,11 +129,11 @@ class Reward(GenerationScorer):
             fitted: Normalization = maker()
             return fitted
         if self.reference is None:
-            answers = json.loads(REFERENCE.read_text(encoding="utf-8"))
+            answers = read_json(REFERENCE.read_bytes())
             raws = self._load(name).score([(prompt, answer) for prompt, answer in answers])
             return maker.fit([raw for raw in raws if isinstance(raw, float)])  # type: ignore[no-any-return]
         try:
-            kept = [float(raw) for raw in json.loads(Path(self.reference).read_text(encoding="utf-8"))]
+            kept = [float(raw) for raw in read_json(Path(self.reference).read_bytes(), finite=True)]
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"reference={self.reference}: expected a JSON list of raw rewards ({error})") from error
         return maker.fit(kept)  # type: ignore[no-any-return]
