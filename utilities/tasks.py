@@ -7,7 +7,9 @@ item set has a `dev` and a `test` split. dev chooses, test is read once.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -52,8 +55,42 @@ __all__ = [
     "read_task_file",
 ]
 
+RECOMMENDED = {
+    "optimiser", "winner", "top_k", "particles", "iterations", "inertia", "cognitive", "social", "repel",
+    "step_length", "step_decay", "step_floor", "patience", "restart_patience", "restart_reset", "initial_velocity",
+    "crossover_max", "drop_iteration", "drop_particle", "shrinkage", "preset", "variant", "objective", "granularity",
+    "include_base", "validation_share", "drop_overlap", "factuality", "monitor_share", "canary_every",
+    "judge_temperature", "judge_repeats",
+}  # fmt: skip
+"""The run settings that a task file may recommend. A task file is data from elsewhere: addresses, keys, prices, code,
+trust and paths are decided by the user alone, with flags or in a `--config` file."""
+REFUSED_OPTIONS = frozenset({"trust_remote_code", "own_scoring", "judge"})
+"""Options of scorers that a task file may not set either: they run code, or choose who is asked."""
+TEXTS = frozenset({"pattern", "topic", "stop"})
+"""Options of scorers that hold any text, and never a path."""
+
+
+def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a scorer in a task file.
+
+    Raises:
+        ValueError: An option that only the user may set.
+    """
+    for name, value in options.items():
+        if name in REFUSED_OPTIONS or (isinstance(value, str) and file_of(value) is not None):
+            raise ValueError(f"a task file cannot set the option {name!r}; set it yourself with --option {name}=VALUE")
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_checked_options)]
+
 GroupBy = Literal["domain", "source"]
 """Fields of an item by which the items of a set may be grouped."""
+
+
+def flag_of(setting: str) -> str:
+    """The flag of a setting: `--judge-url` of judge_url."""
+    return "--" + setting.replace("_", "-")
 
 
 class _Strict(BaseModel):
@@ -65,7 +102,7 @@ class ItemSetFile(_Strict):
 
     scorer: str
     """Name of a registered scorer, or FILE.py:NAME, with the file seen from the task file's folder."""
-    options: dict[str, Any] = {}
+    options: Options = {}
     """Arguments of the scorer."""
     file: str | None = None
     """File name in `--data`, or in the folder `data` beside the task file."""
@@ -95,7 +132,7 @@ class ReportOnlyFile(_Strict):
 
     scorer: str
     """As in an item set."""
-    options: dict[str, Any] = {}
+    options: Options = {}
     of: str | None = None
     """Whose responses it scores; the edition's only item set by default."""
 
@@ -104,7 +141,7 @@ class Edition(_Strict):
     """One size and source of a task's data."""
 
     settings: dict[str, Any] = {}
-    """Run settings that this edition recommends; the user's own win."""
+    """Run settings that this edition recommends, of those in `RECOMMENDED`; the user's own win."""
     item_sets: dict[str, ItemSetFile] = Field(min_length=1)
     report_only: dict[str, ReportOnlyFile] = Field(default={}, validation_alias=AliasChoices("report_only", "beside"))
     """Scorers that are reported on test (for the base model, the best initial expert and the winner), by name.
@@ -120,6 +157,20 @@ class Edition(_Strict):
             if one.of is not None and one.of not in self.item_sets:
                 raise ValueError(f"report_only {name!r}: {unknown_name('item set', one.of, self.item_sets)}")
         return self
+
+    @field_validator("settings")
+    @classmethod
+    def _only_recommended(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for name, value in settings.items():
+            if name not in RECOMMENDED:
+                near = difflib.get_close_matches(name, RECOMMENDED, n=1, cutoff=0.8)
+                hint = f"did you mean {near[0]!r}?" if near else f"set it yourself with {flag_of(name)} or in --config"
+                raise ValueError(f"a task file cannot set {name!r}; {hint}")
+            if isinstance(value, str) and file_of(value) is not None:
+                raise ValueError(
+                    f"a task file cannot set {name} to a Python file; set it yourself with {flag_of(name)}"
+                )
+        return settings
 
     @field_validator("item_sets")
     @classmethod
@@ -152,6 +203,30 @@ class TaskFile(_Strict):
             if name not in known:
                 raise ValueError(f"weights: {unknown_name('item set', name, known)}")
         return self
+
+    @property
+    def specs(self) -> list[str]:
+        """All that the file names in a registry, or in Python files."""
+        found = [self.combine]
+        for edition in self.editions.values():
+            found += [one.scorer for one in (*edition.item_sets.values(), *edition.report_only.values())]
+        return found
+
+    @property
+    def paths(self) -> list[tuple[str, str]]:
+        """All texts that may be paths: what they are for, and the text."""
+        found = []
+        for edition in self.editions.values():
+            for one in (*edition.item_sets.values(), *edition.report_only.values()):
+                found += [
+                    (f"option {name}", value)
+                    for name, value in one.options.items()
+                    if isinstance(value, str) and name not in TEXTS
+                ]
+            for one in edition.item_sets.values():
+                found += [("file", one.file)] if one.file else []
+                found += [("hub", one.hub.path)] if one.hub else []
+        return found
 
     def choose(self, edition: str | None, prefer: str) -> str:
         """The edition asked for; else the preferred one, where there is such a one; else the first.
@@ -294,8 +369,12 @@ def list_tasks() -> dict[str, Path]:
     return {path.stem: path for path in sorted(bundled("tasks").glob("*.yaml"))}
 
 
-def read_task_file(task: str) -> tuple[TaskFile, Path]:
+def read_task_file(task: str, *, trust: bool = False) -> tuple[TaskFile, Path]:
     """The task file called `task`: a bundled name, or a path that ends in .yaml.
+
+    Args:
+        task: Which one.
+        trust: Whether it may name Python files outside its own folder.
 
     Raises:
         UserError: No such task, or a file that does not follow the format.
@@ -311,14 +390,27 @@ def read_task_file(task: str) -> tuple[TaskFile, Path]:
         raise unknown_name("task", task, known)
     try:
         data = read_yaml(path.read_bytes())
-        if not isinstance(data, dict):
-            raise UserError(f"{path}: a task file is a mapping with name, title and editions")
-        return TaskFile(**data), path
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    except (ValidationError, TypeError) as error:
-        told = in_words(error) if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"{path}: {told}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a task file is a mapping with name, title and editions")
+    try:
+        described = TaskFile.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {in_words(error)}") from error
+    for what, value in described.paths:
+        inner = os.path.normpath(path.parent.absolute() / value)
+        if value.startswith("~") or not Path(inner).is_relative_to(os.path.normpath(path.parent.absolute())):
+            raise UserError(
+                f"{path}: {what} {value!r} leads out of the task file's folder; a task file names only files inside it"
+            )
+    for spec in () if trust else described.specs:
+        file = file_of(spec)
+        if file is not None and not (path.parent / file).resolve().is_relative_to(path.parent.resolve()):
+            raise UserError(
+                f"{path}: {spec} is code outside the task file's folder; add --trust-task to run it, or copy it there"
+            )
+    return described, path
 
 
 def load_task(
@@ -333,6 +425,7 @@ def load_task(
     combine: str | None = None,
     judge: Panel | None = None,
     report_only: Mapping[str, Mapping[str, Any] | None] | None = None,
+    trust: bool = False,
 ) -> Task:
     """A task with its data, checked item by item.
 
@@ -347,13 +440,14 @@ def load_task(
         combine: Makes one number of the item sets' values in place of the task file's own combination.
         judge: The judges of the scorers that need some.
         report_only: Options over those of the report-only scorers, by name; None removes the scorer.
+        trust: As in `read_task_file`.
 
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
     """
     from utilities.combine import combinations
 
-    described, path = read_task_file(task)
+    described, path = read_task_file(task, trust=trust)
     edition = described.choose(edition, prefer)
     if data is not None and edition == "mini":
         raise UserError("--data is the folder of the published data, and edition 'mini' is bundled: add --edition full")

@@ -146,7 +146,7 @@ def layered_settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
     if not any(layer.get("task") for layer in layers):
         raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")
     merged = run_settings(*layers)
-    described, path = read_task_file(merged.task)
+    described, path = read_task_file(merged.task, trust=merged.trust_task)
     edition = described.choose(merged.edition, merged.preferred_edition)
     try:
         return run_settings(described.editions[edition].settings, *layers)

@@ -113,7 +113,7 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
     Raises:
         UserError: Not a finished run, or adapters that are missing or no longer fit the base model.
     """
-    
+
     from harness.experts.pool import Expert, LoraPool, open_pool, resolve
     from harness.run_folder.result import Result
 

@@ -137,6 +137,7 @@ def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, t
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        _check_counts(folder, config.to_dict())
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -145,6 +146,26 @@ def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, t
             first = "it brings Python code of its own; with --trust-remote-code that code is run here"
         raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
     return {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
+
+
+MOST_MODULES = 100_000
+"""Layers times experts of a base model."""
+
+
+def _check_counts(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a config whose modules alone would take minutes to make.
+
+    Raises:
+        UserError: A count of layers or experts that no model has.
+    """
+    counts = {name: n for name, n in config.items() if isinstance(n, int) and name.startswith("n")}
+    layers = max((n for name, n in counts.items() if name.endswith(("layer", "layers"))), default=1)
+    experts = max((n for name, n in counts.items() if name.endswith("experts")), default=1)
+    if layers * max(1, experts) > MOST_MODULES:
+        raise UserError(f"{folder}: the config says {layers:,} layers of {experts:,} experts; that is no model")
+    for inner in config.values():
+        if isinstance(inner, Mapping):
+            _check_counts(folder, inner)
 
 
 def expert_folders(specs: Sequence[str]) -> list[Path]:

@@ -186,7 +186,7 @@ def examine_designs(
         UserError: A mistake in designs, task, labels or experts; the judges' budget is spent; a folder of another lab.
     """
     settings = settings.anywhere()
-    described, path = read_task_file(settings.task)
+    described, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
     designs = read_designs(wanted.designs) or [own_design(edition)]
     wanted = replace(wanted, designs=tuple(design.label for design in designs))
@@ -288,7 +288,7 @@ def examine_stored(
         raise UserError("--search needs models: give the task and the experts in place of --responses")
     stored = read_stored(folders)
     settings = stored.over(given).anywhere()
-    described, path = read_task_file(settings.task)
+    described, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
     designs = read_designs(wanted.designs) or [own_design(edition)]
     wanted = replace(wanted, designs=tuple(design.label for design in designs), cloud=0)

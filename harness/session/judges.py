@@ -60,7 +60,7 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
     Raises:
         UserError: A judge is needed and none is named, or it cannot be used (no key, no price).
     """
-    task_file, path = read_task_file(settings.task)
+    task_file, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = task_file.choose(settings.edition, settings.preferred_edition)
     if not asks_judge(task_file.editions[edition], path.parent, settings.utility):
         return None

@@ -198,6 +198,7 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
         combine=settings.combine,
         judge=judge,
         report_only={"factuality": factuality},
+        trust=settings.trust_task,
     )
     return task.without_overlap() if settings.drop_overlap else task
 
@@ -312,7 +313,7 @@ def task_hash(settings: RunSettings, task: Task) -> str:
 
     Titles and recommended settings may change.
     """
-    described, path = read_task_file(settings.task)
+    described, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = described.editions[task.edition]
     parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
     parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]

@@ -5,6 +5,7 @@ Precedence: defaults < preset < variant < task file < `--config` file < flags.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from harness.run_folder.version_0_1 import current_names
 from harness.swarm.settings import PRESETS, VARIANTS, SwarmSettings
 from utilities.bounded_input import read_yaml
 from utilities.errors import UserError, in_words
-from utilities.judges.settings import JudgeSettings
+from utilities.judges.settings import JudgeSettings, check_encrypted
 from utilities.registry import unknown_name
 from utilities.user_code import absolute_spec
 
@@ -43,6 +44,8 @@ class RunSettings(BaseModel):
     """At most so many items of each split of each item set."""
     drop_overlap: bool = False
     """Take items that stand in dev too out of test."""
+    trust_task: bool = False
+    """Run the Python files outside its own folder that a task file names."""
     utility: str | None = None
     """Scores the task's items in place of its own scorers: a scorer's name, or FILE.py:NAME."""
     option: tuple[str, ...] = ()
@@ -109,6 +112,16 @@ class RunSettings(BaseModel):
     def _experts_belong(self) -> RunSettings:
         if self.base_model != EMBEDDED and not self.experts:
             raise ValueError("experts: --base-model is given, so --experts must name its adapters")
+        return self
+
+    @model_validator(mode="after")
+    def _server_key_is_encrypted(self) -> RunSettings:
+        asked = self.engine_settings
+        if asked.base_url is not None and os.environ.get(asked.server_key_env):
+            try:
+                check_encrypted(asked.base_url, "--base-url", allow=self.judging.allow_plain_http)
+            except UserError as error:
+                raise ValueError(str(error)) from None
         return self
 
     def anywhere(self) -> RunSettings:

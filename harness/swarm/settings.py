@@ -23,11 +23,11 @@ class SwarmSettings(BaseModel):
     pso-standard (a swarm with constriction), random, a registered name, or FILE.py:NAME."""
     winner: Literal["top-k-mean", "best"] = "top-k-mean"
     """top-k-mean: the mean of the best rows, unless the best row is significantly better on dev; best: the best row."""
-    top_k: int = Field(10, ge=1)
+    top_k: int = Field(10, ge=1, le=10_000)
     """Rows that --winner top-k-mean averages; at most a quarter of those that were evaluated."""
-    particles: int = Field(20, ge=1)
+    particles: int = Field(20, ge=1, le=10_000)
     """N: particles of the swarm, or rows per iteration of another search."""
-    iterations: int = Field(50, ge=0)
+    iterations: int = Field(50, ge=0, le=1_000_000)
     """K: moves of the whole swarm, after the evaluation of the initial population; or iterations of another search."""
     inertia: float = Field(0.2, ge=0)
     """phi_v: weight of the particle's own velocity."""

@@ -10,7 +10,7 @@ from scipy import stats
 from harness.embedded_training.item_sets import TOPICS
 from utilities.core import ChoiceLogprobs
 from utilities.errors import UserError
-from utilities.tasks import list_tasks, load_task
+from utilities.tasks import list_tasks, load_task, read_task_file
 
 DOMAINS = ["culture", "legal", "medical", "science"]
 REWARDS = ["reward_concise", "reward_conflict", "reward_general", "reward_reverse", "reward_verbose"]
@@ -135,7 +135,7 @@ def test_the_overlap_is_that_of_the_items_within_the_limit(tmp_path):
         ("name: own\ntitle: x\neditions: {a: {item_sets: {}}}", "editions.a.item_sets: .*at least 1 item"),
         ("name: own\ntitle: x\neditions: {a: {item_sets: {s: {file: f}}}}", "editions.a.item_sets.s.scorer: Field req"),
         ("name: own\ntitle: x\nedition: {}\neditions: {}", "edition: Extra inputs are not permitted"),
-        ("1: 2\nname: own", "keywords must be strings"),
+        ("1: 2\nname: own", "Keys should be strings"),
     ],
 )
 def test_a_malformed_task_file_is_named_with_what_is_wrong(tmp_path, text, message):
@@ -390,3 +390,82 @@ def test_no_fact_is_in_dev_of_one_mini_set_and_in_test_of_the_other(name):
     dev, test = ({i.source for s in sets for i in s.split(split)} for split in ("dev", "test"))
     assert dev.isdisjoint(test)
     assert min(len(dev), len(test)) > 100
+
+
+def settings_of(tmp_path, settings):
+    path = write_task(tmp_path, {})
+    document = yaml.safe_load(path.read_text())
+    next(iter(document["editions"].values()))["settings"] = settings
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trust_remote_code", True),
+        ("trust_task", True),
+        ("judge_url", "http://192.0.2.1/v1"),
+        ("judge_key_env", "HOME"),
+        ("judge_key_file", "/etc/passwd"),
+        ("judge_price", "0,0"),
+        ("allow_unknown_price", True),
+        ("budget_usd", 1e9),
+        ("judge", ["gpt-x"]),
+        ("base_url", "http://192.0.2.1/v1"),
+        ("server_key_env", "HOME"),
+        ("ray_address", "192.0.2.1:1"),
+        ("data", "/var"),
+        ("experts", ["/var/x"]),
+        ("base_model", "someone/model"),
+        ("evidence", "/etc"),
+        ("utility", "x.py:f"),
+        ("judge_cache", "/var/x"),
+        ("adapter_folder", "/var"),
+        ("optimiser", "x.py:Mine"),
+        ("objective", "x.py:mine"),
+    ],
+)
+def test_what_decides_about_safety_and_money_cannot_come_from_a_task_file(tmp_path, name, value):
+    told = refused(read_task_file, settings_of(tmp_path, {"iterations": 2, name: value}))
+    assert f"a task file cannot set {'' if 'py' in str(value) and name != 'utility' else repr(name)}" in told
+    assert "--" + name.replace("_", "-") in told
+
+
+def test_a_misspelled_setting_of_a_task_file_is_named_with_the_right_one(tmp_path):
+    assert "did you mean 'particles'?" in refused(read_task_file, settings_of(tmp_path, {"particels": 2}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"file": "../../etc/passwd"}, "leads out of the task file's folder"),
+        ({"file": "/etc/passwd"}, "leads out of the task file's folder"),
+        ({"file": "~/x.json"}, "leads out of the task file's folder"),
+        ({"options": {"trust_remote_code": True}}, "--option trust_remote_code=VALUE"),
+        ({"options": {"own_scoring": True}}, "--option own_scoring=VALUE"),
+        ({"options": {"evidence": "search.py:find"}}, "--option evidence=VALUE"),
+        ({"options": {"reference": "/etc/passwd"}}, "option reference '/etc/passwd' leads out"),
+        ({"options": {"model": "../model"}}, "option model '../model' leads out"),
+    ],
+)
+def test_paths_and_code_in_a_task_file_stay_in_its_folder(tmp_path, entry, message):
+    assert message in refused(read_task_file, str(write_task(tmp_path, entry)))
+
+
+def test_a_regular_expression_is_no_path(tmp_path):
+    read_task_file(str(write_task(tmp_path, {"options": {"pattern": "/../|~x", "prompt": "bare"}})))
+
+
+def test_code_outside_the_folder_of_the_task_needs_trust(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "outside.py").write_text("def f(item, response): return 1.0")
+    (tmp_path / "task" / "inside.py").write_text("def f(item, response): return 1.0")
+    (tmp_path / "task" / "link.py").symlink_to(tmp_path / "outside.py")
+    for spec, trusted in (("inside.py:f", True), ("../outside.py:f", False), ("link.py:f", False)):
+        path = str(write_task(tmp_path / "task", {"scorer": spec}))
+        assert read_task_file(path, trust=True)
+        if trusted:
+            assert read_task_file(path)
+        else:
+            assert "add --trust-task to run it" in refused(read_task_file, path)

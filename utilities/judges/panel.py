@@ -13,7 +13,7 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
 from utilities.judges.ledger import Ledger
-from utilities.judges.settings import EMBEDDED, JudgeSettings, is_loopback
+from utilities.judges.settings import EMBEDDED, JudgeSettings, check_encrypted, is_loopback
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -153,6 +153,8 @@ def _judge(
         own_key = settings.names_key and not set(settings.judge) - {EMBEDDED, name}
         return named_judge(name, api_key=settings.key() if own_key else None, **options(_price(name, settings)))
     url, key = settings.judge_url or OPENAI, settings.key()
+    if key is not None:
+        check_encrypted(url, "--judge-url", allow=settings.allow_plain_http)
     if is_loopback(url):
         return openai_judge(name, base_url=url, api_key=key, **options(FREE))
     if key is None:

@@ -19,7 +19,7 @@ from utilities.errors import UserError
 if TYPE_CHECKING:
     from utilities.judges.budget import Price
 
-__all__ = ["EMBEDDED", "JudgeSettings", "is_loopback"]
+__all__ = ["EMBEDDED", "JudgeSettings", "check_encrypted", "is_loopback"]
 
 EMBEDDED = "embedded"
 """The name under which the bundled judge is asked for."""
@@ -43,6 +43,8 @@ class JudgeSettings(BaseModel):
     """Name of the environment variable that holds the API key; providers of langchain have their own by default."""
     judge_key_file: Path | None = None
     """File that holds the API key and nothing else; comes before the environment."""
+    allow_plain_http: bool = False
+    """Send a key over plain HTTP to another machine, where everyone on the way can read it."""
     judge_temperature: float = Field(0.0, ge=0, le=2)
     """Temperature of the judges; above 0, --judge-repeats says more than a single judgement."""
     judge_repeats: int = Field(1, ge=1)
@@ -168,6 +170,24 @@ class JudgeSettings(BaseModel):
         if any(not "!" <= character <= "~" for character in found):
             raise UserError(f"{where} holds no API key: expected one word of ASCII characters")
         return SecretStr(found) if found else None
+
+
+def check_encrypted(url: str, flag: str, *, allow: bool) -> None:
+    """Checks an address that a key is sent to.
+
+    Args:
+        url: The address.
+        flag: The flag that gave it, for the message.
+        allow: Whether plain HTTP is accepted.
+
+    Raises:
+        UserError: Plain HTTP to another machine.
+    """
+    if urlsplit(url).scheme == "http" and not is_loopback(url) and not allow:
+        raise UserError(
+            f"{flag} is plain HTTP to another machine, where the key could be read on the way; use https, or add"
+            " --allow-plain-http"
+        )
 
 
 def is_loopback(url: str) -> bool:

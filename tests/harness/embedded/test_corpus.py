@@ -242,5 +242,5 @@ def test_a_fact_that_stands_twice_is_named_with_file_and_line(tmp_path):
     text = yaml.safe_dump([group()]).replace("    bee: insect\n", "    bee: insect\n    bee: bird\n")
     (tmp_path / "nature_small.yaml").write_text(text)
     line = text.split("\n").index("    bee: bird") + 1
-    with pytest.raises(UserError, match=rf"nature_small.yaml: 'bee' stands twice \(line {line}\)"):
+    with pytest.raises(UserError, match=rf"nature_small.yaml: line {line}: the key 'bee' is repeated"):
         read_corpus(tmp_path)
