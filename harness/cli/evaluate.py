@@ -35,9 +35,13 @@ def evaluate(
 
 
 def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json: bool) -> None:
-    """Evaluates the base model and every expert on one split, and shows a row a model."""
+    """Evaluates the base model and every expert on one split, and shows a row a model.
+
+    Raises:
+        typer.Exit: With code 1, if nothing could be scored.
+    """
     from harness.display.console import open_console, print_json
-    from harness.display.live import evaluation_table
+    from harness.display.tables import evaluation_table
     from harness.run_folder.store import Store
     from harness.session.session import prepare, provenance
 
@@ -66,11 +70,13 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
+    if not any(e.n for e in evaluations.values()):
+        raise typer.Exit(1)
 
 
 def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:
     """An evaluation as `--json` prints it."""
-    from harness.display.live import measure_means
+    from harness.display.tables import measure_means, unscored_reason
 
     parts = {part: {"value": one.value, "se": one.se, "n": one.n} for part, one in e.parts.items()}
     return {
@@ -80,6 +86,7 @@ def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:
         "se": e.se,
         "n": e.n,
         "unscored": e.n_unscored,
+        "unscored_reason": unscored_reason(e),
         "problem": e.problem,
         "parts": parts,
         "measures": measure_means(e),

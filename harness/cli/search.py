@@ -137,7 +137,7 @@ def continue_search(prepared: Prepared, store: Store, display: Display, json: bo
 def show_result(result: Result, console: Console, display: Display, json: bool) -> None:
     """Prints a finished run: as JSON on stdout, and its tables unless `display` is none."""
     from harness.display.console import print_json
-    from harness.display.live import print_result
+    from harness.display.tables import print_result
 
     if json:
         print_json(result.model_dump_json(indent=2), stored=Path(result.run))

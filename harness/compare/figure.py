@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.compare.result import Compared, Verdict
 from harness.compare.statistics import shown_reference, summary
-from harness.display.live import number
+from harness.display.tables import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from harness.compare.result import ALL_TASKS, Compared, Outcome, Ranking, Versus
 from harness.compare.statistics import Summary, shown_reference, summary
-from harness.display.live import clock
+from harness.display.tables import clock
 
 __all__ = ["COLUMNS", "MARKS", "comparison_tables", "live_view", "ranking_table", "task_table", "write_csv"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from harness.display.live import number
+from harness.display.tables import number
 from utilities.foreign_text import escape_markdown, printable
 
 if TYPE_CHECKING:

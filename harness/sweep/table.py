@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.display.live import clock, difference_line, number
+from harness.display.tables import clock, difference_line, number
 from harness.sweep.result import Final, Swept, SweptTrial
 
 __all__ = ["sweep_tables", "trial_line", "trials_table"]

@@ -1,5 +1,6 @@
 """The screens, fed with events as a run sends them."""
 
+import re
 from io import StringIO
 
 import pytest
@@ -7,10 +8,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from harness.display import live as screens
-from harness.display.live import LiveScreen, PlainLines, make_screen, mixture, result_table
+from harness.display.live import LiveScreen, PlainLines, make_screen
 from harness.run_folder import events
 from harness.run_folder.events import Evaluated, Finished, IterationDone, Note, Started
-from harness.run_folder.result import Row
 
 EXPERTS = [
     "science",
@@ -134,7 +134,27 @@ def test_iteration_step_length_and_the_global_best_are_shown():
     text = "\n".join(drawn([started(), iteration(0), iteration(1), iteration(2)]))
     assert "iteration 3 of 8" in text
     assert "step length 0.451" in text
-    assert "global best 0.7250 = 0.61 science + 0.44 cot - 0.12 sharegpt + 0.06 code (+ 1 more)" in text
+    assert "best metric 0.7250 = 0.61 science + 0.44 cot - 0.12 sharegpt + 0.06 code (+ 1 more)" in text
+
+
+SMOOTH = [(0.5, 0.70), (0.6, 0.75), (0.7, 0.65)]
+"""Objective and metric of the best mixture, iteration by iteration: the metric falls where the objective rises."""
+
+
+def test_what_is_called_best_says_of_what_and_never_falls():
+    seen = [started(objective="smooth")]
+    seen += [iteration(k, best=[], objective=o, global_best=m) for k, (o, m) in enumerate(SMOOTH)]
+    for lines in (printed(seen)[1:], [row(drawn(seen[: 2 + k]), "best") for k in range(3)]):
+        bests = [re.search(r"best (\w+ \w+) ([\d.]+) \(metric ([\d.]+)\) = 0.61 science", line) for line in lines]
+        assert [one.groups() for one in bests] == [("smooth objective", f"{o:.4f}", f"{m:.4f}") for o, m in SMOOTH]
+
+
+@pytest.mark.parametrize("changes", [{"best": []}, {"objective": 0.5}])
+def test_a_search_without_own_bests_of_the_metric_has_no_column_for_them(changes):
+    objective = "smooth" if "objective" in changes else "metric"
+    lines = drawn([started(objective=objective), iteration(0, **changes)])
+    assert [line.split() for line in lines if line.startswith("particle")] == [["particle", "metric", "history"]]
+    assert not any(" - " in line for line in lines[2:20])
 
 
 def test_evaluations_rate_and_time(clock):
@@ -204,7 +224,7 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint():
 def test_markup_in_names_is_text():
     lines = drawn([started(experts=["[red]x[/red]", "[/]"], particles=2), iteration(0, 2, coefficients={"[/]": 1.0})])
     assert row(lines, "[red]x[/red]")
-    assert row(lines, "global best").endswith("= 1.00 [/]")
+    assert row(lines, "best metric").endswith("= 1.00 [/]")
 
 
 def test_plain_lines_come_in_order_one_an_event():
@@ -229,13 +249,13 @@ def test_plain_lines_come_in_order_one_an_event():
     assert len(lines) == len(begins)
     for line, begin in zip(lines, begins, strict=True):
         assert line.startswith(begin)
-    assert "best 0.7250  restarted 2  evaluations 40" in lines[3]
-    assert "best = 0.61 science + 0.44 cot" in lines[3]
+    assert "best metric 0.7250 = 0.61 science + 0.44 cot" in lines[3]
+    assert "  restarted 2  evaluations 40" in lines[3]
 
 
 def test_plain_lines_show_missing_values_as_dashes():
     line = printed([started(), iteration(0, scores=[None] * 20, coefficients={})])[1]
-    assert "mean -  best -" in line
+    assert "mean metric -  best metric: none yet  evaluations 20" in line
 
 
 @pytest.mark.parametrize(
@@ -269,38 +289,10 @@ def test_the_live_screen_leaves_the_terminal_clean():
     assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h") == 1  # cursor hidden, shown again
 
 
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [
-        ({"a": 1.0, "b": 0.0}, "1.00 a"),
-        ({"a": -0.5, "b": 0.25}, "- 0.50 a + 0.25 b"),
-        ({"a": 0.001}, ""),
-        (dict.fromkeys("abcdef", 0.2), "0.20 a + 0.20 b + 0.20 c + 0.20 d (+ 2 more)"),
-    ],
-)
-def test_mixture_in_words(weights, words):
-    assert mixture(weights) == words
-
-
 def test_sparklines_share_one_scale():
     assert screens.sparkline([0.0, None, 1.0, 0.5], 0.0, 1.0) == "▁·█▅"
     assert screens.sparkline([0.5] * 3, 0.5, 0.5) == "▁▁▁"
     assert len(screens.sparkline([0.1] * 100, 0.0, 1.0)) == screens.SPARK_WIDTH
-
-
-def test_the_result_table_shows_values_errors_and_gaps():
-    rows = [
-        Row(
-            name="base model", kind="base", dev=0.5, dev_se=0.01, test=None, test_se=None, n=3, unscored=7, problem="x"
-        ),
-        Row(name="[b]", kind="expert", dev=0.6, dev_se=None, test=0.61, test_se=0.02, n=10, unscored=0),
-    ]
-    console = Console(file=StringIO(), record=True, width=100)
-    console.print(result_table(rows, "t", best_initial="[b]"))
-    text = console.export_text()
-    base, expert = (next(line for line in text.splitlines() if name in line) for name in ("base model", "best initial"))
-    assert [cell.strip() for cell in base.split("│")[1:-1]] == ["base model", "0.5000 ± 0.0100", "-", "3", "7"]
-    assert [cell.strip() for cell in expert.split("│")[1:-1]][1:] == ["0.6000", "0.6100 ± 0.0200", "10", "0"]
 
 
 def test_a_screenshot_shows_the_search_of_a_run_folder_with_its_own_times(tmp_path):
