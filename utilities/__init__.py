@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         utility,
     )
     from utilities.statistics import Difference, paired_difference
+    from utilities.sync import evaluate
     from utilities.tasks import ItemSet, Task, list_tasks, load_task, make_scorer
 
 _HOME = {
@@ -82,6 +83,7 @@ _HOME = {
     "YesNo": "utilities.scorers",
     "combinations": "utilities.combine",
     "combine_evaluations": "utilities.combine",
+    "evaluate": "utilities.sync",
     "list_tasks": "utilities.tasks",
     "load_task": "utilities.tasks",
     "make_scorer": "utilities.tasks",
@@ -125,6 +127,7 @@ __all__ = [
     "YesNo",
     "combinations",
     "combine_evaluations",
+    "evaluate",
     "list_tasks",
     "load_task",
     "make_scorer",
