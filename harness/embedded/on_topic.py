@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +15,7 @@ from harness.embedded.questions import WISHES, split_facts, told_twice
 from utilities.judges.evidence import bundled_evidence
 from utilities.text_similarity import stems
 
-__all__ = ["fitting_subjects", "wishes"]
+__all__ = ["fitting_subjects", "share_about_corpus", "wishes"]
 
 FITS = 0.4
 """Share of the best fact's weight from which on a fact fits a topic. Of two words about as rare one is enough then, and
@@ -37,6 +38,28 @@ def fitting_subjects(topic: str, seed: int = 0) -> dict[str, list[str]]:
         best = sorted(rng.sample(near, len(near)), key=lambda fact: -weights[fact.id])
         fitting[split] = list({fact.subject.lower(): fact.subject for fact in best}.values())
     return fitting
+
+
+def share_about_corpus(questions: Sequence[str]) -> float:
+    """The share of questions that name a subject of the bundled corpus, 0 to 1; 0 if there are no questions."""
+    subjects = _subjects()
+    longest = max(map(len, subjects))
+    named = 0
+    for question in questions:
+        words = _words(question)
+        parts = (words[k : k + n] for k in range(len(words)) for n in range(1, longest + 1))
+        named += any(part in subjects for part in parts)
+    return named / max(1, len(questions))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
+@cache
+def _subjects() -> frozenset[tuple[str, ...]]:
+    """The words of every subject of the corpus."""
+    return frozenset(_words(subject) for relation in read_corpus() for subject in relation.facts)
 
 
 @cache

@@ -11,7 +11,7 @@ from harness.embedded import BASE, JUDGE
 from harness.experts.pool import folder_hash
 from harness.session.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
-from utilities.tasks import asks_judge, read_task_file
+from utilities.tasks import Task, asks_judge, read_task_file
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
-__all__ = ["Judges", "open_judges"]
+__all__ = ["Judges", "open_judges", "unknown_topic_warning"]
+
+CORPUS_SHARE = 0.5
+"""Share of questions about subjects of the bundled corpus, below which a topic is unknown to the embedded judge."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,23 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
         version = f"{folder_hash(BASE)}+{folder_hash(JUDGE)}"
         _embedded_model()  # loaded here, so that an error is reported before anything is generated
     return Judges(open_panel(judging, embedded=_embedded_judge, embedded_version=version, spent=spent))
+
+
+def unknown_topic_warning(task: Task, judges: Judges | None) -> str | None:
+    """A warning if the embedded judge rates answers to questions that its corpus does not cover; None otherwise."""
+    if judges is None or not judges.panel.embedded:
+        return None
+    questions = [item.question for s in task.item_sets.values() if s.scorer.judged for item in s.dev]
+    from harness.embedded.on_topic import share_about_corpus
+
+    share = share_about_corpus(questions)
+    if not questions or share >= CORPUS_SHARE:
+        return None
+    return (
+        f"the embedded judge does not know this topic: {share:.0%} of the {len(questions)} dev questions name a subject"
+        " of its corpus. Its ratings say nothing here, and it rates repeated patterns of words high; name another judge"
+        " with --judge"
+    )
 
 
 def _embedded_judge(temperature: float) -> BaseChatModel:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness.engines.base import Engine, engines
 from harness.experts.pool import LoraPool, Pool, check_finite, folder_hash, open_pool, resolve
 from harness.run.overoptimisation import split_hold_out
-from harness.session.judges import Judges, open_judges
+from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
@@ -97,7 +97,8 @@ class Prepared:
     @property
     def notes(self) -> list[str]:
         """What a person should know before the start, in sentences."""
-        return [told for told in (self.pool.doubt, self._grouping_told) if told is not None]
+        notes = (self.pool.doubt, self._grouping_told, unknown_topic_warning(self.task, self.judges))
+        return [note for note in notes if note is not None]
 
     @property
     def _grouping_told(self) -> str | None:
