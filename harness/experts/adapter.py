@@ -11,17 +11,8 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from harness.experts.pool import (
-    ADAPTER,
-    Expert,
-    _lora_keys,
-    _name,
-    _open,
-    _rank,
-    _read_lora_config,
-    _scaling,
-    weight_files,
-)
+from harness.experts.files import ADAPTER, folder_name, open_file, weight_files
+from harness.experts.pool import Expert, _lora_keys, _rank, _read_lora_config, _scaling
 from utilities.errors import UserError
 
 __all__ = ["Adapter", "Factors", "padded", "read_adapter"]
@@ -102,10 +93,10 @@ def read_adapter(folder: Path) -> Adapter:
         UserError: It is no plain LoRA adapter in safetensors, its config and its tensors differ, or it holds numbers
             that are not finite.
     """
-    expert = Expert(_name(folder), folder)
+    expert = Expert(folder_name(folder), folder)
     config = _read_lora_config(expert)
     (path,) = weight_files(folder)
-    file = _open(path)
+    file = open_file(path)
     keys = _lora_keys(file, expert)
     factors: dict[str, Factors] = {}
     for module in sorted({name.rsplit(".", 1)[0] for name in keys}):

@@ -10,20 +10,34 @@ experts: mixing is linear in (A, B), not in BA.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
+from harness.experts.base_model import BaseModel, Shapes, base_shapes, differing_field, read_base, why_not_foldable
+from harness.experts.files import (
+    ADAPTER,
+    CONFIG,
+    FLOATS,
+    folder_hash,
+    folder_name,
+    not_finite,
+    open_file,
+    resolve,
+    weight_files,
+)
 from harness.experts.grouping import Granularity, Grouping
 from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
@@ -41,17 +55,26 @@ __all__ = [
     "weight_files",
 ]
 
-ADAPTER = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 CHUNK = 1 << 16
 """Elements of every expert that are mixed at once: few enough that they stay in the processor's cache, and more than
 the 32,768 below which torch copies with a single thread."""
 
 SAFETENSORS_TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+LORA_KEY = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+KNOWN_KEYS = {field.name for field in fields(LoraConfig)} | {"auto_mapping", "peft_version", "_comment"}
 PLAIN_INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
-VARIANTS = ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "layer_replication")
-
-Shapes = Mapping[str, tuple[int, ...]]
+VARIANTS = (
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "layer_replication",
+    "target_parameters",
+    "monteclora_config",
+    "kasa_config",
+)
+QUANTISED_TWIN = re.compile(r"([-_](unsloth|bnb|4bit|8bit|int4|int8|nf4|fp8|awq|gptq))+$")
+"""End of the name of a model's quantised copy, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +90,9 @@ class Pool(Protocol):
 
     kind: Literal["lora", "model"]
     experts: tuple[Expert, ...]
+    base: BaseModel
     doubt: str | None
-    """Why the base model may be another one than the experts were trained on, in a sentence; None without a reason."""
+    """Why the base model may not be the one that the experts were trained on, in a sentence; None without a reason."""
 
     @property
     def grouping(self) -> Grouping:
@@ -98,76 +122,6 @@ class Pool(Protocol):
         ...
 
 
-def resolve(spec: str, *, code: bool = False) -> Path:
-    """The local folder of an expert or base model: a folder, or a hub id, downloaded without pickle files.
-
-    Args:
-        spec: The folder or hub id.
-        code: Whether to download Python files too, which nothing runs unless remote code is trusted.
-
-    Raises:
-        UserError: Neither; the message says what was tried.
-    """
-    path = Path(spec).expanduser()
-    if spec.strip() and path.is_dir():
-        return path
-    if spec.count("/") != 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
-        raise UserError(f"{spec or 'an empty name'}: there is no such folder, and it is no hub id (owner/name) either")
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
-    try:
-        return Path(snapshot_download(spec, allow_patterns=patterns))
-    except Exception as error:  # offline, not found, gated: the library raises many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{spec}: there is no such folder, and the hub could not be asked for it ({reason})") from error
-
-
-def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
-    """Shapes of the base model's parameters by name, from its config alone; no weight is read or allocated.
-
-    Args:
-        folder: Folder of the base model.
-        trust_remote_code: Whether Python code that the folder brings may run to make the model.
-
-    Raises:
-        UserError: The folder holds no causal language model that transformers knows.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        _check_counts(folder, config.to_dict())
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = first_line(error)
-        if not trust_remote_code and "custom code" in first:
-            first = "it brings Python code of its own; with --trust-remote-code that code is run here"
-        raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
-    return {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
-
-
-MOST_MODULES = 100_000
-"""Layers times experts of a base model."""
-
-
-def _check_counts(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a config whose modules alone would take minutes to make.
-
-    Raises:
-        UserError: A count of layers or experts that no model has.
-    """
-    counts = {name: n for name, n in config.items() if isinstance(n, int) and name.startswith("n")}
-    layers = max((n for name, n in counts.items() if name.endswith(("layer", "layers"))), default=1)
-    experts = max((n for name, n in counts.items() if name.endswith("experts")), default=1)
-    if layers * max(1, experts) > MOST_MODULES:
-        raise UserError(f"{folder}: the config says {layers:,} layers of {experts:,} experts; that is no model")
-    for inner in config.values():
-        if isinstance(inner, Mapping):
-            _check_counts(folder, inner)
-
-
 def expert_folders(specs: Sequence[str]) -> list[Path]:
     """Each spec as a folder; a folder of adapter folders counts as all of them, by name."""
     folders: list[Path] = []
@@ -179,15 +133,6 @@ def expert_folders(specs: Sequence[str]) -> list[Path]:
         else:
             folders.append(folder)
     return folders
-
-
-def _name(folder: Path) -> str:
-    """The folder's name; of a snapshot in the hub's cache (models--owner--name/snapshots/hash), the repository's."""
-    folder = folder.absolute()
-    repository = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repository.startswith("models--"):
-        return repository.rsplit("--", 1)[-1]
-    return folder.name
 
 
 def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, trust_remote_code: bool = False) -> Pool:
@@ -207,75 +152,64 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
         raise UserError("no experts given: name at least one adapter folder with --experts")
     names: list[str] = []
     for folder in folders:
-        name = _name(folder)
+        name = folder_name(folder)
         names.append(name if name not in names else f"{folder.parent.name}-{name}")
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two experts are called {doubled!r}; give folders with different names")
     experts = tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
-    shapes = base_shapes(base, trust_remote_code=trust_remote_code)
+    model = read_base(base, trust_remote_code=trust_remote_code)
     adapters = [(expert.folder / CONFIG).exists() for expert in experts]
     if not any(adapters) and all((expert.folder / "config.json").exists() for expert in experts):
-        pool: Pool = ModelPool(experts, base, shapes)
+        pool: Pool = ModelPool(experts, model)
     else:
-        pool = LoraPool(experts, base, shapes)
+        pool = LoraPool(experts, model)
     if check_values:
         check_finite(pool)
     return pool
 
 
 def check_finite(pool: Pool) -> None:
-    """Reads every weight and looks for numbers that are not finite.
+    """Reads the weights of the experts and of the base, and looks for numbers that are not finite.
 
     Raises:
         UserError: There is one.
     """
-    for expert in pool.experts:
-        for path in weight_files(expert.folder):
-            with safe_open(path, "pt") as file:
-                for key in file.keys():  # noqa: SIM118 - not a dict
-                    if not torch.isfinite(file.get_tensor(key)).all():
-                        raise UserError(f"expert {expert.name!r}: {path}: tensor {key} holds NaN or infinite values")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of an adapter or a model, whole or sharded.
-
-    Raises:
-        UserError: There are none; a pickle file in their place is named.
-    """
-    if (folder / CONFIG).exists():
-        files = [folder / ADAPTER]
-    elif (index := folder / "model.safetensors.index.json").exists():
-        files = [folder / name for name in sorted(set(read_json(index.read_text())["weight_map"].values()))]
-    else:
-        files = [folder / "model.safetensors"]
-    for path in files:
-        if not path.is_file():
-            pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
-            hint = f"; {pickles[0]} is a pickle file and is refused, save it again as safetensors" if pickles else ""
-            raise UserError(f"{folder}: there is no {path.name}{hint}")
-    return files
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    folders = [(f"expert {expert.name!r}", expert.folder) for expert in pool.experts]
+    for name, folder in [*folders, ("the base model", pool.base.folder)]:
+        if (found := not_finite(weight_files(folder))) is not None:
+            raise UserError(f"{name}: {found[0]}: tensor {found[1]} holds NaN or infinite values")
 
 
 @dataclass(frozen=True)
 class _Where:
-    """Where one tensor of one expert stands, and the factor that brings it to the common scaling."""
+    """Where one tensor of one expert is, and the factor that brings it to the common scaling."""
 
     file: Any
     key: str
     factor: float
 
+    def read(self) -> torch.Tensor:
+        """The tensor, as it is in the file."""
+        tensor: torch.Tensor = self.file.get_tensor(self.key)
+        return tensor
 
-def _mixed(sources: Sequence[_Where], rows: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+
+@dataclass(frozen=True)
+class _Converted:
+    """A tensor of the loaded model that is made of several in the file, or of a part of one."""
+
+    name: str
+    convert: Callable[[], dict[str, torch.Tensor]]
+    factor: float = 1.0
+
+    def read(self) -> torch.Tensor:
+        """The tensor, as the loaded model has it."""
+        return self.convert()[self.name]
+
+
+def _mixed(sources: Sequence[_Where | _Converted], rows: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """sum_j rows[:, j] * expert_j for one tensor, [rows, *shape]; chunk by chunk, so no copy of the experts is made."""
-    experts = [source.file.get_tensor(source.key).reshape(-1) for source in sources]
+    experts = [source.read().reshape(-1) for source in sources]
     weights = rows * torch.tensor([source.factor for source in sources], dtype=rows.dtype)
     size = experts[0].numel()
     out = torch.empty(rows.shape[0], size, dtype=rows.dtype)
@@ -310,11 +244,11 @@ def _mapped_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> dict[
 
 
 class _Tensors:
-    """What every pool is: for each tensor, where it stands in every expert's file."""
+    """What every pool is: for each tensor, where it is in every expert's file."""
 
-    def __init__(self, experts: tuple[Expert, ...]) -> None:
-        self.experts = experts
-        self._sources: dict[str, list[_Where]] = {}
+    def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
+        self.experts, self.base = experts, base
+        self._sources: dict[str, list[_Where | _Converted]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -358,13 +292,15 @@ class LoraPool(_Tensors):
 
     kind: Literal["lora", "model"] = "lora"
 
-    def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
-        super().__init__(experts)
+    def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
+        super().__init__(experts, base)
         self._configs = [_read_lora_config(expert) for expert in experts]
-        self.doubt = self._check_base(base)
-        files = [_open(weight_files(expert.folder)[0]) for expert in experts]
-        keys = [_lora_keys(file, expert) for file, expert in zip(files, experts, strict=True)]
-        self._shapes = self._check_keys(keys, files, shapes)
+        self.doubt = self._doubt_base()
+        files = [open_file(weight_files(expert.folder)[0]) for expert in experts]
+        keys = [_lora_keys(file, expert, base) for file, expert in zip(files, experts, strict=True)]
+        self._shapes = self._check_keys(keys, files)
+        self.transposed = frozenset(m for m in self.modules if not isinstance(base.model.get_submodule(m), nn.Linear))
+        """Modules that hold their weight as [in, out]."""
         scales = [{module: _scaling(config, module) for module in self.modules} for config in self._configs]
         for name in self._shapes:
             module, letter = name.rsplit(".", 1)
@@ -411,31 +347,42 @@ class LoraPool(_Tensors):
             for file, tensor in zip(files, mixed, strict=True):
                 file[name].copy_(tensor)
 
-    def _check_base(self, base: Path) -> str | None:
-        """All adapters were trained on one base: the same last part of its name, as folders move.
+    def _doubt_base(self) -> str | None:
+        """Why the base may not be the one that the adapters were trained on, by name; shapes are checked elsewhere.
 
-        A base of another name is doubted, not refused: folders are renamed, and whether shapes fit is seen elsewhere.
+        A name is no identity: folders are moved and renamed, and a quantised copy is the same model. Two different
+        names on the hub are two models.
+
+        Raises:
+            UserError: Two adapters name different models on the hub.
         """
-        told = [_name(Path(config.base_model_name_or_path or "unknown")) for config in self._configs]
-        for name, expert in zip(told, self.experts, strict=True):
-            if name != told[0]:
+        pairs = zip(self.experts, self._configs, strict=True)
+        named = ((expert, config.base_model_name_or_path or "") for expert, config in pairs)
+        claims = [(expert, claim) for expert, claim in named if _model_name(claim)]
+        if not claims:
+            return None
+        first, claim = claims[0]
+        for expert, other in claims[1:]:
+            if _model_name(other) == _model_name(claim):
+                continue
+            if _is_hub_id(other) and _is_hub_id(claim):
                 raise UserError(
-                    f"expert {expert.name!r} was trained on the base model {name!r}, expert"
-                    f" {self.experts[0].name!r} on {told[0]!r}; all experts must share one base model"
+                    f"expert {expert.name!r} was trained on the base model {other!r}, expert {first.name!r} on"
+                    f" {claim!r}; all experts must share one base model"
                 )
-        config = base / "config.json"  # what is known of shapes alone has none
-        also = read_json(config.read_text(encoding="utf-8")).get("_name_or_path") if config.is_file() else None
-        known = [_name(base), _name(Path(also or base))]
-        if self._configs[0].base_model_name_or_path is None or told[0].casefold() in map(str.casefold, known):
+            return (
+                f"base-model names differ: {first.name!r} was trained on {claim!r}, {expert.name!r} on {other!r}"
+                " (shapes match). Check that they are the same model"
+            )
+        names = [folder_name(self.base.folder), str(getattr(self.base.config, "_name_or_path", None) or "")]
+        if _model_name(claim) in {_model_name(name) for name in [*names, _stored_name(self.base.folder)]}:
             return None
         return (
-            f"the experts say that they were trained on {told[0]!r}; the base model is {known[0]!r}, and their shapes"
-            " fit it: make sure that it is the same model under another name"
+            f"base-model name mismatch: the adapters were trained on {claim!r}, the base model is {names[0]!r} (shapes"
+            " match). Check that they are the same model"
         )
 
-    def _check_keys(
-        self, keys: Sequence[dict[str, str]], files: Sequence[Any], base: Shapes
-    ) -> dict[str, tuple[int, ...]]:
+    def _check_keys(self, keys: Sequence[dict[str, str]], files: Sequence[Any]) -> dict[str, tuple[int, ...]]:
         first = self.experts[0]
         shapes: dict[str, tuple[int, ...]] = {}
         for expert, own, file in zip(self.experts, keys, files, strict=True):
@@ -445,7 +392,12 @@ class LoraPool(_Tensors):
                     f" the first difference is {missing[0].rsplit('.', 1)[0]}"
                 )
             for name in sorted(own):
-                shape = tuple(file.get_slice(own[name]).get_shape())
+                tensor = file.get_slice(own[name])
+                if (stored := tensor.get_dtype()) not in FLOATS:
+                    raise UserError(
+                        f"expert {expert.name!r}: tensor {own[name]} is stored as {stored}; floating point is accepted"
+                    )
+                shape = tuple(tensor.get_shape())
                 if shapes.setdefault(name, shape) != shape:
                     raise UserError(
                         f"expert {expert.name!r} has shape {list(shape)} for {name}, {first.name!r} has"
@@ -453,9 +405,13 @@ class LoraPool(_Tensors):
                     )
         for name, shape in shapes.items():
             module, letter = name.rsplit(".", 1)
-            weight = base.get(f"{module}.weight")
+            weight = self.base.shapes.get(f"{module}.weight")
             if weight is None:
                 raise UserError(f"expert {first.name!r} adapts {module}, which the base model does not have")
+            layer = self.base.model.get_submodule(module)
+            if (reason := why_not_foldable(layer, module)) is not None:
+                raise UserError(f"expert {first.name!r}: {reason}; adapters of linear layers are accepted")
+            weight = weight if isinstance(layer, nn.Linear) else weight[::-1]
             axis = 1 if letter == "A" else 0
             if len(shape) != 2 or len(weight) != 2 or shape[axis] != weight[axis]:
                 raise UserError(
@@ -480,20 +436,39 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
         raise UserError(f"expert {expert.name!r}: {expert.folder} holds no {CONFIG}; it is no PEFT adapter")
     try:
         data = read_json(path.read_text(encoding="utf-8"))
+        if "peft_type" not in data and {"lora_parameters", "fine_tune_type"} & set(data):
+            raise UserError(
+                f"expert {expert.name!r}: {path} is of an MLX adapter; convert it to PEFT's format (safetensors with"
+                " lora_A and lora_B)"
+            )
         if data.get("peft_type") != "LORA":
             raise UserError(f"expert {expert.name!r} is a {data.get('peft_type')} adapter; only LORA can be mixed")
         config = LoraConfig.from_pretrained(expert.folder)
+        name = config.base_model_name_or_path
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"base_model_name_or_path is {name!r}, not a text")
+        for pattern in (*dict(config.rank_pattern or {}), *dict(config.alpha_pattern or {})):
+            re.compile(pattern)
         numbers = [config.r, *dict(config.rank_pattern or {}).values()]
         numbers += [config.lora_alpha, *dict(config.alpha_pattern or {}).values()]
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise TypeError("ranks and alphas must be numbers")
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise UserError(f"expert {expert.name!r}: {path}: not a PEFT adapter config ({error})") from error
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise TypeError("ranks and alphas must be finite numbers")
+        if not all(number >= 1 for number in numbers[: 1 + len(config.rank_pattern or {})]):
+            raise TypeError("ranks must be at least 1")
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError, re.error) as error:
+        told = first_line(error)
+        raise UserError(f"expert {expert.name!r}: {path}: not a PEFT adapter config ({told})") from error
+    unknown = sorted(key for key, value in data.items() if value and key not in KNOWN_KEYS)
+    if unknown:
+        raise UserError(
+            f"expert {expert.name!r}: {path}: {unknown[0]} is no setting that the installed peft knows, and it is not"
+            " empty: what it does to the adapter cannot be told; install a newer peft, or remove the key if it does"
+            " nothing"
+        )
     asked = {
         "DoRA": config.use_dora,
         "fully trained modules (modules_to_save)": bool(config.modules_to_save),
         "trained biases": config.bias != "none" or getattr(config, "lora_bias", False),
-        "a fan-in fan-out layout": config.fan_in_fan_out,
         "trained token embeddings": bool(getattr(config, "trainable_token_indices", None)),
         # These start from a changed base (peft changes it again when it loads them), or compute something else than BA.
         f"the initialisation {config.init_lora_weights!r}": config.init_lora_weights not in PLAIN_INITIALISATIONS,
@@ -507,15 +482,17 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
     return config
 
 
-def _lora_keys(file: Any, expert: Expert) -> dict[str, str]:
-    """ "path.to.module.A" | "...B" to the key in the file."""
-    found = {}
+def _lora_keys(file: Any, expert: Expert, base: BaseModel | None = None) -> dict[str, str]:
+    """ "path.to.module.A" | "...B" to the key in the file.
+
+    Adapters of layers as large as the vocabulary come with a copy of the base's own weight, which is left out.
+    """
+    found: dict[str, str] = {}
     for key in file.keys():  # noqa: SIM118 - not a dict
-        for letter in "AB":
-            if key.endswith(end := f".lora_{letter}.weight"):
-                found[key.removeprefix("base_model.model.").removesuffix(end) + f".{letter}"] = key
-                break
-        else:
+        name = key.removeprefix("base_model.model.")
+        if (match := LORA_KEY.fullmatch(name)) is not None:
+            found[f"{match[1]}.{match[2]}"] = key
+        elif ".base_layer." not in name if base is None else not _is_copy(file, key, name, base):
             raise UserError(f"expert {expert.name!r}: tensor {key} is no lora_A or lora_B of a linear module")
     if not found:
         raise UserError(f"expert {expert.name!r}: its file holds no tensors")
@@ -524,6 +501,15 @@ def _lora_keys(file: Any, expert: Expert) -> dict[str, str]:
         if other not in found:
             raise UserError(f"expert {expert.name!r}: {name[:-2]} has lora_{name[-1]} but no lora_{other[-1]}")
     return found
+
+
+def _is_copy(file: Any, key: str, name: str, base: BaseModel) -> bool:
+    """Whether a tensor of an adapter is the base model's own, bit for bit but for its type."""
+    name = name.replace(".base_layer.", ".")
+    if name not in base.shapes or tuple(file.get_slice(key).get_shape()) != tuple(base.shapes[name]):
+        return False
+    own = base.tensor(name)
+    return own is not None and bool(torch.equal(file.get_tensor(key).to(own.dtype), own))
 
 
 def _looked_up(pattern: Mapping[str, int] | None, module: str, default: int) -> int:
@@ -543,42 +529,122 @@ def _scaling(config: LoraConfig, module: str) -> float:
     return float(alpha / (rank**0.5 if config.use_rslora else rank))
 
 
+def _model_name(claim: str) -> str:
+    """What a base model is called, whatever its folder, its case, or the bits of its copy."""
+    parts = [part for part in re.split(r"[/\\\\]", claim.strip()) if part]
+    name = parts[-1].split("@")[0] if parts else ""
+    if len(parts) > 2 and parts[-2] == "snapshots":
+        name = parts[-3].rsplit("--", 1)[-1]
+    return QUANTISED_TWIN.sub("", name.casefold())
+
+
+def _is_hub_id(claim: str) -> bool:
+    """Whether a claim is no path: owner/name, or a name alone."""
+    return re.fullmatch(r"([\w.-]+/)?[\w.-]+(@.+)?", claim) is not None and not claim.startswith(".")
+
+
+def _stored_name(base: Path) -> str:
+    """What the base model's config says that it was called before."""
+    try:
+        return str(read_json((base / "config.json").read_text(encoding="utf-8")).get("_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
 def _model_keys(folder: Path) -> dict[str, Any]:
-    """Tensor name to the open file it stands in."""
-    return {key: file for path in weight_files(folder) for file in [_open(path)] for key in file.keys()}  # noqa: SIM118
+    """Tensor name to the open file that holds it."""
+    return {key: file for path in weight_files(folder) for file in [open_file(path)] for key in file.keys()}  # noqa: SIM118
+
+
+def _converted(
+    base: BaseModel, name: str, files: Mapping[str, Any], parts: Sequence[tuple[str, str]]
+) -> dict[str, torch.Tensor]:
+    return base.convert(name, [(key, pattern, files[key].get_tensor(key)) for key, pattern in parts])
+
+
+def _check_config(expert: Expert, base: BaseModel) -> None:
+    """A full model computes what the base computes, with other weights.
+
+    Raises:
+        UserError: Its config describes another computation; the field is named.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(expert.folder, trust_remote_code=base.trusted)
+    except Exception as error:  # whatever a config's own class says to a value that it does not expect
+        raise UserError(f"expert {expert.name!r}: {expert.folder}: {first_line(error)}") from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise UserError(f"expert {expert.name!r} is quantised; full models are mixed as plain numbers")
+    if (field := differing_field(base.config, config)) is not None:
+        name, one, other = field
+        raise UserError(
+            f"expert {expert.name!r}: {name} is {other} in its config.json and {one} in the base model's; full models"
+            " must share one config"
+        )
 
 
 class ModelPool(_Tensors):
     """Fully fine-tuned models of one architecture as particles: their weights are mixed directly.
 
     A row stands for base + sum_j c_j (expert_j - base): with coefficients that sum to 1 the base cancels, and a row of
-    zeros is the base model, as with LoRA.
+    zeros is the base model, as with LoRA. Tensors have the names of the loaded model's; where the files hold them under
+    others, or in parts, each file is converted as transformers does when it loads it.
     """
 
     kind: Literal["lora", "model"] = "model"
     doubt: str | None = None
 
-    def __init__(self, experts: tuple[Expert, ...], base: Path, shapes: Shapes) -> None:
-        super().__init__(experts)
-        base_keys = set(_model_keys(base))
-        for expert in (*experts, Expert("the base model", base)):
-            own = _model_keys(expert.folder)
-            if missing := sorted(base_keys - set(own)):
+    def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
+        super().__init__(experts, base)
+        if base.quantisation:
+            raise UserError(f"{base.folder}: full models cannot be mixed with a base quantised by {base.quantisation}")
+        for expert in experts:
+            _check_config(expert, base)
+        members = (*experts, Expert("the base model", base.folder))
+        sources = [self._member(expert) for expert in members]
+        every = set().union(*sources)
+        for expert, own in zip(members, sources, strict=True):
+            if missing := sorted(every - set(own)):
                 raise UserError(
-                    f"expert {expert.name!r}: tensor {missing[0]} of the base model is missing;"
-                    " full models must share one architecture"
+                    f"expert {expert.name!r}: tensor {missing[0]} is missing; full models must share one architecture"
                 )
-            for key, file in own.items():
-                shape = tuple(file.get_slice(key).get_shape())
-                if key in shapes and shapes[key] != shape:
+        self._sources = {name: [own[name] for own in sources] for name in sources[-1]}
+        self._shapes = {name: tuple(base.state[name].shape) for name in self._sources}
+
+    def _member(self, expert: Expert) -> dict[str, _Where | _Converted]:
+        """Loaded name to the source of each tensor of one model; names that are tied are one."""
+        files, base = _model_keys(expert.folder), self.base
+        found, unused = base.locate(files)
+        if stray := next((key for key in unused if not base.ignores(key)), None):
+            raise UserError(f"expert {expert.name!r}: tensor {stray} is unknown to the base model")
+        made: dict[str, _Where | _Converted] = {}
+        for name, parts in found.items():
+            for key, pattern in parts:
+                tensor = files[key].get_slice(key)
+                if tensor.get_dtype() not in FLOATS:
                     raise UserError(
-                        f"expert {expert.name!r}: {key} has shape {list(shape)}, the base model's is"
-                        f" {list(shapes[key])}; full models must share one architecture"
+                        f"expert {expert.name!r}: tensor {key} is stored as {tensor.get_dtype()}; floating point is"
+                        " accepted"
                     )
-                if key not in shapes or key not in base_keys:
-                    raise UserError(f"expert {expert.name!r}: tensor {key} is unknown to the base model")
-                self._shapes[key] = shape
-                self._sources.setdefault(key, []).append(_Where(file, key, 1.0))
+                shape, expected = list(tensor.get_shape()), list(base.state[name].shape)
+                if pattern is None and shape != expected:
+                    raise UserError(
+                        f"expert {expert.name!r}: {key} has shape {shape}, the base model's is {expected}; full models"
+                        " must share one architecture"
+                    )
+            if parts[0][1] is None:
+                made[name] = _Where(files[parts[0][0]], parts[0][0], 1.0)
+            else:
+                convert = partial(_converted, base, name, files, parts)
+                made |= {target: _Converted(target, convert) for target in base.made_with(name)}
+        for copy_of, name in base.tied.items():
+            tied = made.pop(copy_of, None)
+            if tied is not None and not torch.equal(tied.read(), made.setdefault(name, tied).read()):
+                raise UserError(
+                    f"expert {expert.name!r}: {copy_of} and {name} are one tensor in the base model and differ here"
+                )
+        return made
 
     def mix(self, rows: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Streams the mixtures: (parameter name, [rows, *shape])."""
@@ -588,34 +654,16 @@ class ModelPool(_Tensors):
             yield name, _mixed(sources, part, self._shapes[name])
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
-        """Writes the mixture `row` as a float32 model folder; config and tokenizer are the first expert's."""
-        import shutil
-
+        """Writes the mixture `row` as a float32 model folder; config and tokenizer are the base model's."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor[0].contiguous() for name, tensor in self.mix(row.to(torch.float32)[None])}
+        if any(isinstance(sources[-1], _Converted) for sources in self._sources.values()):
+            tensors = {name: tensor.contiguous() for name, tensor in self.base.as_saved(tensors).items()}
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        files = [p for kind in ("json", "model", "txt", "jinja") for p in self.experts[0].folder.glob(f"*.{kind}")]
-        for path in files:
+        for path in (p for kind in ("json", "model", "txt", "jinja", "py") for p in self.base.folder.glob(f"*.{kind}")):
             if not path.name.endswith(".safetensors.index.json"):
                 shutil.copy(path, folder / path.name)
         config = folder / "config.json"
-        told = read_json(config.read_text(encoding="utf-8"))
-        told |= {key: "float32" for key in ("dtype", "torch_dtype") if key in told}  # or it is loaded rounded
-        config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-
-def folder_hash(folder: Path) -> str:
-    """Hash of a model's or adapter's weights, configs and tokenizer: whole files up to 1 GB; of larger ones their
-    size, begin and end."""
-    digest = sha256()
-    for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if size <= 1 << 30:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-            else:
-                digest.update(str(size).encode() + file.read(1 << 22))
-                file.seek(-(1 << 22), 2)
-                digest.update(file.read())
-    return digest.hexdigest()[:16]
+        held = read_json(config.read_text(encoding="utf-8"))
+        held |= {key: "float32" for key in ("dtype", "torch_dtype") if key in held}  # or it is loaded rounded
+        config.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,7 +235,8 @@ def test_adapters_of_modules_without_a_number_are_one_layer(tmp_path, monkeypatc
         model.save_pretrained(tmp_path / name)
         folders.append(tmp_path / name)
     shapes = {"first.weight": (4, 4), "second.weight": (3, 4)}
-    monkeypatch.setattr("harness.experts.pool.base_shapes", lambda *_, **__: shapes)
+    base = SimpleNamespace(folder=folders[0], config=None, shapes=shapes, model=Unnumbered())
+    monkeypatch.setattr("harness.experts.pool.read_base", lambda *_, **__: base)
     pool = opened(folders, tmp_path)
     row = torch.tensor([[0.3, -1.2]])
     for granularity, count in (("layer", 1), ("module", 2)):

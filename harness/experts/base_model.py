@@ -1,0 +1,300 @@
+"""What a base model is, from its config and the headers of its files: nothing of its weights is read or allocated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.experts.files import FLOATS, open_file, weight_files
+from utilities.errors import UserError, first_line
+
+__all__ = ["BaseModel", "Shapes", "base_shapes", "differing_field", "read_base", "why_not_foldable"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+OLD_BUFFERS = (
+    r"rotary_emb\.inv_freq$",
+    r"(^|\.)position_ids$",
+    r"\.attn\.(masked_)?bias$",
+    r"\.attention\.(masked_)?bias$",
+)
+
+MOST = {"layer": 2048, "expert": 8192}
+"""Largest numbers of a config by a word of their names: a larger model would take hours to describe."""
+
+SCALES = re.compile(
+    r"(^|[._])(weight_scale(_inv)?|scales?|qweight|qzeros|g_idx|SCB|absmax|quant_map|nested_absmax|quant_state.*|weight_packed)$"
+)
+"""Names of tensors that numbers must be multiplied with or unpacked by: weights beside them are codes."""
+
+SAYS_NOTHING = re.compile(
+    r"^_|_token_id$|dropout|^(architectures|auto_map|dtype|torch_dtype|transformers_version|use_cache|initializer_\w+|"
+    r"id2label|label2id|problem_type|return_dict|output_\w+|gradient_checkpointing|chunk_size_feed_forward|pretraining_tp|"
+    r"router_aux_loss_coef|task_specific_params|finetuning_task|is_encoder_decoder|max_window_layers)$"
+)
+"""Fields of a config that do not change what a text-only forward pass computes, or that the base's own files decide."""
+
+
+def why_not_foldable(module: nn.Module, name: str) -> str | None:
+    """Why W + s BA cannot be written into a module's weight, in a clause; None if it can."""
+    from transformers.pytorch_utils import Conv1D
+
+    weight = getattr(module, "weight", None)
+    if not isinstance(module, nn.Linear | Conv1D):
+        return f"{name} is a {type(module).__name__}, not a linear layer"
+    if type(module).forward not in (nn.Linear.forward, Conv1D.forward):
+        return f"{name} is a {type(module).__name__}, which does more than multiply by its weight"
+    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        return f"{name} holds no plain numbers but codes ({getattr(weight, 'dtype', 'no weight')})"
+    return None
+
+
+class BaseModel:
+    """A causal language model on the meta device, and its config.
+
+    Args:
+        folder: Folder of the model.
+        trust_remote_code: Whether Python code that the folder brings may run to make the model.
+
+    Raises:
+        UserError: The folder holds no causal language model that transformers can make.
+    """
+
+    def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        self.folder, self.trusted = folder, trust_remote_code
+        _check_raw_config(folder)
+        try:
+            self.config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            _check_sizes(folder, self.config)
+            with torch.device("meta"):
+                self.model: Any = AutoModelForCausalLM.from_config(
+                    deepcopy(self.config), trust_remote_code=trust_remote_code
+                )
+        except UserError:
+            raise
+        except Exception as error:  # whatever a config's own class says to a value that it does not expect
+            first = first_line(error)
+            if not trust_remote_code and "custom code" in first:
+                first = "it brings Python code of its own; with --trust-remote-code that code is run here"
+            raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
+        self.text = self.config.get_text_config()
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        self.shapes: Shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+        self.state: dict[str, torch.Tensor] = self.model.state_dict()
+
+    def tensor(self, name: str) -> torch.Tensor | None:
+        """The weights of one parameter, read from the files; None if they hold it in another form."""
+        files = {key: file for path in weight_files(self.folder) for file in [open_file(path)] for key in file.keys()}  # noqa: SIM118
+        found, _ = self.locate(files)
+        ((key, pattern), *more) = found.get(name) or found.get(self.tied.get(name, "")) or [("", "")]
+        return files[key].get_tensor(key) if pattern is None and not more else None
+
+    def ignores(self, key: str) -> bool:
+        """Whether transformers leaves a tensor out that the model has no place for: buffers of earlier releases."""
+        patterns = [*(getattr(self.model, "_keys_to_ignore_on_load_unexpected", None) or ()), *OLD_BUFFERS]
+        return any(re.search(pattern, key) for pattern in patterns)
+
+    @property
+    def quantisation(self) -> str | None:
+        """The method that the weights are quantised by; None if they are plain numbers."""
+        config = getattr(self.config, "quantization_config", None)
+        if config is None:
+            return None
+        held = config if isinstance(config, dict) else config.to_dict()
+        return str(held.get("quant_method") or "an unknown method")
+
+    @cached_property
+    def tied(self) -> Mapping[str, str]:
+        """Name of each parameter that is the same tensor as another one, to the other's."""
+        return dict(getattr(self.model, "all_tied_weights_keys", None) or {})
+
+    @cached_property
+    def _conversions(self) -> tuple[list[Any], list[Any]]:
+        """How transformers renames and converts a file's tensors while it loads this model."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter
+
+        every = get_model_conversion_mapping(self.model)
+        converters = [one for one in every if isinstance(one, WeightConverter)]
+        return [one for one in every if not isinstance(one, WeightConverter)], converters
+
+    def locate(self, keys: Iterable[str]) -> tuple[dict[str, list[tuple[str, str | None]]], list[str]]:
+        """Where a file's tensors go, as transformers loads them.
+
+        Returns:
+            Loaded name to its (key, pattern of the converter or None), and the keys that the model does not use.
+        """
+        from transformers.core_model_loading import dot_natural_key, rename_source_key
+
+        renamings, converters = self._conversions
+        prefix = self.model.base_model_prefix
+        found: dict[str, list[tuple[str, str | None]]] = {}
+        unused: list[str] = []
+        for key in sorted(keys, key=dot_natural_key):
+            name, pattern = rename_source_key(key, renamings, converters, prefix, self.state)
+            if name not in self.state and key in self.state:
+                name, pattern = rename_source_key(key, [], [], prefix, self.state)
+            if name in self.state:
+                found.setdefault(name, []).append((key, pattern))
+            else:
+                unused.append(key)
+        return found, unused
+
+    def convert(self, group: str, tensors: list[tuple[str, str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Loaded tensors by name, made of (key, pattern, tensor) as transformers makes them while it loads."""
+        converter = deepcopy(next(one for one in self._conversions[1] if tensors[0][1] in one.source_patterns))
+        for key, pattern, tensor in tensors:
+            converter.add_tensor(group, key, pattern, tensor)
+        made = converter.convert(group, model=self.model, config=self.model.config)
+        return {name: one[0] if isinstance(one, list) else one for name, one in made.items()}
+
+    def made_with(self, name: str) -> set[str]:
+        """A loaded tensor and those that are made of the same ones in a file."""
+        every = {name}
+        for converter in self._conversions[1]:
+            plain = [pattern.replace("\\", "").strip("^$") for pattern in converter.target_patterns]
+            for one in plain if len(plain) > 1 else ():
+                if one in name:
+                    every |= {other for two in plain if (other := name.replace(one, two)) in self.state}
+        return every
+
+    def as_saved(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Loaded tensors under the names, and in the shapes, in which transformers saves them."""
+        from transformers.core_model_loading import revert_weight_conversion
+
+        saved: dict[str, torch.Tensor] = revert_weight_conversion(self.model, tensors)
+        return saved
+
+    def check_files(self) -> None:
+        """Whether the folder's files hold this model's weights, all of them, in the shapes of the config.
+
+        Raises:
+            UserError: They do not; the first tensor is named.
+        """
+        files = [open_file(path) for path in weight_files(self.folder)]
+        slices = {key: file.get_slice(key) for file in files for key in file.keys()}  # noqa: SIM118 - not a dict
+        if self.quantisation is not None:
+            return  # codes have names and shapes of their own
+        found, unused = self.locate(slices)
+        if scale := next((key for key in (*slices, *unused) if SCALES.search(key) and key not in self.state), None):
+            raise UserError(
+                f"{self.folder}: the file holds {scale}, so its weights are quantised, and config.json has no"
+                " quantization_config that says how"
+            )
+        for name, parts in found.items():
+            for key, pattern in parts:
+                if (stored := slices[key].get_dtype()) not in FLOATS and self.state[name].is_floating_point():
+                    raise UserError(f"{self.folder}: tensor {key} is stored as {stored}; floating point is accepted")
+                shape, expected = list(slices[key].get_shape()), list(self.state[name].shape)
+                if pattern is None and shape != expected:
+                    raise UserError(
+                        f"{self.folder}: tensor {key} has shape {shape}, config.json describes one of {expected}"
+                    )
+        if missing := self.missing(found):
+            raise UserError(f"{self.folder}: the weight files hold no {missing[0]}, which config.json describes")
+
+    def missing(self, found: Iterable[str]) -> list[str]:
+        """Loaded tensors that are neither found nor tied to one that is."""
+        found = list(found)
+        there = set(found)
+        for one, other in self.tied.items():
+            if one in there or other in there:
+                there |= {one, other}
+        ignored = [
+            re.compile(pattern) for pattern in getattr(self.model, "_keys_to_ignore_on_load_missing", None) or ()
+        ]
+        there |= {other for name in found for other in self.made_with(name)}
+        return [n for n in self.state if n not in there and not any(re.search(one, n) for one in ignored)]
+
+
+def read_base(folder: Path, *, trust_remote_code: bool = False) -> BaseModel:
+    """The base model in a folder.
+
+    Raises:
+        UserError: The folder holds no causal language model that transformers can make.
+    """
+    return BaseModel(folder, trust_remote_code=trust_remote_code)
+
+
+def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> Shapes:
+    """Shapes of the base model's parameters by name.
+
+    Raises:
+        UserError: The folder holds no causal language model that transformers can make.
+    """
+    return read_base(folder, trust_remote_code=trust_remote_code).shapes
+
+
+def _check_raw_config(folder: Path) -> None:
+    """Formats that are not transformers' own are named before its classes are asked."""
+    path = folder / "config.json"
+    if not path.is_file():
+        holds = "an adapter's config, no model's" if (folder / "adapter_config.json").is_file() else "no config.json"
+        raise UserError(f"{folder}: not a causal language model that can be loaded: it holds {holds}")
+    try:
+        held = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder}: not a causal language model that can be loaded: config.json is not JSON ({first_line(error)})"
+        ) from error
+    if not isinstance(held, dict):
+        raise UserError(f"{folder}: not a causal language model that can be loaded: config.json holds no object")
+    quantised = held.get("quantization_config", held.get("quantization"))
+    if isinstance(quantised, dict) and "quant_method" not in quantised and {"group_size", "bits"} <= set(quantised):
+        raise UserError(
+            f"{folder}: the weights are quantised in MLX's format, which only MLX reads; give the original model"
+        )
+
+
+def _check_sizes(folder: Path, config: Any) -> None:
+    """No number of layers or experts that no model has.
+
+    Raises:
+        UserError: The field is named.
+    """
+    for name, value in vars(config.get_text_config()).items():
+        for word, most in MOST.items():
+            if word in name and type(value) is int and value > most:
+                raise UserError(f"{folder}: config.json: {name} is {value:,}; at most {most:,} is accepted")
+
+
+def differing_field(base: Any, other: Any) -> tuple[str, Any, Any] | None:
+    """The first field, with the values of both, in which two configs describe different computations; None if none."""
+    if base.model_type != other.model_type:
+        return "model_type", base.model_type, other.model_type
+    try:
+        known: Mapping[str, Any] | None = type(base)().to_dict()
+    except Exception:  # a class of somebody else, which needs arguments
+        known = None
+    return _differing(base.to_dict(), other.to_dict(), known, "")
+
+
+def _differing(
+    base: Mapping[str, Any], other: Mapping[str, Any], known: Mapping[str, Any] | None, path: str
+) -> tuple[str, Any, Any] | None:
+    """As `differing_field`; fields that are not in `known`, the defaults of the class, are read by no model."""
+    rope = base.get("rope_parameters")
+    scaled = isinstance(rope, Mapping) and rope.get("rope_type", "default") not in {"default", "linear", "llama3"}
+    for name in sorted(set(base) | set(other)):
+        one, two = base.get(name), other.get(name)
+        if one == two or SAYS_NOTHING.search(name) or (known is not None and name not in known):
+            continue
+        if name == "max_position_embeddings" and not scaled:
+            continue  # learned positions have the length as their shape
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            inner = known.get(name) if known is not None and name.endswith("_config") else None
+            if deeper := _differing(one, two, inner, f"{path}{name}."):
+                return deeper
+            continue
+        return f"{path}{name}", one, two
+    return None
