@@ -6,8 +6,10 @@ So the prompt is computed once a question, and every option is answered as if it
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -110,14 +112,18 @@ class Batch:
             "attention_mask": self._mask(device),
             "position_ids": self._positions.to(device),
             "use_cache": False,
+            "logits_to_keep": self._keep,
         }
+        if (accepted := _accepted(type(model))) is not None:
+            inputs = {name: value for name, value in inputs.items() if name in accepted}
         row, column = self._places.to(device)
         if direct:
+            inputs.pop("logits_to_keep", None)
             hidden = model.base_model(**inputs).last_hidden_state
             logits = model.get_output_embeddings()(hidden[row, column]).float()
         else:
-            kept = model(**inputs, logits_to_keep=self._keep).logits
-            logits = kept[row, column - (self._ids.shape[1] - self._keep)].float()
+            kept = model(**inputs).logits
+            logits = kept[row, column - (self._ids.shape[1] - kept.shape[1])].float()
         place, token = self._tokens.to(device)
         values = (logits[place, token] - logits.logsumexp(dim=-1)[place]).tolist()
         answers: dict[int, list[tuple[float, int]]] = {item: [] for item in self.items}
@@ -130,6 +136,19 @@ class Batch:
             ChoiceLogprobs(tuple(value for value, _ in told), tuple(tokens for _, tokens in told))
             for told in answers.values()
         ]
+
+
+@cache
+def _accepted(kind: type) -> frozenset[str] | None:
+    """Names of the arguments of a model's forward pass; None if it takes any."""
+    parameters = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return (
+            None
+            if "logits_to_keep" in parameters
+            else frozenset({"input_ids", "attention_mask", "use_cache"} | set(parameters))
+        )
+    return frozenset(parameters)
 
 
 def pack(

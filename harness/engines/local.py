@@ -21,18 +21,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.utils.logging import disable_progress_bar
+from transformers import GenerationConfig
 
 from harness.engines.base import Times, engines
 from harness.engines.batching import Batch, pack
+from harness.engines.model_config import local_window, scaled_logits, switch_length
+from harness.engines.model_loading import load_base
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
 from harness.experts.pool import LoraPool, Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
-from utilities.errors import UserError, first_line
+from utilities.errors import UserError
 
 __all__ = ["LocalEngine"]
 
@@ -40,6 +40,9 @@ Row = NDArray[np.float64]
 T = TypeVar("T")
 PLANS_KEPT = 64
 """Prepared prompt sets that are remembered: every particle is asked the same ones."""
+
+MIXED_TEST = 120
+"""Tokens by which the longer of two prompts is longer, when it is tried whether they can share a batch."""
 
 HALF_FOLDED = b""
 """Key of no particle: what is folded after an error in the middle of folding."""
@@ -52,6 +55,17 @@ class _Job:
     work: Callable[[], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Batches of a prompt set."""
+
+    batches: list[Batch]
+    unscored: dict[int, Unscored]
+    """Questions that cannot be computed."""
+    split: dict[int, list[int]]
+    """Questions whose options are computed apart, to the numbers of the options in the batches."""
 
 
 @engines.register("local")
@@ -75,7 +89,7 @@ class LocalEngine:
     def __init__(
         self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
     ) -> None:
-        self.pool, self.times, self.notes = pool, Times(), list[str]()
+        self.pool, self.times = pool, Times()
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,31 +98,22 @@ class LocalEngine:
         self._device = torch.device(device)
         dtype = {"auto": torch.bfloat16 if device == "cuda" else torch.float32}.get(settings.dtype)
         dtype = dtype or getattr(torch, settings.dtype)
-        disable_progress_bar()  # of reading weights from disk; downloads show their own
-        try:
-            self.tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
-            self.model = AutoModelForCausalLM.from_pretrained(
-                base,
-                dtype=dtype,
-                use_safetensors=True,
-                attn_implementation="sdpa",
-                trust_remote_code=settings.trust_remote_code,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            first = first_line(error)
-            raise UserError(f"{base}: the base model cannot be loaded: {first}") from error
+        self.model, self.notes = load_base(base, pool, dtype, settings)
+        self.tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
         self.model.to(self._device).eval().requires_grad_(False)
         # Greedy decoding is greedy: `generate` takes what it is not told (a penalty on repetition, say) from here.
         told = self.model.generation_config
         self.model.generation_config = GenerationConfig(eos_token_id=told.eos_token_id, pad_token_id=told.pad_token_id)
         self.tokenizer = self.tokens.tokenizer
         self._untie()
-        self._parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        self._parameters = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
         self._pristine: dict[str, torch.Tensor] = {}
         self._folded: bytes | None = None
         self._batch_tokens = int((state or {}).get("batch_tokens") or settings.batch_tokens or self._fitting_batch())
         self._packs, self._direct = self._can_pack(), self._has_plain_head()
-        self._plans: OrderedDict[tuple[int, int], tuple[Any, Any, list[Batch], list[Unscored | None]]] = OrderedDict()
+        self._window = local_window(self.model.config) or self.tokens.context
+        self._mixes_to = self._mixed_lengths()
+        self._plans: OrderedDict[tuple[int, int], tuple[Any, Any, _Plan]] = OrderedDict()
         self._jobs: list[_Job] = []
         self._ready = threading.Condition()
         self._closed = False
@@ -243,6 +248,8 @@ class LocalEngine:
             A, B = (tensor[0].to(self._device), other) if letter == "A" else (other, tensor[0].to(self._device))
             parameter = self._parameters[f"{module}.weight"]
             weight = self._pristine.setdefault(f"{module}.weight", parameter.clone())
+            if module in pool.transposed:
+                A, B = B.T, A.T
             parameter.copy_(torch.addmm(weight.float(), B, A, alpha=pool.scaling[module]))
 
     # -- option log-likelihoods --------------------------------------------------------------------------------------
@@ -251,9 +258,9 @@ class LocalEngine:
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[ChoiceLogprobs | Unscored]:
         """Log-probabilities of all options in the folded model; runs in the engine's thread."""
-        batches, unscored = self._plan(prompts, options)
-        answers: list[ChoiceLogprobs | Unscored | None] = list(unscored)
-        queue = list(batches)
+        plan = self._plan(prompts, options)
+        answers: dict[int, ChoiceLogprobs | Unscored] = dict(plan.unscored)
+        queue = list(plan.batches)
         while queue:
             self._stop_if_closed()
             batch = queue.pop(0)
@@ -267,57 +274,106 @@ class LocalEngine:
                 self._shrink(batch.tokens)
                 queue = [*batch.halves(), *queue]
                 continue
-            for at, answer in zip(batch.items, logprobs, strict=True):
-                answers[at] = answer
-        return [answer for answer in answers if answer is not None]
+            answers.update(zip(batch.items, logprobs, strict=True))
+        for at, parts in plan.split.items():
+            each = [one for part in parts if isinstance(one := answers.pop(part), ChoiceLogprobs)]
+            answers[at] = ChoiceLogprobs(tuple(one.logprobs[0] for one in each), tuple(one.tokens[0] for one in each))
+        return [answers[at] for at in range(len(prompts))]
 
-    def _plan(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
-    ) -> tuple[list[Batch], list[Unscored | None]]:
-        """Tokenized, bucketed batches; made once for a prompt set that is asked of every particle."""
+    def _plan(self, prompts: Sequence[str], options: Sequence[Sequence[str]]) -> _Plan:
+        """Tokenised, length-bucketed batches; made once for a prompt set that every particle is evaluated on."""
         key = (id(prompts), id(options))
-        known = self._plans.get(key)
-        if known is not None and known[0] is prompts and known[1] is options:
+        cached = self._plans.get(key)
+        if cached is not None and cached[0] is prompts and cached[1] is options:
             self._plans.move_to_end(key)
-            return known[2], known[3]
+            return cached[2]
         questions = self.tokens.questions(prompts, options)
-        unscored = [question if isinstance(question, Unscored) else None for question in questions]
-        usable = [k for k, problem in enumerate(unscored) if problem is None]
-        prompt_ids = [[] if isinstance(question, Unscored) else question[0] for question in questions]
-        option_ids = [[] if isinstance(question, Unscored) else question[1] for question in questions]
-        batches = pack(prompt_ids, option_ids, usable, self._batch_tokens, shared_prefix=self._packs)
-        self._plans[key] = (prompts, options, batches, unscored)
+        unscored = {k: one for k, one in enumerate(questions) if isinstance(one, Unscored)}
+        prompt_ids = [[] if isinstance(one, Unscored) else one[0] for one in questions]
+        option_ids = [[] if isinstance(one, Unscored) else one[1] for one in questions]
+        shared, separate = list[int](), list[int]()
+        alone: dict[tuple[int, int], list[int]] = {}
+        split: dict[int, list[int]] = {}
+        for k in range(len(questions)):
+            if k in unscored:
+                continue
+            length = len(prompt_ids[k]) + max(map(len, option_ids[k]))
+            if length <= self._mixes_to:
+                (shared if self._packs and length <= self._window else separate).append(k)
+                continue
+            split[k] = []  # each option is a question of its own, among others of exactly its length
+            for option in option_ids[k]:
+                alone.setdefault((len(prompt_ids[k]), len(option)), []).append(len(prompt_ids))
+                split[k].append(len(prompt_ids))
+                prompt_ids.append(prompt_ids[k])
+                option_ids.append([option])
+        groups = [(shared, True), (separate, False), *((group, True) for group in alone.values())]
+        batches = [
+            batch
+            for items, way in groups
+            for batch in pack(prompt_ids, option_ids, items, self._batch_tokens, shared_prefix=way)
+        ]
+        plan = _Plan(batches, unscored, split)
+        self._plans[key] = (prompts, options, plan)
         while len(self._plans) > PLANS_KEPT:
             self._plans.popitem(last=False)
-        return batches, unscored
+        return plan
 
     def _can_pack(self) -> bool:
         """Whether the model takes an attention mask of its own, so that all options of a question share one sequence.
 
-        Models that ignore it (state-space layers, for example) would answer, silently, something else; so it is tried.
+        Models that ignore it (state-space layers, for example) would silently answer something else; so it is tried.
         """
-        config = self.model.config
-        if (getattr(config, "sliding_window", None) or self.tokens.context) < self.tokens.context:
-            return False  # a mask of one's own replaces the window, which a short test would not show
-        ids = self.tokenizer("A quick test of the mask.")["input_ids"]
-        texts = (" one and a half", " two hundred and three")
-        options = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        ids = self.tokens.ids(["A quick test of the mask."])[0]
+        options = self.tokens.ids([" one and a half", " two hundred and three"], add_special_tokens=False)
+        try:
+            packed, plain = (self._try([ids], [options], shared_prefix=way) for way in (True, False))
+        except Exception:  # whatever a model says to a mask that it does not know
+            return False
+        return self._same(packed[0], plain[0])
+
+    def _mixed_lengths(self) -> int:
+        """Tokens up to which sequences of different lengths are computed together: beyond, a batch has one length.
+
+        A short prompt is asked alone and beside a long one; recurrent states, for example, may run over the padding.
+        """
+        ids = self.tokens.ids(["A quick test of the batch."])[0]
+        option = self.tokens.ids([" one and a half"], add_special_tokens=False)
+        room = max(1, min(MIXED_TEST, self.tokens.context - len(ids) - len(option[0])))
+        long = (ids * (1 + room // len(ids)))[: len(ids) + room]
+        alone, beside = (
+            self._try(prompts, [option] * len(prompts), shared_prefix=True)[0] for prompts in ([ids], [ids, long])
+        )
+        if not self._same(alone, beside):
+            self.notes.append("an answer of this model depends on the lengths in its batch; lengths are not mixed")
+            return 0
+        switch = switch_length(self.model.config)
+        if switch is None or switch >= self.tokens.context:
+            return self.tokens.context
+        self.notes.append(
+            f"this model's rope changes beyond {switch} tokens; longer sequences are not mixed with others"
+        )
+        return switch
+
+    def _try(
+        self, prompts: Sequence[list[int]], options: Sequence[list[list[int]]], *, shared_prefix: bool
+    ) -> list[ChoiceLogprobs]:
+        """Log-probabilities of all questions in one batch."""
+        (batch,) = pack(prompts, options, range(len(prompts)), 1 << 40, shared_prefix=shared_prefix)
         with torch.inference_mode():
-            try:
-                packed, plain = (
-                    pack([ids], [options], [0], self._batch_tokens, shared_prefix=way)[0].logprobs(
-                        self.model, self._device
-                    )
-                    for way in (True, False)
-                )
-            except Exception:  # whatever a model says to a mask that it does not know
-                return False
+            answers = batch.logprobs(self.model, self._device)
+        return [answer for _, answer in sorted(zip(batch.items, answers, strict=True))]
+
+    def _same(self, one: ChoiceLogprobs, other: ChoiceLogprobs) -> bool:
+        """Whether log-probabilities differ by rounding at most."""
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        return bool(np.allclose(packed[0].logprobs, plain[0].logprobs, atol=tolerance, rtol=0.0))
+        return bool(np.allclose(one.logprobs, other.logprobs, atol=tolerance, rtol=0.0))
 
     def _has_plain_head(self) -> bool:
         """Whether logits are the output layer on the last hidden states and nothing else (no scaling, no soft cap)."""
-        ids = torch.tensor([self.tokenizer("A quick test of the head.")["input_ids"]], device=self._device)
+        if scaled_logits(self.model.config):
+            return False  # which small logits would not show
+        ids = torch.tensor(self.tokens.ids(["A quick test of the head."]), device=self._device)
         with torch.inference_mode():
             try:
                 hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
@@ -340,6 +396,8 @@ class LocalEngine:
             self._stop_if_closed()
             longest = len(ids[fitting[-1]]) + max_tokens
             size = max(1, self._batch_tokens // longest)
+            if longest > self._mixes_to:
+                size = min(size, sum(len(ids[k]) == len(ids[fitting[-1]]) for k in fitting))
             batch, fitting = fitting[-size:], fitting[:-size]
             try:
                 for k, answer in zip(
@@ -355,7 +413,7 @@ class LocalEngine:
 
     def _generate_batch(self, ids: Sequence[list[int]], max_tokens: int, stop: Sequence[str]) -> list[Response]:
         width = max(len(one) for one in ids)
-        pad = self.tokenizer.pad_token_id
+        pad = self.tokens.pad
         tokens = torch.tensor([[pad] * (width - len(one)) + one for one in ids], device=self._device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids], device=self._device)
         start = time.perf_counter()
@@ -379,7 +437,7 @@ class LocalEngine:
 
         A fixed rule rather than a timing: a batch size that depends on the moment would change rounding between runs.
         """
-        config = self.model.config
+        config = self.model.config.get_text_config()
         hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)

@@ -19,6 +19,8 @@ class EngineSettings(BaseModel):
     """Where the model lives; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """local: how attention is computed; auto is sdpa, and eager if the architecture or its config rules sdpa out."""
     batch_tokens: int | None = Field(None, ge=1, le=1 << 31)
     """Tokens of one batch, padding included; found by itself when not given, and lowered when memory runs out."""
     max_model_len: int | None = Field(None, ge=16, le=1 << 31)

@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.engines.model_config import context_length
 from utilities.core import Reason, Response, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, first_line
 
 __all__ = ["Tokens"]
+
+PROBE = "Is it 1 or 2?"
+"""A text that every tokenizer has tokens for."""
 
 KEPT = 16
 """Prompt sets whose token ids are remembered: every particle is asked the same ones."""
@@ -28,21 +32,38 @@ class Tokens:
         trust_remote_code: Whether Python code that the folder brings may run.
 
     Raises:
-        OSError, ValueError: The folder holds no tokenizer; whoever loads the model says so in words.
+        UserError: The folder holds no tokenizer that encodes anything.
     """
 
     def __init__(self, base: Path, context: int | None = None, *, trust_remote_code: bool = False) -> None:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
         config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
-        if self.tokenizer.pad_token_id is None:
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+            plain = self.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+        except Exception as error:  # libraries raise many kinds where files are missing or damaged
+            raise UserError(f"{base}: no tokenizer can be loaded from it: {first_line(error)}") from error
+        if not plain:
+            raise UserError(
+                f"{base}: it holds no tokenizer (tokenizer.json, tokenizer.model, vocab.json ...); copy the files of"
+                " the model that it was made from"
+            )
+        ids = self.tokenizer(PROBE)["input_ids"]
+        start = next((k for k in range(len(ids)) if ids[k : k + len(plain)] == plain), None)
+        end = [self.tokenizer.eos_token_id] if ids[-1:] == [self.tokenizer.eos_token_id] else []
+        self._closing: list[int] = end if start is None else ids[start + len(plain) :]
+        """Tokens that the tokenizer adds at the end of every text: no prompt is at its end."""
+        pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, self.tokenizer.unk_token_id, 0)
+        self.pad: int = next(one for one in pads if one is not None)
+        """Token that fills a batch; it is masked, so any will do where the tokenizer has none for it."""
+        if self.tokenizer.pad_token_id is None and self.tokenizer.eos_token is not None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.context = context or int(getattr(config, "max_position_embeddings", 0) or 2048)
+        self.context = context or context_length(config)
         try:
             told = GenerationConfig.from_pretrained(base).eos_token_id
         except OSError:  # the file is not required
-            told = getattr(config, "eos_token_id", None)
+            told = getattr(config.get_text_config(), "eos_token_id", None)
         told = [told] if isinstance(told, int) else list(told or [])
         self.ends = sorted({token for token in (*told, self.tokenizer.eos_token_id) if token is not None})
         """Tokens that end an answer: the tokenizer's, and those that the model's own generation config adds."""
@@ -53,6 +74,8 @@ class Tokens:
         if not texts:
             return []  # which tokenizers do not accept
         found: list[list[int]] = self.tokenizer(list(texts), **options)["input_ids"]
+        if (closing := self._closing) and options.get("add_special_tokens", True):
+            return [ids[: -len(closing)] if ids[-len(closing) :] == closing else ids for ids in found]
         return found
 
     def prompts(self, prompts: Sequence[str], max_tokens: int, chat: bool) -> list[list[int] | Unscored]:
@@ -80,17 +103,23 @@ class Tokens:
         return self._once(given, (id(prompts), id(options)), lambda: self._questions(prompts, options))
 
     def _questions(self, prompts: Sequence[str], options: Sequence[Sequence[str]]) -> list[Question | Unscored]:
-        ids = iter(self.ids([option for choices in options for option in choices], add_special_tokens=False))
-        option_ids = [[next(ids) for _ in choices] for choices in options]
+        # Each prompt and option are encoded as one text, whose beginning is the prompt; blanks between belong to the
+        # option. Where an option changes the prompt's own last tokens, it begins where all options still agree.
+        heads = [prompt.rstrip() for prompt in prompts]
+        texts = [prompt + option for prompt, choices in zip(prompts, options, strict=True) for option in choices]
+        joined = iter(self.ids(texts))
         found: list[Question | Unscored] = []
-        for prompt, choices in zip(self.ids(prompts), option_ids, strict=True):
-            longest = len(prompt) + max(len(option) for option in choices)
+        for head, choices in zip(self.ids(heads), options, strict=True):
+            wholes = [next(joined) for _ in choices]
+            longest = max(map(len, wholes))
+            start = min(_shared(head, whole) for whole in wholes)
+            rests = [whole[start:] for whole in wholes]
             if longest > self.context:
                 found.append(Unscored(Reason.TRUNCATED, f"{longest} tokens, the context has {self.context}"))
-            elif not prompt or not all(choices):
+            elif not start or not all(rests) or not all(choices):
                 found.append(Unscored(Reason.NOT_APPLICABLE, "a prompt or option without tokens"))
             else:
-                found.append((prompt, choices))
+                found.append((head[:start], rests))
         return found
 
     def answer(self, new: Sequence[int], max_tokens: int, stop: Sequence[str]) -> Response:
@@ -103,7 +132,8 @@ class Tokens:
         """
         end = next((k for k, token in enumerate(new) if token in self.ends), len(new))
         ended = end < len(new)
-        while end and new[end - 1] == self.tokenizer.pad_token_id:  # a stop string ended this row of a batch
+        padded = bool(stop or self.ends)
+        while padded and end and new[end - 1] == self.pad:  # a stop string ended this row of a batch
             end -= 1
         text = self.tokenizer.decode(new[:end], skip_special_tokens=True)
         cuts = [at for mark in stop if (at := text.find(mark)) >= 0]
@@ -124,3 +154,10 @@ class Tokens:
             raise UserError("the task asks for a chat template and this base model has none; use an instruct model")
         told = ([{"role": "user", "content": prompt}] for prompt in prompts)
         return [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in told]
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens at the beginning of both."""
+    if one == other[: len(one)]:
+        return len(one)
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(other))

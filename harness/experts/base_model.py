@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.experts.files import FLOATS, open_file, weight_files
+from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
 
 __all__ = ["BaseModel", "Shapes", "base_shapes", "differing_field", "read_base", "why_not_foldable"]
@@ -27,8 +27,8 @@ OLD_BUFFERS = (
     r"\.attention\.(masked_)?bias$",
 )
 
-MOST = {"layer": 2048, "expert": 8192}
-"""Largest numbers of a config by a word of their names: a larger model would take hours to describe."""
+MOST_MODULES = 100_000
+"""Layers times experts of a base model."""
 
 SCALES = re.compile(
     r"(^|[._])(weight_scale(_inv)?|scales?|qweight|qzeros|g_idx|SCB|absmax|quant_map|nested_absmax|quant_state.*|weight_packed)$"
@@ -75,7 +75,7 @@ class BaseModel:
         _check_raw_config(folder)
         try:
             self.config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            _check_sizes(folder, self.config)
+            _check_counts(folder, self.config.to_dict())
             with torch.device("meta"):
                 self.model: Any = AutoModelForCausalLM.from_config(
                     deepcopy(self.config), trust_remote_code=trust_remote_code
@@ -242,7 +242,7 @@ def _check_raw_config(folder: Path) -> None:
         holds = "an adapter's config, no model's" if (folder / "adapter_config.json").is_file() else "no config.json"
         raise UserError(f"{folder}: not a causal language model that can be loaded: it holds {holds}")
     try:
-        held = json.loads(path.read_bytes())
+        held = read_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: not a causal language model that can be loaded: config.json is not JSON ({first_line(error)})"
@@ -256,16 +256,20 @@ def _check_raw_config(folder: Path) -> None:
         )
 
 
-def _check_sizes(folder: Path, config: Any) -> None:
-    """No number of layers or experts that no model has.
+def _check_counts(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a config whose modules alone would take minutes to make.
 
     Raises:
-        UserError: The field is named.
+        UserError: A count of layers or experts that no model has.
     """
-    for name, value in vars(config.get_text_config()).items():
-        for word, most in MOST.items():
-            if word in name and type(value) is int and value > most:
-                raise UserError(f"{folder}: config.json: {name} is {value:,}; at most {most:,} is accepted")
+    counts = {name: n for name, n in config.items() if type(n) is int and name.startswith("n")}
+    layers = max((n for name, n in counts.items() if name.endswith(("layer", "layers"))), default=1)
+    experts = max((n for name, n in counts.items() if name.endswith("experts")), default=1)
+    if layers * max(1, experts) > MOST_MODULES:
+        raise UserError(f"{folder}: the config says {layers:,} layers of {experts:,} experts; that is no model")
+    for inner in config.values():
+        if isinstance(inner, Mapping):
+            _check_counts(folder, inner)
 
 
 def differing_field(base: Any, other: Any) -> tuple[str, Any, Any] | None:

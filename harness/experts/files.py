@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
 
 __all__ = [
@@ -83,7 +83,10 @@ def weight_files(folder: Path) -> list[Path]:
         files = [folder / ADAPTER]
     elif (index := folder / INDEX).exists():
         try:
-            files = [folder / str(name) for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
+            files = [
+                folder / str(name)
+                for name in sorted(set(read_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            ]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{index}: not an index of safetensors files ({first_line(error)})") from error
     else:

@@ -557,9 +557,9 @@ def _model_keys(folder: Path) -> dict[str, Any]:
 
 
 def _converted(
-    base: BaseModel, name: str, files: Mapping[str, Any], parts: Sequence[tuple[str, str]]
+    base: BaseModel, name: str, files: Mapping[str, Any], parts: Sequence[tuple[str, str | None]]
 ) -> dict[str, torch.Tensor]:
-    return base.convert(name, [(key, pattern, files[key].get_tensor(key)) for key, pattern in parts])
+    return base.convert(name, [(key, pattern or "", files[key].get_tensor(key)) for key, pattern in parts])
 
 
 def _check_config(expert: Expert, base: BaseModel) -> None:
