@@ -1,4 +1,4 @@
-"""Subjects of the bundled corpus that fit a topic of one's own, and how a person asks about them."""
+"""Subjects of the bundled corpus that fit a user's topic, and instructions that ask about them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from utilities.text_similarity import stems
 __all__ = ["fitting_subjects", "share_about_corpus", "wishes"]
 
 FITS = 0.4
-"""Share of the best fact's weight from which on a fact fits a topic. Of two words about as rare one is enough then, and
+"""A fact fits a topic from this share of the best fact's weight on. Of two words about as rare one is enough then, and
 "New" alone does not fit "New Orleans"."""
+COVERS = 0.5
+"""Share of the weight of the topic's words that a fact must contain, unless the name of its relation contains one: a
+house is not what "owning a house rabbit" is about."""
 WORDINGS = 2
-"""In how many wordings a subject is asked about at most: the same question again measures little that is new."""
+"""Wordings in which a subject is asked about at most: repeating a question measures little that is new."""
 
 
 def fitting_subjects(topic: str, seed: int = 0) -> dict[str, list[str]]:
     """Subjects that fit the topic, `{"dev": [...], "test": [...]}`, the best first, equals in the seed's order.
 
-    All facts of a subject belong to its split, and none is told twice: so dev and test ask about different facts, and
-    no model of the family was asked in training what they ask.
+    All facts of a subject belong to one split, and facts that occur twice are left out: dev and test ask about
+    different facts, none of which a bundled model saw in training questions.
     """
     weights = _weights(topic)
     enough, rng = FITS * max(weights.values(), default=0.0), random.Random(seed)
@@ -78,22 +81,27 @@ def _askable() -> dict[str, list[Fact]]:
 
 
 def _weights(topic: str) -> dict[str, float]:
-    """What the topic's words in a fact and in its relation's name weigh, for the facts that hold any, by their ids.
+    """Weight of the topic's words in a fact and in its relation's name, by fact, for facts that are on the topic.
 
-    Each word weighs what its rarity does in BM25; of a single sentence the counts and lengths of BM25 would say nothing
-    more. The mean of its relation is added to a fact: where all of a kind fit, they are what is meant, more than a fact
-    that shares a word by chance.
+    A word has its BM25 weight, so words that the corpus lacks weigh most; counts and lengths mean little in a single
+    sentence. The mean of its relation is added to a fact: if all facts of a relation fit, the topic means them rather
+    than a fact that shares a word by chance.
     """
     wanted = frozenset(stems(topic))
-    held = {fact: wanted & words for fact, words in _words_of_facts().items()}
-    counts = Counter(stem for found in held.values() for stem in found)
-    rarity = {stem: math.log(1 + (len(held) - n + 0.5) / (n + 0.5)) for stem, n in counts.items()}
-    own = {fact: math.fsum(rarity[stem] for stem in found) for fact, found in held.items()}
+    shared = {fact: wanted & words for fact, words in _words_of_facts().items()}
+    counts = Counter(stem for words in shared.values() for stem in words)
+    rarity = {stem: math.log(1 + (len(shared) - counts[stem] + 0.5) / (counts[stem] + 0.5)) for stem in wanted}
+    enough = COVERS * math.fsum(rarity.values())
+    own = {fact: math.fsum(rarity[stem] for stem in words) for fact, words in shared.items()}
     of_relation: dict[str, list[float]] = defaultdict(list)
     for fact, weight in own.items():
         of_relation[_relation(fact)].append(weight)
     means = {relation: fmean(weights) for relation, weights in of_relation.items()}
-    return {fact: weight + means[_relation(fact)] for fact, weight in own.items() if weight > 0}
+    return {
+        fact: weight + means[_relation(fact)]
+        for fact, weight in own.items()
+        if weight > 0 and (weight >= enough or not wanted.isdisjoint(stems(_relation(fact).replace("_", " "))))
+    }
 
 
 @cache
@@ -109,6 +117,6 @@ def _relation(fact: str) -> str:
 
 
 def wishes(subjects: Sequence[str], size: int) -> tuple[str, ...]:
-    """At most `size` instructions: one about each subject, then one in other words, as long as more are wanted."""
+    """At most `size` instructions: one about each subject, then as many as needed in another wording."""
     every = [(k + turn, subject) for turn in range(WORDINGS) for k, subject in enumerate(subjects)]
     return tuple(WISHES[k % len(WISHES)].format(s=subject) for k, subject in every[:size])

@@ -325,7 +325,7 @@ def test_a_small_field_gives_fewer_instructions_and_asks_twice_about_a_subject_a
     assert draft != offline_topic("volcanoes", seed=2)
 
 
-@pytest.mark.parametrize("topic", ["training a puppy", "电动汽车"])
+@pytest.mark.parametrize("topic", ["training a puppy", "电动汽车", "owning a house rabbit", "keeping rabbits"])
 def test_a_topic_that_the_corpus_does_not_know_needs_a_judge_or_instructions(topic):
     with pytest.raises(UserError, match=f"{topic}.*--judge.*--instructions"):
         offline_topic(topic)
@@ -572,6 +572,7 @@ def test_a_topic_without_latin_letters_is_written_to_topic_yaml(writer, here, tm
         (["bees", "--judge", "gpt", "--judge-key-env", "NO_SUCH_KEY"], ["NO_SUCH_KEY"]),
         (["bees", "--judge", "gpt", "--budget-tokens", "0"], ["budget_tokens"]),
         (["origami folding"], ["--judge", "--instructions"]),
+        (["owning a house rabbit"], ["'owning a house rabbit'", "--judge", "--instructions"]),
     ],
 )
 def test_a_mistake_is_answered_with_one_sentence(here, tmp_path, monkeypatch, arguments, said):
