@@ -1,14 +1,15 @@
-"""The lab: can this utility be trusted as a search objective? Every check is a function on stored scores.
+"""The lab: is this utility fit to be the objective of a search? Every check is a function of stored scores.
 
 Higher is better, nan is unscored, every interval is a 95 % interval over clusters of items unless it says otherwise,
-and a check that cannot be made says why as a `Finding` with the verdict `not applicable`; none raises for bad data.
+and a check that cannot be made is a `Finding` with the verdict `not applicable` and the reason. None raises for bad
+data.
 
     Scores.of(evaluations: Mapping[str, Evaluation], item_set: str | None = None) -> Scores
 
     agreement(labels: Labels, scored: Mapping[Answer, float], clusters: Mapping[str, str] = {}, seed: int = 0)
-        -> list[Finding]                                                # six statistics, and humans among themselves
-    noise_floor(first: Scores, second: Scores) -> Finding               # same adapters, evaluated anew
-    retest(replicates: Sequence[Scores], seed: int = 0) -> Finding      # same answers, judged again
+        -> list[Finding]                                                # six statistics, and agreement between raters
+    noise_floor(first: Scores, second: Scores) -> Finding               # same adapters, evaluated twice
+    retest(replicates: Sequence[Scores], seed: int = 0) -> Finding      # same answers, judged twice
     separation(scores: Scores) -> Finding
     signal_to_noise(scores: Scores) -> Finding
     items_needed(scores: Scores, points: float | None = None) -> Finding
@@ -27,7 +28,7 @@ and a check that cannot be made says why as a `Finding` with the verdict `not ap
     timeouts(scores: Scores) -> Finding
     cost(scores: Scores, plan: SearchPlan) -> Finding
 
-Texts to be scored, for whoever has the utility:
+Texts to be scored:
 
     corruptions(items: Sequence[Item], seed: int = 0) -> dict[str, list[str]]   # rung to texts, the best first
     canary_answers(items: Sequence[Item], folder: Path | None = None) -> dict[str, list[str]]   # canary to texts
@@ -35,7 +36,7 @@ Texts to be scored, for whoever has the utility:
     read_labels(path: Path) -> Labels
     positions(evaluations: Mapping[str, Evaluation]) -> Positions | None   # from the records of `pairwise`
 
-All of them on what there is, and several utilities beside each other:
+All checks, and several utilities side by side:
 
     examine(material: Material, seed: int = 0) -> list[Finding]
     overall(findings: Sequence[Finding]) -> Conclusion

@@ -1,4 +1,4 @@
-"""Answers that are bad by construction, from gold ones: the rungs of the ladder, canaries, and padding."""
+"""Answers that are bad by construction: corrupted gold answers, canaries, and padding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from utilities.judges.canary import FOLDER, canaries
 __all__ = ["canary_answers", "corruptions", "padded_answer"]
 
 LIGHT, HEAVY = 0.2, 0.7
-"""Share of the words of a gold answer that are exchanged."""
+"""Share of the words of a gold answer that are replaced."""
 SHORT = 4
-"""Words of a median gold answer below which there is nothing between right and wrong."""
+"""Median number of words of gold answers below which answers are only correct or wrong."""
 
 PADDING = (
     " There are many aspects to this, and each of them matters in its own way. It is important to look at the whole"
@@ -25,18 +25,18 @@ PADDING = (
 
 
 def corruptions(items: Sequence[Item], seed: int = 0) -> dict[str, list[str]]:
-    """Rung to its texts, one an item, the best first.
+    """Rung to its texts, one per item, the best first.
 
-    Free answers: `gold`, `light` (a fifth of the words exchanged for words of other gold answers), `heavy` (seven
-    tenths, and the order lost), `empty`. Items with options, and sets whose gold answers are a word or a number, have
-    nothing between right and wrong: `gold`, `wrong` (another option's letter, another item's answer), `empty`.
+    Free answers: `gold`, `light` (a fifth of the words replaced by words of other gold answers), `heavy` (seven tenths,
+    shuffled), `empty`. For items with options, and for gold answers of a word or a number: `gold`, `wrong` (another
+    option's letter, another item's answer), `empty`.
 
     Args:
         items: Those that have an answer; see `Item.answer`.
-        seed: Of what is exchanged; a text depends on its item and the seed alone, and on the set's other answers.
+        seed: Seed of the replacements; a text depends on its item, the seed, and the set's other answers.
 
     Returns:
-        The rungs; nothing where not all items have an answer, or all have the same.
+        The rungs; empty if an item has no answer, or all have the same.
     """
     gold = [item.answer or "" for item in items]
     if not items or not all(answer.strip() for answer in gold):
@@ -55,41 +55,41 @@ def corruptions(items: Sequence[Item], seed: int = 0) -> dict[str, list[str]]:
 
 
 def canary_answers(items: Sequence[Item], folder: Path | None = None) -> dict[str, list[str]]:
-    """Canary to its texts, one an item.
+    """Canary to its texts, one per item.
 
     Args:
-        items: What is asked.
-        folder: Of YAML files with canaries; those that come with the library where None.
+        items: The questions.
+        folder: Folder of YAML files with canaries; by default those of the library.
 
     Raises:
-        UserError: A file that is no canary.
+        UserError: A file that is not a canary.
     """
     return {canary.name: [canary.text(item) for item in items] for canary in canaries(folder or FOLDER)}
 
 
 def padded_answer(text: str) -> str:
-    """The answer, and words after it that say nothing, about as many as it has itself and at least three sentences."""
+    """The answer followed by empty phrases of about its own length, at least three sentences."""
     times = max(1, round(len(text.split()) / len(PADDING.split())))
     return text + PADDING * times
 
 
 def _other(item: Item, gold: Sequence[str], rng: np.random.Generator) -> str | None:
-    """A wrong answer; None where there is no other."""
-    known = list(item.choices) if item.choices else gold
-    others = sorted({text for text in known if text.strip().casefold() != (item.answer or "").strip().casefold()})
+    """A wrong answer; None if there is no other answer."""
+    candidates = list(item.choices) if item.choices else gold
+    others = sorted({text for text in candidates if text.strip().casefold() != (item.answer or "").strip().casefold()})
     return others[int(rng.integers(len(others)))] if others else None
 
 
 def _exchanged(text: str, words: Sequence[str], share: float, rng: np.random.Generator) -> str:
-    """With a share of the words, and at least one, exchanged for other ones."""
-    found = text.split()
-    count = max(1, round(share * len(found)))
-    for k in rng.choice(len(found), size=count, replace=False):
-        other = found[k]
-        while other == found[k] and len(words) > 1:
+    """The text with a share of the words, and at least one, replaced."""
+    tokens = text.split()
+    count = max(1, round(share * len(tokens)))
+    for k in rng.choice(len(tokens), size=count, replace=False):
+        other = tokens[k]
+        while other == tokens[k] and len(words) > 1:
             other = words[int(rng.integers(len(words)))]
-        found[k] = other
-    return " ".join(found)
+        tokens[k] = other
+    return " ".join(tokens)
 
 
 def _shuffled(text: str, rng: np.random.Generator) -> str:

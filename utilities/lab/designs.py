@@ -1,4 +1,4 @@
-"""Several utilities beside each other: do they rank the experts alike, how far do they see, what do they take."""
+"""Several utilities side by side: rank agreement, power and cost."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Design(Closed):
     best: str | None
     """The expert that it ranks first."""
     values: dict[str, float | None]
-    """Expert to its value; None where it has no score."""
+    """Expert to its value; None if it has no score."""
     separation: float | None
-    """Share of pairs of experts told apart."""
+    """Share of separable pairs of experts."""
     signal_to_noise: float | None
     items_needed: float | None
-    """To see a difference of 5 % of the range of its scores."""
+    """To detect a difference of 5 % of the range of its scores."""
     cost: dict[str, float | int | None] = Field(default_factory=dict)
     """Figures of `cost`: of one evaluation and of the search."""
 
@@ -41,7 +41,7 @@ class Agreement(Closed):
     first: str
     second: str
     tau: float | None
-    """Kendall's tau-b of the experts' ranks; None where one of them ranks nobody, or they scored other items."""
+    """Kendall's tau-b of the experts' ranks; None if one of them has no ranks, or they scored different items."""
     low: float | None
     """Lower end of the 95 % interval over items."""
     high: float | None
@@ -64,8 +64,8 @@ def compare_designs(
 
     Args:
         designs: Utility to the experts' scores.
-        plans: Utility to the search that it would be the objective of; without one its cost is left open.
-        seed: Of the bootstrap.
+        plans: Utility to its planned search; without one there is no cost.
+        seed: Seed of the bootstrap.
     """
     plans = plans or {}
     rows = []
@@ -97,11 +97,11 @@ def _agreement(one: tuple[str, Scores], other: tuple[str, Scores], seed: int) ->
     if len(models) < FEWEST:
         return none(f"{len(models)} experts were scored by both, at least {FEWEST} are needed")
     if not items:
-        return none("they scored other items")
+        return none("they scored different items")
     columns = [np.array([side.items.index(name) for name in items]) for side in (a, b)]
     rows = [np.array([side.models.index(name) for name in models]) for side in (a, b)]
     sides = [side.values[np.ix_(row, column)] for side, row, column in zip((a, b), rows, columns, strict=True)]
-    found = rank_agreement(sides, tuple(a.clusters[k] for k in columns[0]), seed)
-    if found is None:
+    estimate = rank_agreement(sides, tuple(a.clusters[k] for k in columns[0]), seed)
+    if estimate is None:
         return none("one of them gives all experts the same value")
-    return Agreement(first=first, second=second, tau=found.value, low=found.low, high=found.high)
+    return Agreement(first=first, second=second, tau=estimate.value, low=estimate.low, high=estimate.high)

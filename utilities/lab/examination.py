@@ -1,4 +1,4 @@
-"""All checks on what there is of a utility; those that cannot be made say why."""
+"""All checks of a utility; those that cannot be made give the reason."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
     """A finding of every check, in the order of `CHECKS`.
 
     Args:
-        material: What was collected.
-        seed: Of the intervals.
+        material: The collected scores.
+        seed: Seed of the intervals.
     """
     m, dev, plan = material, material.dev, material.plan
     no_experts = "no expert was evaluated on dev"
@@ -36,7 +36,7 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
     def on_dev(check: str, make: Callable[[Scores], Finding]) -> Finding:
         return inapplicable(check, no_experts) if dev is None else make(dev)
 
-    found: list[Finding] = [
+    findings: list[Finding] = [
         on_dev("failures", failures),
         on_dev("timeouts", timeouts),
         *_agreement(m, seed),
@@ -54,19 +54,19 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
             lambda one, other: dev_for_test_cloud(one, other, seed),
             "no mixtures were evaluated",
         ),
-        inapplicable("optimism", "it is not known how many mixtures a search would evaluate")
+        inapplicable("optimism", "the number of evaluations of a search is unknown")
         if plan is None
         else on_dev("optimism", lambda one: optimism(one, plan.evaluations)),
         on_dev("length_slope", lambda one: length_slope(one, seed)),
         on_dev("prefers_longer", lambda one: prefers_longer(one, seed)),
         _with("padding", dev, m.padded, lambda a, b: padding(a, b, seed), "the answers were not padded"),
-        inapplicable("position", "it compares no answers") if m.positions is None else position(m.positions, seed),
+        inapplicable("position", "it does not compare answers") if m.positions is None else position(m.positions, seed),
         on_dev("paraphrases", lambda one: paraphrases({"": one, **m.paraphrased}, seed)),
         _with("attacks", dev, m.attacked, lambda a, b: attacks(a, b, seed), "no canary was scored"),
         on_dev("saturation", lambda one: saturation(one, seed)),
         inapplicable("cost", "no search is planned") if plan is None else on_dev("cost", lambda one: cost(one, plan)),
     ]
-    return _in_order([_told(one, m) for one in found])
+    return _in_order([_with_reason(one, m) for one in findings])
 
 
 def _with(
@@ -81,12 +81,12 @@ def _agreement(material: Material, seed: int) -> Sequence[Finding]:
     return agreement(material.labels, material.scored, material.clusters, seed)
 
 
-def _told(one: Finding, material: Material) -> Finding:
-    """With the collector's own word on why a check was left out."""
+def _with_reason(one: Finding, material: Material) -> Finding:
+    """The finding with the given reason if the check was left out."""
     why = material.absent.get(one.check)
     return inapplicable(one.check, why) if why is not None and one.verdict == "not applicable" else one
 
 
-def _in_order(found: Sequence[Finding]) -> list[Finding]:
-    by_check = {one.check: one for one in found}
+def _in_order(findings: Sequence[Finding]) -> list[Finding]:
+    by_check = {one.check: one for one in findings}
     return [by_check[check] for check in CHECKS]

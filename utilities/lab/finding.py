@@ -1,4 +1,4 @@
-"""What a check found out, in words and numbers, and what all checks together say about a utility."""
+"""The result of a check, and the conclusion of all checks about a utility."""
 
 from __future__ import annotations
 
@@ -40,83 +40,82 @@ class Finding(Closed):
     check: str
     """Name of the check, one of `CHECKS`."""
     title: str
-    """What the value is, in a few words."""
+    """Description of the value."""
     value: float | None = None
-    """The statistic; None where the check does not apply."""
+    """The statistic; None if the check does not apply."""
     low: float | None = None
-    """Lower end of the 95 % interval; None where there is none."""
+    """Lower end of the 95 % interval, or None."""
     high: float | None = None
-    """Upper end of the 95 % interval; None where there is none."""
+    """Upper end of the 95 % interval, or None."""
     yardstick: str = ""
-    """What good utilities reach, as published or as computed: a constant predictor, two humans, a noiseless one."""
+    """Reference values: published ones, or those of a constant predictor, two humans, a noiseless utility."""
     verdict: Verdict
-    """Whether the value is good enough; `not applicable` where the check could not be made."""
+    """Whether the value is good enough; `not applicable` if the check could not be made."""
     advice: str
-    """One sentence: what to do, or why the check does not apply."""
+    """One sentence: advice, or why the check does not apply."""
     numbers: dict[str, float | int | None] = Field(default_factory=dict)
     """More figures, by name."""
 
 
 class Conclusion(Closed):
-    """The final word of the lab on one utility."""
+    """The conclusion of the lab about one utility."""
 
     fitness: Fitness
     """Whether a search may optimise it, a report may show it, or neither."""
     reasons: tuple[str, ...]
-    """Why it is no better than that, one sentence each; empty for a utility that is fit as objective."""
+    """The reasons, one sentence each; empty for a utility that is fit as objective."""
 
 
 class Weight(NamedTuple):
-    """What a check decides."""
+    """The consequence of a failed check."""
 
     title: str
-    """Of the check, in the table."""
+    """Title of the check in tables."""
     bars: Literal["everything", "objective", "nothing"] = "objective"
-    """What a utility that fails the check must not be: it is not fit at all, is no objective, or is only warned of."""
+    """What a utility that fails the check is not fit for: anything, an objective, or nothing (a warning only)."""
     needed: bool = False
-    """Whether a utility is called fit as objective only where this check was made."""
+    """Whether a utility is fit as objective only if this check was made."""
 
 
 CHECKS: Mapping[str, Weight] = {
-    # A number that half of the models do not get, or get for other items, is neither optimised nor reported.
+    # A value that models have on different items is neither optimised nor reported.
     "failures": Weight("unscored items", "everything", needed=True),
-    "timeouts": Weight("items that ran out of time", "everything"),
-    # A utility that people do not agree with measures something else, whoever reads it. The statistics are looked at
-    # apart because each is blind to something; the plain share of equal labels is shown for its well-known trap and
-    # bars nothing that kappa would not bar.
+    "timeouts": Weight("items over the time limit", "everything"),
+    # A utility that does not agree with people measures something else. Each statistic has blind spots, so each
+    # counts; the share of equal labels is shown only for comparison, because it ignores chance agreement.
     "same_label": Weight("same label as the raters", "nothing"),
     "kappa": Weight("Cohen's kappa with the raters", "everything"),
     "quadratic_kappa": Weight("quadratic kappa with the raters", "everything"),
     "spearman": Weight("Spearman correlation with the raters", "everything"),
     "kendall": Weight("Kendall's tau-b with the raters", "everything"),
     "krippendorff": Weight("Krippendorff's alpha with the raters", "everything"),
-    # Raters who do not agree among themselves are no fault of the utility.
-    "human_human": Weight("agreement of the raters among themselves", "nothing"),
-    # Who rates corrupted answers above gold ones has the wrong sign or none.
+    # Disagreement between raters is not a fault of the utility.
+    "human_human": Weight("agreement between raters", "nothing"),
+    # A utility that rates corrupted answers above gold ones has the wrong sign or none.
     "ladder": Weight("gold answers above corrupted ones", "everything"),
-    # Noise averages out in a report over enough items; a search picks the luckiest of many and optimises it.
-    "noise_floor": Weight("same adapters scored twice"),
-    "retest": Weight("verdicts that change when asked again"),
-    "separation": Weight("pairs of experts told apart", needed=True),
-    "signal_to_noise": Weight("signal to noise over the experts"),
-    # How many items a difference needs is for the user to weigh: a search may look for larger ones.
+    # Noise averages out in a report over enough items; a search selects the maximum of many noisy values.
+    "noise_floor": Weight("repeated evaluation of the same adapters"),
+    "retest": Weight("verdicts that change when repeated"),
+    "separation": Weight("separable pairs of experts", needed=True),
+    "signal_to_noise": Weight("signal-to-noise ratio over the experts"),
+    # Whether a difference is large enough is the user's decision.
     "items_needed": Weight("items needed for a difference", "nothing"),
     "dev_for_test": Weight("rank correlation of dev and test over experts"),
     "dev_for_test_cloud": Weight("rank correlation of dev and test over mixtures"),
-    "optimism": Weight("optimism of the best of many"),
-    # A bias that a report can name, a search exploits.
+    "optimism": Weight("selection bias of the best of many"),
+    # A report can state a bias; a search exploits it.
     "length_slope": Weight("correlation of score and length"),
     "prefers_longer": Weight("how often the longer answer wins"),
     "padding": Weight("how often padding an answer raises its score"),
-    "position": Weight("preference for the first place"),
-    "paraphrases": Weight("ranks of the experts under other prompts"),
+    "position": Weight("preference for the first position"),
+    "paraphrases": Weight("rank agreement under reworded prompts"),
     "attacks": Weight("canaries against honest answers"),
-    # A saturated utility still says that all is well (or lost); it leaves a search nothing to climb.
+    # A saturated utility can be reported; it leaves a search nothing to improve.
     "saturation": Weight("answers that share one score"),
-    # What it costs is a reason for another budget, not a defect of the number.
-    "cost": Weight("cost of a whole search", "nothing"),
+    # Cost is not a defect of the utility.
+    "cost": Weight("cost of a full search", "nothing"),
 }
-"""Every check, in the order of the table, and what failing it bars a utility from."""
+"""Every check, in the order of tables, and the consequence of failing it."""
 
 
 def inapplicable(check: str, why: str, yardstick: str = "") -> Finding:
@@ -138,7 +137,7 @@ def finding(
     yardstick: str = "",
     numbers: Mapping[str, float | int | None] | None = None,
 ) -> Finding:
-    """The finding of a check that was made; ends of intervals and figures that are not finite are None."""
+    """The finding of a check that was made; numbers that are not finite become None."""
     one = value if isinstance(value, Estimate) else Estimate(value, None, None)
     return Finding(
         check=check,
@@ -160,10 +159,10 @@ def _finite(number: float | None) -> float | int | None:
 
 
 def overall(findings: Sequence[Finding]) -> Conclusion:
-    """What all findings together say: a veto is a veto, and what was not shown is not assumed.
+    """The conclusion of all findings. One failed check is enough to decide.
 
-    A check that does not apply vetoes nothing, but without those that are marked `needed` in `CHECKS` a utility is at
-    most fit as report: nobody has shown that a search can see differences through it.
+    A check that does not apply decides nothing, but without the checks that are marked `needed` in `CHECKS` a utility
+    is at most fit as report: it was not shown that a search can detect differences with it.
     """
     failed = [finding for finding in findings if finding.verdict == "fail"]
     barred = [f for f in failed if CHECKS[f.check].bars == "everything"]
@@ -171,6 +170,6 @@ def overall(findings: Sequence[Finding]) -> Conclusion:
     made = {finding.check for finding in findings if finding.verdict != "not applicable"}
     missing = [name for name, weight in CHECKS.items() if weight.needed and name not in made]
     reasons = [f"{finding.title}: {finding.advice}" for finding in (*barred, *vetoed)]
-    reasons += [f"{CHECKS[name].title}: not shown, and nothing is an objective without it" for name in missing]
+    reasons += [f"{CHECKS[name].title}: not measured, which an objective needs" for name in missing]
     fitness: Fitness = "not fit" if barred else "fit as report only" if reasons else "fit as objective"
     return Conclusion(fitness=fitness, reasons=tuple(reasons))

@@ -1,4 +1,4 @@
-"""What people said of answers: labels by several raters, some of them missing."""
+"""Labels of answers by several raters, some of them missing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Label", "Labels", "read_labels"]
 Floats = NDArray[np.float64]
 FIELDS = ("item", "response", "rater", "label")
 TRUTH = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
-"""Words that are labels; every other label is a number, for a utility's scores have an order and are compared in it."""
+"""Words that are labels; every other label is a number."""
 MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What one rater said of one answer; higher is better."""
+    """The label of one rater for one answer; higher is better."""
 
     item: str
     response: str
@@ -43,11 +43,11 @@ class Labels:
 
     labels: tuple[Label, ...]
     where: str = "labels"
-    """Names them in messages: the file they were read from."""
+    """The file they were read from, for messages."""
 
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
-        """The answers that anybody labelled, in the order of the file."""
+        """The labelled answers, in the order of the file."""
         return tuple(dict.fromkeys((one.item, one.response) for one in self.labels))
 
     @cached_property
@@ -57,7 +57,7 @@ class Labels:
 
     @cached_property
     def table(self) -> Floats:
-        """[raters, answers]; nan where a rater has no label for an answer."""
+        """[raters, answers]; nan if a rater has no label for an answer."""
         answers = {answer: k for k, answer in enumerate(self.answers)}
         raters = {rater: k for k, rater in enumerate(self.raters)}
         table = np.full((len(raters), len(answers)), np.nan)
@@ -70,21 +70,21 @@ def read_labels(path: Path) -> Labels:
     """Labels of a file, JSON lines or CSV (by its ending), with the fields item, response, rater and label.
 
     A label is a number, true or false, yes or no; a line without one (empty, null, NA) is a missing label. A file
-    without the field rater is one rater's.
+    without the field rater has one rater.
 
     Raises:
-        UserError: A file that cannot be read, a line without what is needed, or two labels of one rater for one answer;
+        UserError: A file that cannot be read, a line with a missing field, or two labels of one rater for one answer;
             with file and line.
     """
     if path.suffix not in {".jsonl", ".csv"}:
         raise UserError(f"{path}: labels are read from .jsonl or .csv, with the fields {', '.join(FIELDS)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    rows = _json_lines(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
+    rows = _json_lines(path, content) if path.suffix == ".jsonl" else _csv_rows(path, content)
     labels, seen = [], set()
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -99,12 +99,12 @@ def read_labels(path: Path) -> Labels:
         seen.add(key)
         labels.append(one)
     if not labels:
-        raise UserError(f"{path}: no label in it; a label has {', '.join(FIELDS)}")
+        raise UserError(f"{path}: there is no label in it; a label has {', '.join(FIELDS)}")
     return Labels(tuple(labels), str(path))
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _json_lines(path: Path, content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -116,8 +116,8 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
         yield number, row
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(content.splitlines(keepends=True), strict=True)
     try:
         for row in reader:
             if None in row or any(value is None for value in row.values()):
@@ -130,14 +130,14 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _as_number(label: Any, where: str) -> float | None:
-    """A label as it is counted; None where it is missing."""
-    told = str(label).strip().casefold()
-    if label is None or told in MISSING:
+    """A label as a number; None if it is missing."""
+    text = str(label).strip().casefold()
+    if label is None or text in MISSING:
         return None
-    if told in TRUTH:
-        return TRUTH[told]
+    if text in TRUTH:
+        return TRUTH[text]
     try:
-        number = float(told)
+        number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

@@ -1,4 +1,4 @@
-"""All that the lab may look at, collected before by whoever has the models; every part may be missing."""
+"""The input of the lab, collected before by the caller; every part may be missing."""
 
 from __future__ import annotations
 
@@ -21,65 +21,65 @@ Floats = NDArray[np.float64]
 class Positions:
     """Verdicts of a judge that compares two answers, each pair shown in both orders.
 
-    1 is a preference for the answer that is looked at, 0 for the other one, 0.5 a tie.
+    1 is a preference for the answer in question, 0 for the other one, 0.5 a tie.
     """
 
     ahead: Floats
-    """[pairs]: the verdict where that answer stood first."""
+    """[pairs]: the verdict with that answer in the first position."""
     behind: Floats
-    """[pairs]: the verdict where the same answer stood second."""
+    """[pairs]: the verdict with the same answer in the second position."""
     clusters: tuple[str, ...]
-    """What pairs share: their item, or its source; one name a pair."""
+    """What pairs share: their item, or its source; one name per pair."""
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """The search that is to be paid for, and what an evaluation was seen to take."""
+    """The planned search, and the measured cost of an evaluation."""
 
     evaluations: int
     """Full dev evaluations of the search: particles x iterations, and the initial ones."""
     wall_seconds: float | None = None
-    """In which all models of the scores were evaluated, answering included; None: scoring alone is known."""
+    """Wall time of evaluating all models, answering included; None if only the scoring time is known."""
     judges: Spent | None = None
-    """What judges have taken for all models of the scores; None where there is no judge."""
+    """Cost of the judges for all models; None without a judge."""
     seconds_limit: float | None = None
     tokens_limit: int | None = None
-    """For judges, as `--budget-tokens`."""
+    """Limit of `--budget-tokens`."""
     usd_limit: float | None = None
-    """For judges, as `--budget-usd`."""
+    """Limit of `--budget-usd`."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What was collected about one utility; None or empty is what was not."""
+    """The collected scores of one utility; None or empty if not collected."""
 
     dev: Scores | None = None
-    """Of the experts."""
+    """Scores of the experts."""
     test: Scores | None = None
-    """Of the same experts."""
+    """Scores of the same experts."""
     cloud_dev: Scores | None = None
-    """Of particles that are interpolated between the experts."""
+    """Scores of mixtures of the experts."""
     cloud_test: Scores | None = None
     again: Scores | None = None
     """`dev` evaluated a second time, answers included."""
     replicates: Sequence[Scores] = ()
-    """The answers of `dev` scored anew, as often as was paid for; `dev` itself counts as one more."""
+    """Further scorings of the answers of `dev`."""
     rungs: Scores | None = None
-    """Of the texts that `corruptions` makes; models are the rungs, the best first."""
+    """Scores of the texts of `corruptions`; models are the rungs, the best first."""
     attacked: Scores | None = None
-    """Of the texts that `canary_answers` makes, on dev items; models are the canaries."""
+    """Scores of the texts of `canary_answers` on dev items; models are the canaries."""
     padded: Scores | None = None
-    """Of the answers of `dev` after `padded_answer`, under the same models and items."""
+    """Scores of the answers of `dev` after `padded_answer`, with the same models and items."""
     positions: Positions | None = None
     paraphrased: Mapping[str, Scores] = field(default_factory=dict)
     """Name of another prompt to the scores of the answers of `dev` under it."""
     labels: Labels | None = None
     scored: Mapping[Answer, float] = field(default_factory=dict)
-    """Scores of the labelled answers; a missing one could not be scored."""
+    """Scores of the labelled answers; unscored ones are missing."""
     clusters: Mapping[str, str] = field(default_factory=dict)
-    """Item of a labelled answer to what it shares with others; itself where it is missing."""
+    """Item of a labelled answer to what it shares with others; the item itself if missing."""
     plan: SearchPlan | None = None
     points: float | None = None
-    """The difference that `items_needed` asks about; None for its default."""
+    """The difference of `items_needed`; None for its default."""
     absent: Mapping[str, str] = field(default_factory=dict)
-    """Check to why it was left out, one sentence, in place of the lab's own."""
+    """Check to the reason why it was left out, one sentence."""

@@ -1,4 +1,4 @@
-"""What the lab said of the built-in utilities, as it came out; written by `python -m harness.lab.build_verdicts`."""
+"""The lab's verdicts on the built-in utilities; written by `python -m harness.lab.build_verdicts`."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ __all__ = ["VERDICTS", "StoredVerdict", "read_verdicts", "verdicts_table", "verd
 
 VERDICTS = Path(__file__).parent / "verdicts.yaml"
 
-HEAD = """# What `python run.py lab` said of every built-in utility, with the embedded models, as it came out.
-# `python run.py list utilities` shows it. Written by `python -m harness.lab.build_verdicts`: not to be edited by hand.
+HEAD = """# Verdicts of `python run.py lab` on every built-in utility, with the embedded models.
+# `python run.py list utilities` shows it. Written by `python -m harness.lab.build_verdicts`; do not edit.
 """
 
 
 class StoredVerdict(BaseModel):
-    """The last word of a lab on one utility, on one task: another task, model or judge may give another."""
+    """The verdict of a lab on one utility and one task; another task, model or judge may lead to another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fitness: str
-    """As in `Conclusion`; "no verdict" where the embedded models cannot try it."""
+    """As in `Conclusion`; "no verdict" if the embedded models cannot be used for it."""
     because: tuple[str, ...] = ()
-    """The checks that decided against more, or why there is no verdict."""
+    """The failed checks, or the reason why there is no verdict."""
     warned: tuple[str, ...] = ()
     """The checks that warned."""
     task: str | None = None
-    """The bundled task on which it was tried, with what was taken of it."""
+    """The bundled task, and the part of it that was used."""
     options: tuple[str, ...] = ()
     dev_items: int | None = None
     test_items: int | None = None
     made: str
     """Day, as 2026-01-31."""
     version: str
-    """Of this project."""
+    """Version of this project."""
 
 
 def read_verdicts(path: Path = VERDICTS) -> dict[str, StoredVerdict]:
-    """Scorer to its verdict; empty where none were written."""
+    """Scorer to its verdict; empty if there is no file."""
     if not path.is_file():
         return {}
-    return {name: StoredVerdict(**told) for name, told in (read_yaml(path.read_bytes()) or {}).items()}
+    return {name: StoredVerdict(**data) for name, data in (read_yaml(path.read_bytes()) or {}).items()}
 
 
 def verdicts_text(verdicts: dict[str, StoredVerdict]) -> str:
-    """The file's text, by name."""
-    told = {name: verdicts[name].model_dump(mode="json", exclude_defaults=True) for name in sorted(verdicts)}
-    return HEAD + yaml.safe_dump(told, sort_keys=False, width=120, allow_unicode=True)
+    """The text of the file."""
+    data = {name: verdicts[name].model_dump(mode="json", exclude_defaults=True) for name in sorted(verdicts)}
+    return HEAD + yaml.safe_dump(data, sort_keys=False, width=120, allow_unicode=True)
 
 
 def verdicts_table(verdicts: dict[str, StoredVerdict]) -> str:
-    """The verdicts in markdown, as the README shows them."""
-    lines = ["| utility | tried on | the lab says | because of | warned of |", "|---|---|---|---|---|"]
+    """The verdicts as a table in Markdown, for docs/lab.md."""
+    lines = ["| utility | tried on | verdict | failed | warnings |", "|---|---|---|---|---|"]
     for name in sorted(verdicts):
         one = verdicts[name]
         tried = f"`{one.task}`, {one.dev_items} dev, {one.test_items} test items" if one.task else ""

@@ -24,7 +24,7 @@ def examination():
     findings[0] = a_finding("failures", "pass", value=0.0, yardstick="at most 10% of any model's answers " * 4)
     findings[1] = a_finding("timeouts", "warn", value=-123456.0, low=-1234567.0, high=0.00001234)
     findings[2] = a_finding("same_label", "fail", value=0.5, low=0.25, high=0.75)
-    reasons = ("same label as the raters: do this", "pairs of experts told apart: not shown, and nothing else")
+    reasons = ("same label as the raters: do this", "separable pairs of experts: not shown, and nothing else")
     conclusion = Conclusion(fitness="fit as report only", reasons=reasons)
     names = ("a_rather_long_file_name.py:and_a_function", "numeric")
     designs = [
@@ -76,7 +76,7 @@ def test_everything_is_said_in_eighty_columns(examination):
         assert finding.advice in told
         assert finding.title in told
     assert told.count("there are no labels") == 2  # once a design
-    assert "because of same label as the raters; pairs of experts told apart (not shown)" in told
+    assert "because of same label as the raters; separable pairs of experts (not shown)" in told
     assert "0.50 [0.25, 0.75]" in told
     assert "0.25 [0.10, 0.40]" in told
     assert "certainly worse than the best: a_rather_long_file_name.py:and_a_function" in told

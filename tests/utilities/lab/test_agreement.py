@@ -101,7 +101,7 @@ def test_many_different_labels_are_no_classes():
         "spearman": "pass",
         "kendall": "pass",
     }
-    assert found["kappa"].advice == "the labels have 60 different values and are no classes"
+    assert found["kappa"].advice == "the labels have 60 different values and are not classes"
 
 
 def test_two_classes_have_no_quadratic_kappa():

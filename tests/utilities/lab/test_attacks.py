@@ -45,15 +45,15 @@ def test_a_canary_that_could_not_be_scored_has_beaten_nobody():
     found = attacks(table(HONEST), canaries_of(np.full(60, np.nan), np.full(60, 1.0)))
     assert (found.numbers["empty"], found.verdict) == (None, "pass")
     none = attacks(table(HONEST), canaries_of(np.full(60, np.nan)))
-    assert (none.verdict, none.advice) == ("pass", "no canary got a score at all")
+    assert (none.verdict, none.advice) == ("pass", "no canary has a score")
 
 
 @pytest.mark.parametrize(
     ("honest", "attacked", "told"),
     [
         (table(HONEST), table(np.zeros((0, 60))), "there are no canaries"),
-        (table(HONEST), table(np.zeros((1, 60)), prefix="other"), "0 items were answered"),
-        (table(np.full((2, 60), np.nan)), table(np.zeros((1, 60))), "below 20 items have an honest answer"),
+        (table(HONEST), table(np.zeros((1, 60)), prefix="other"), "0 items have answers"),
+        (table(np.full((2, 60), np.nan)), table(np.zeros((1, 60))), "below 20 items have a scored honest answer"),
     ],
 )
 def test_what_cannot_be_compared_is_said(honest, attacked, told):

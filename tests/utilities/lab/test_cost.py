@@ -30,7 +30,7 @@ def test_one_evaluation_times_the_search():
         "evaluations": 100,
     }
     assert found.verdict == "pass"
-    assert "no limit was given" in found.advice
+    assert "no limit is set" in found.advice
 
 
 def test_without_a_clock_the_seconds_of_scoring_count():

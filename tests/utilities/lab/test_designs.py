@@ -48,7 +48,7 @@ def test_models_and_items_are_matched_by_name():
     ("other", "told"),
     [
         (table(np.ones((8, 150))), "the same value"),
-        (table(np.ones((8, 150)), prefix="other"), "other items"),
+        (table(np.ones((8, 150)), prefix="other"), "different items"),
         (table(np.ones((2, 150))), "2 experts were scored by both"),
     ],
 )

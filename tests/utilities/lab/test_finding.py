@@ -40,7 +40,7 @@ def test_without_the_checks_that_are_needed_nothing_is_an_objective(check):
     findings = [inapplicable(c, "no reason") if c == check else made(c) for c in CHECKS]
     found = overall(findings)
     assert found.fitness == "fit as report only"
-    assert found.reasons == (f"{CHECKS[check].title}: not shown, and nothing is an objective without it",)
+    assert found.reasons == (f"{CHECKS[check].title}: not measured, which an objective needs",)
     assert overall([one for one in findings if one.check != check]) == found
 
 

@@ -59,7 +59,7 @@ def test_right_and_wrong_without_degrees_is_a_warning():
         (np.ones((1, 50)), "no gold answers"),
         (np.ones((3, 10)), "10 items"),
         (np.stack([np.ones(50), np.full(50, np.nan)]), "one model with a score"),
-        (np.stack([np.ones(50), np.ones(50), np.full(50, np.nan)]), "0 items that all models have a score of"),
+        (np.stack([np.ones(50), np.ones(50), np.full(50, np.nan)]), "0 items with a score of every model"),
     ],
 )
 def test_a_ladder_without_rungs_is_said(values, told):

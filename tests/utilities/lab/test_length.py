@@ -62,7 +62,7 @@ def test_what_cannot_be_compared_is_said():
     constant = with_words(np.random.default_rng(3).random((3, 50)), np.full((3, 50), 7))
     assert "below 20 items with answers of different length" in length_slope(constant).advice
     assert "below 20 items with answers of different length" in prefers_longer(constant).advice
-    assert "no length" in length_slope(table(np.ones((3, 50)))).advice
+    assert "known length" in length_slope(table(np.ones((3, 50)))).advice
     flat = with_words(np.ones((3, 50)), np.arange(150).reshape(3, 50))
     assert "all answers to an item have the same score" in length_slope(flat).advice
     unscored = table(np.full((3, 50), np.nan), words=np.ones((3, 50)))

@@ -40,7 +40,7 @@ def test_a_model_without_scores_is_left_out():
 @pytest.mark.parametrize(
     ("variants", "told"),
     [
-        ({"a": table(BASE)}, "one wording only"),
+        ({"a": table(BASE)}, "only one wording"),
         ({"a": table(BASE), "b": table(BASE[:4])}, "other models"),
         ({"a": table(BASE[:2]), "b": table(BASE[:2])}, "at least 3 are needed"),
         ({"a": table(BASE), "b": table(np.ones_like(BASE))}, "no ranks"),

@@ -28,7 +28,7 @@ def test_verdicts_in_both_orders_are_read_from_the_records_of_pairwise():
     assert always_first.clusters == tuple(item.source for item in ITEMS)
     found = position(always_first)
     assert (found.value, found.verdict, found.numbers["flips"]) == (1, "fail", 1)
-    assert "first place" in found.advice
+    assert "first position" in found.advice
     ties = position(positions({"m": evaluated(lambda text: "tie"), "n": evaluated(lambda text: "tie")}))
     assert (ties.value, ties.verdict, ties.numbers["pairs"]) == (0, "pass", 60)
 
@@ -48,7 +48,7 @@ def test_a_bias_and_its_interval():
     assert found.value == np.mean(ahead - behind)
     assert found.low < found.value < found.high
     assert found.numbers["flips"] == np.mean(ahead != behind)
-    assert "second place" in position(Positions(np.zeros(30), np.ones(30), clusters[:30])).advice
+    assert "second position" in position(Positions(np.zeros(30), np.ones(30), clusters[:30])).advice
 
 
 def test_few_pairs_are_said():

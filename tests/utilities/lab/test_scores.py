@@ -89,8 +89,8 @@ def test_a_part_of_the_items():
         (np.full((1, 30), NAN), 1, "no answer was scored (malformed 30 times)"),
         (np.ones((1, 30)), 2, "one model with a score, and at least 2 are needed"),
         (np.ones((2, 30)), 3, "2 models with a score, and at least 3 are needed"),
-        (np.ones((2, 19)), 1, "19 scored items, and below 20 an interval says nothing"),
-        (np.ones((2, 19)), 2, "19 items that all models have a score of"),
+        (np.ones((2, 19)), 1, "19 scored items, and below 20 an interval is not informative"),
+        (np.ones((2, 19)), 2, "19 items with a score of every model"),
         (np.ones((2, 20)), 2, None),
     ],
 )

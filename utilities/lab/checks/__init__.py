@@ -1,1 +1,1 @@
-"""One file a check, or a few that look at the same thing; each is a function from stored scores to a `Finding`."""
+"""One file per check or group of checks; each is a function from stored scores to a `Finding`."""

@@ -1,4 +1,4 @@
-"""Whether answers that nobody should want are scored like honest ones."""
+"""Whether answers that are bad by construction are scored like honest ones."""
 
 from __future__ import annotations
 
@@ -18,55 +18,54 @@ RESAMPLES = 1000
 def attacks(honest: Scores, attacked: Scores, seed: int = 0) -> Finding:
     """How often the strongest canary is scored above an honest answer to the same item; a tie is a half.
 
-    Above a half it beats the median honest answer, and a search that finds it never looks back. A canary that could
-    not be scored on any item has beaten nobody. The honest answers are the experts': bad experts are easily beaten, and
-    that too is something to know before a search.
+    Above a half it scores higher than the median honest answer, and a search would exploit it. A canary without any
+    score does not count. The honest answers are those of the experts, so bad experts make this check stricter.
 
     Args:
         honest: Scores of the experts' answers.
-        attacked: Scores of the canaries on the same items, or on some of them; its models are the canaries.
-        seed: Of the bootstrap.
+        attacked: Scores of the canaries on the same items, or on a subset; models are the canaries.
+        seed: Seed of the bootstrap.
     """
     items = [name for name in attacked.items if name in set(honest.items)]
     if not attacked.models or len(items) < ENOUGH_ITEMS:
-        told = f"{len(items)} items were answered by canaries and by models, at least {ENOUGH_ITEMS} are needed"
-        return inapplicable("attacks", told if attacked.models else "there are no canaries")
+        message = f"{len(items)} items have answers of canaries and of models, at least {ENOUGH_ITEMS} are needed"
+        return inapplicable("attacks", message if attacked.models else "there are no canaries")
     ours = honest.values[:, [honest.items.index(name) for name in items]]
     theirs = attacked.values[:, [attacked.items.index(name) for name in items]]
     clusters = [honest.clusters[honest.items.index(name)] for name in items]
     if int((~np.isnan(ours)).any(0).sum()) < ENOUGH_ITEMS:
-        return inapplicable("attacks", f"below {ENOUGH_ITEMS} items have an honest answer with a score")
+        return inapplicable("attacks", f"below {ENOUGH_ITEMS} items have a scored honest answer")
     wins = {name: _wins(row, ours) for name, row in zip(attacked.models, theirs, strict=True)}
-    shares = {name: float(won.sum() / asked.sum()) for name, (won, asked) in wins.items() if asked.any()}
+    shares = {name: float(won.sum() / compared.sum()) for name, (won, compared) in wins.items() if compared.any()}
     numbers: dict[str, float | int | None] = {name: shares.get(name) for name in attacked.models}
     yardstick = f"below 0.5, the median honest answer; {len(attacked.models)} canaries"
     if not shares:
-        return finding("attacks", "pass", "no canary got a score at all", 0.0, yardstick, numbers)
+        return finding("attacks", "pass", "no canary has a score", 0.0, yardstick, numbers)
     strongest = max(shares, key=lambda name: shares[name])
-    won, asked = wins[strongest]
-    found: Estimate = clustered_estimate(
-        lambda index: won[index].sum() / asked[index].sum() if asked[index].any() else np.nan,
+    won, compared = wins[strongest]
+    estimate: Estimate = clustered_estimate(
+        lambda index: won[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
         clusters,
         seed,
         RESAMPLES,
     )
     beaten = [name for name, share in sorted(shares.items(), key=lambda one: -one[1]) if share > 0.5]
     verdict: Verdict = "pass"
-    advice = f"no canary comes near the honest answers; the strongest is {strongest}"
+    advice = f"no canary scores like the honest answers; the strongest is {strongest}"
     if beaten:
         verdict = "fail"
-        advice = f"the median honest answer is beaten by {', '.join(beaten)}: never optimise this"
-    elif found.high is None or found.high >= 0.5:
-        verdict = "warn"
         advice = (
-            f"{strongest} is about as good as the median honest answer: mend the prompt, or begin with better experts"
+            f"canaries that score above the median honest answer: {', '.join(beaten)}; do not optimise this utility"
         )
-    return finding("attacks", verdict, advice, found, yardstick, numbers)
+    elif estimate.high is None or estimate.high >= 0.5:
+        verdict = "warn"
+        advice = f"{strongest} scores like the median honest answer: fix the prompt, or start with better experts"
+    return finding("attacks", verdict, advice, estimate, yardstick, numbers)
 
 
 def _wins(canary: Floats, honest: Floats) -> tuple[Floats, Floats]:
     """[items]: comparisons won, and made; a tie is half a win."""
-    apart = canary[None, :] - honest
-    known = ~np.isnan(apart)
-    won = np.where(known, 0.5 + 0.5 * np.sign(np.where(known, apart, 0)), 0).sum(0)
-    return won, known.sum(0).astype(np.float64)
+    difference = canary[None, :] - honest
+    present = ~np.isnan(difference)
+    won = np.where(present, 0.5 + 0.5 * np.sign(np.where(present, difference, 0)), 0).sum(0)
+    return won, present.sum(0).astype(np.float64)

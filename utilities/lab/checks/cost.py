@@ -1,4 +1,4 @@
-"""What one evaluation takes, and what a whole search would."""
+"""Cost of one evaluation and of a full search."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["cost"]
 
 
 def cost(scores: Scores, plan: SearchPlan) -> Finding:
-    """Seconds of the whole search, with requests, tokens and dollars among the numbers, against the plan's limits.
+    """Seconds of a full search, with requests, tokens and dollars among the numbers, against the plan's limits.
 
-    Every figure is what was seen, divided by the models that it was seen on, times the evaluations of the search. A
-    cache of judgements makes a search cheaper than that: particles that answer alike are judged once.
+    Every figure is the measured cost per model times the evaluations of the search. A cache of judgements makes a
+    search cheaper: equal answers are judged once.
     """
     models = len(scores.models)
     if not models:
-        return inapplicable("cost", "no model was evaluated, so nothing is known of what it takes")
+        return inapplicable("cost", "no model was evaluated, so the cost is unknown")
     seconds = (scores.usage.seconds if plan.wall_seconds is None else plan.wall_seconds) / models
     judges = plan.judges
     usd = judges.usd if judges else 0.0
@@ -29,31 +29,31 @@ def cost(scores: Scores, plan: SearchPlan) -> Finding:
         "usd": None if usd is None else usd / models,
         "seconds": seconds,
     }
-    whole = {name: None if one is None else one * plan.evaluations for name, one in each.items()}
+    total = {name: None if one is None else one * plan.evaluations for name, one in each.items()}
     limits = {"judge_tokens": plan.tokens_limit, "usd": plan.usd_limit, "seconds": plan.seconds_limit}
     over = [
-        f"{told} of {allowed:,.6g} {name.replace('_', ' ')}"
+        f"{amount} of {allowed:,.6g} {name.replace('_', ' ')}"
         for name, allowed in limits.items()
-        if allowed is not None and (taken := whole[name]) is not None and taken > allowed
-        for told in [f"{taken:,.6g}"]
+        if allowed is not None and (taken := total[name]) is not None and taken > allowed
+        for amount in [f"{taken:,.6g}"]
     ]
     verdict: Verdict = "pass"
-    advice = f"{plan.evaluations} evaluations fit what was allowed"
+    advice = f"{plan.evaluations} evaluations are within the limits"
     if over:
         verdict = "fail"
-        advice = f"a search of {plan.evaluations} evaluations takes {', '.join(over)}: fewer particles, or fewer items"
+        advice = f"a search of {plan.evaluations} evaluations exceeds the limits: {', '.join(over)}"
     elif usd is None:
         verdict = "warn"
-        advice = "the price of the judge is not known, so dollars are not counted: give --judge-price"
+        advice = "the price of the judge is unknown, so dollars are not counted; set --judge-price"
     elif not any(limit is not None for limit in limits.values()):
-        advice = f"{plan.evaluations} evaluations were assumed, and no limit was given"
+        advice = f"{plan.evaluations} evaluations assumed; no limit is set"
     numbers = {f"evaluation_{name}": one for name, one in each.items()}
-    numbers |= {f"search_{name}": one for name, one in whole.items()}
+    numbers |= {f"search_{name}": one for name, one in total.items()}
     return finding(
         "cost",
         verdict,
         advice,
-        whole["seconds"] or 0.0,
+        total["seconds"] or 0.0,
         f"seconds; one evaluation takes {seconds:.3g}",
         {**numbers, "evaluations": plan.evaluations},
     )

@@ -1,4 +1,4 @@
-"""Whether what dev says of the experts holds on test, and how much the best of many looks better than it is."""
+"""Whether dev predicts test over the experts, and the selection bias of the best of many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["dev_for_test", "dev_for_test_cloud", "expected_maximum", "optimism"]
 Floats = NDArray[np.float64]
 
 FEWEST = 5
-"""Models a rank correlation needs: four are in order by chance in 1 of 24 cases."""
+"""Smallest number of models of a rank correlation: four are in order by chance in 1 of 24 cases."""
 WARN, FAIL = 0.7, 0.4
 CLOUD_RESAMPLES = 500
 
@@ -23,17 +23,17 @@ CLOUD_RESAMPLES = 500
 def dev_for_test(dev: Scores, test: Scores) -> Finding:
     """Spearman's rank correlation of the experts' dev and test values.
 
-    The interval is over experts (Bonett and Wright, Psychometrika 2000): few experts say little about other models,
-    however many items they answered.
+    The interval is over experts (Bonett and Wright, Psychometrika 2000), because few experts carry little information
+    about other models, independent of the number of items.
     """
     return _correlation("dev_for_test", dev, test, None)
 
 
 def dev_for_test_cloud(dev: Scores, test: Scores, seed: int = 0) -> Finding:
-    """The same over particles that are interpolated between the experts, among which a search really chooses.
+    """The same over mixtures of the experts, among which a search selects.
 
-    They lie closer together than the experts, so the correlation is lower. They are no independent sample: the interval
-    is over the items of both splits and holds for these particles.
+    They are closer together than the experts, so the correlation is lower. They are not an independent sample: the
+    interval is over the items of both splits and holds for these mixtures.
     """
     return _correlation("dev_for_test_cloud", dev, test, seed)
 
@@ -55,7 +55,7 @@ def _correlation(check: str, dev: Scores, test: Scores, seed: int | None) -> Fin
     rho = float(np.clip(stats.spearmanr(*values).statistic, -1, 1))
     if seed is None:
         half = 1.96 * np.sqrt((1 + rho**2 / 2) / (len(rows) - 3))
-        # A perfect correlation of few models is no certainty: it stands for all within half a swap of neighbours.
+        # A perfect correlation of few models is limited to half a swap of neighbours.
         most = 1 - 6 / (len(rows) * (len(rows) ** 2 - 1))
         centre = np.arctanh(np.clip(rho, -most, most))
         estimate = Estimate(rho, min(rho, float(np.tanh(centre - half))), max(rho, float(np.tanh(centre + half))))
@@ -67,12 +67,12 @@ def _correlation(check: str, dev: Scores, test: Scores, seed: int | None) -> Fin
     elif rho < WARN or (estimate.low is not None and estimate.low <= 0):
         verdict = "warn"
     advice = {
-        "pass": "what is better on dev is better on test",
-        "warn": "choosing on dev chooses partly by chance: more dev items, or items more like those of test",
-        "fail": "dev does not speak for test: the items differ in kind, are too few, or the utility is mostly noise",
+        "pass": "dev predicts test",
+        "warn": "selection on dev is partly chance: use more dev items, or items more like those of test",
+        "fail": "dev does not predict test: the items differ in kind, are too few, or the utility is mostly noise",
     }[verdict]
     reachable = np.sqrt(_reliability(dev) * _reliability(test))
-    yardstick = f"1; {reachable:.2f} is what the standard errors would leave of a perfect agreement"
+    yardstick = f"1; {reachable:.2f} is the highest that the standard errors allow"
     numbers = {"models": len(rows), "kendall": float(stats.kendalltau(*values).statistic), "reachable": reachable}
     return finding(check, verdict, advice, estimate, yardstick, numbers)
 
@@ -80,70 +80,69 @@ def _correlation(check: str, dev: Scores, test: Scores, seed: int | None) -> Fin
 def _over_items(
     rho: float, dev: tuple[Floats, tuple[str, ...]], test: tuple[Floats, tuple[str, ...]], seed: int
 ) -> Estimate:
-    """The interval over the items of both splits, from one bootstrap that draws clusters of either."""
+    """The interval over the items of both splits, by one bootstrap over the clusters of both."""
     from scipy import stats
 
     cut = dev[0].shape[1]
     clusters = [f"dev {name}" for name in dev[1]] + [f"test {name}" for name in test[1]]
     both = np.concatenate([dev[0], test[0]], axis=1)
 
-    def drawn(index: NDArray[np.intp]) -> float:
+    def correlation(index: NDArray[np.intp]) -> float:
         sides = both[:, index[index < cut]], both[:, index[index >= cut]]
         if any(not side.shape[1] or np.isnan(side).all(1).any() for side in sides):
             return float("nan")
         values = [np.nanmean(side, 1) for side in sides]
         return float("nan") if any(np.ptp(side) == 0 for side in values) else float(stats.spearmanr(*values).statistic)
 
-    found = clustered_estimate(drawn, clusters, seed, CLOUD_RESAMPLES, "normal")
-    if found.low is None or found.high is None:
-        return found
-    return Estimate(rho, max(-1.0, found.low), min(1.0, found.high))
+    estimate = clustered_estimate(correlation, clusters, seed, CLOUD_RESAMPLES, "normal")
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return Estimate(rho, max(-1.0, estimate.low), min(1.0, estimate.high))
 
 
 def _reliability(scores: Scores) -> float:
-    """Share of the variance of the models' values that is not noise, 0 to 1."""
-    known = scored_models(scores)
-    between, noise = float(np.var(known.means, ddof=1)), typical_se(known) ** 2 / 2
+    """Share of the variance of the models' values that is not noise, from 0 to 1."""
+    scored = scored_models(scores)
+    between, noise = float(np.var(scored.means, ddof=1)), typical_se(scored) ** 2 / 2
     return max(0.0, 1 - noise / between) if between else 0.0
 
 
 def optimism(scores: Scores, candidates: int) -> Finding:
-    """By how much the best of `candidates` equally good mixtures is expected to look better on dev than it is.
+    """Expected selection bias of the best of `candidates` equally good mixtures on dev.
 
-    The expected maximum of as many normal errors, each with the standard error that remains after what the items share
-    is taken out. Mixtures lie closer together than the experts and err alike, so this is an upper bound where the
-    scores are of experts. It is weighed against the range of their true values, for which a search is made: the range
-    that was seen, less what noise adds to it.
+    The expected maximum of as many independent normal errors, each with the standard error of a paired difference
+    divided by sqrt(2). Errors of mixtures are correlated, so this is an upper bound if the scores are of experts. It is
+    compared with the range of their true values: the observed range, corrected for noise.
 
     Args:
-        scores: Of experts, or of particles.
-        candidates: Different mixtures that a search evaluates.
+        scores: Scores of experts or mixtures.
+        candidates: Number of different mixtures that a search evaluates.
 
     Raises:
         ValueError: Less than one candidate.
     """
     if candidates < 1:
         raise ValueError(f"the best of {candidates} is not defined")
-    known = scored_models(scores)
-    if why := known.lacking(2):
+    scored = scored_models(scores)
+    if why := scored.lacking(2):
         return inapplicable("optimism", why)
-    error = typical_se(known) / np.sqrt(2)
+    error = typical_se(scored) / np.sqrt(2)
     if not np.isfinite(error):
-        return inapplicable("optimism", "all items are of one cluster, so no standard error can be known")
+        return inapplicable("optimism", "all items are in one cluster, so there is no standard error")
     expected = float(error * expected_maximum(candidates))
-    spread = float(np.ptp(known.means) * np.sqrt(_reliability(known)))
+    spread = float(np.ptp(scored.means) * np.sqrt(_reliability(scored)))
     verdict: Verdict = "fail" if expected >= spread else "warn" if expected > spread / 2 else "pass"
     advice = {
-        "pass": "the gain that a search shows on dev is mostly real",
-        "warn": "a good part of the gain on dev will be luck: more dev items, and believe only test",
-        "fail": "luck alone promises as much as the best expert has over the worst: more dev items before any search",
+        "pass": "a search's gain on dev is mostly real",
+        "warn": "a large part of the gain on dev will be selection bias: use more dev items, and report only test",
+        "fail": "the expected selection bias is as large as the range of the experts: use more dev items",
     }[verdict]
     yardstick = f"at most half of {spread:.3g}, the range of these models' true values"
     return finding("optimism", verdict, advice, expected, yardstick, {"candidates": candidates, "se": error})
 
 
 def expected_maximum(count: int) -> float:
-    """Of `count` independent standard normal numbers."""
+    """Expected maximum of `count` independent standard normal numbers."""
     from scipy import integrate, stats
 
     def density(x: float) -> float:

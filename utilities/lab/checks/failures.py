@@ -1,4 +1,4 @@
-"""Answers without a score: how many, why, and whether some models have more of them than others."""
+"""Answers without a score: their share, the reasons, and differences between models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from utilities.lab.scores import Scores
 __all__ = ["failures", "timeouts"]
 
 NOTABLE = 0.02
-"""Share of unscored answers that is worth a look, well inside the limit."""
+"""Share of unscored answers that causes a warning."""
 
 
 def failures(scores: Scores) -> Finding:
     """Share of answers without a score, over all models; the worst model decides the verdict.
 
-    Past the limit of `Evaluation` a model's value is not comparable, and a search treats it as missing. Below it, a
-    utility that fails on some models more than on others can still be gamed: what is unscored leaves the mean.
+    Above the limit of `Evaluation` a model's value is not comparable, and a search treats it as missing. Below it, a
+    utility that fails more often on some models can still be gamed, because unscored items are left out of the mean.
     """
     missing = np.isnan(scores.values)
     if not missing.size:
@@ -27,15 +27,15 @@ def failures(scores: Scores) -> Finding:
     share, worst = float(missing.mean()), float(by_model.max())
     model = scores.models[int(by_model.argmax())]
     why = ", ".join(f"{reason} {count}" for reason, count in sorted(scores.reasons.items(), key=lambda one: -one[1]))
-    told = f" ({why})" if why else ""
+    detail = f" ({why})" if why else ""
     verdict: Verdict = "pass"
-    advice = "nothing to do" if not share else f"few answers are unscored{told}"
+    advice = "nothing to do" if not share else f"few answers are unscored{detail}"
     if worst > UNSCORED_LIMIT:
         verdict = "fail"
-        advice = f"{model} has no score on {worst:.0%} of its answers{told}: mend the utility, or give it what it needs"
+        advice = f"{model} has no score on {worst:.0%} of its answers{detail}: fix the utility or its inputs"
     elif worst > NOTABLE:
         verdict = "warn"
-        advice = f"look at what could not be scored{told}, {worst:.0%} of the answers of {model}: it leaves the mean"
+        advice = f"{worst:.0%} of the answers of {model} are unscored{detail} and left out of its mean: check them"
     return finding(
         "failures",
         verdict,
@@ -49,8 +49,8 @@ def failures(scores: Scores) -> Finding:
 def timeouts(scores: Scores) -> Finding:
     """Share of answers that were not scored in time, over all models.
 
-    A function that passed its limit a few times is not called again in that evaluation, so the share says how much was
-    lost and not how often the function is slow.
+    A function that exceeded its limit a few times is not called again in that evaluation, so the share counts lost
+    items, not slow calls.
     """
     if not scores.values.size:
         return inapplicable("timeouts", "there is no answer")
@@ -59,7 +59,7 @@ def timeouts(scores: Scores) -> Finding:
     verdict: Verdict = "fail" if share > UNSCORED_LIMIT else "warn" if late else "pass"
     advice = {
         "pass": "nothing to do",
-        "warn": "some answers take too long to score: raise time_limit_s, or make the utility faster on them",
-        "fail": "scoring takes longer than it is given: make the utility faster, or raise time_limit_s",
+        "warn": "some answers exceed the time limit: raise time_limit_s, or make the utility faster",
+        "fail": "scoring exceeds its time limit: make the utility faster, or raise time_limit_s",
     }[verdict]
     return finding("timeouts", verdict, advice, share, f"at most {UNSCORED_LIMIT:.0%}", {"answers": late})

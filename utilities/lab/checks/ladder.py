@@ -1,4 +1,4 @@
-"""Answers that are worse by construction must be scored lower."""
+"""Whether answers that are worse by construction are scored lower."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def ladder(rungs: Scores, seed: int = 0) -> Finding:
     """AUROC of every rung above the next; the value is the lowest of them.
 
     AUROC is the probability that a random answer of the better rung is scored above a random one of the worse rung, a
-    tie counting a half; among the numbers stands the same for both answers to one item, which takes out how easy the
-    item is. A utility that knows only right and wrong need not tell two kinds of wrong apart: neighbours that tie are
-    a warning. Neighbours in the wrong order, or a first rung that is not above the last, are a failure.
+    tie counting a half; the numbers include the same for answers to the same item, which removes the difficulty of the
+    item. A utility of correct and wrong need not separate two kinds of wrong: neighbours that tie are a warning.
+    Neighbours in the wrong order, or a first rung that is not above the last, are a failure.
 
     Args:
         rungs: Scores of the same items; its models are the rungs, the best first.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     if len(rungs.models) < 2:
         return inapplicable("ladder", "there are no gold answers to corrupt")
@@ -43,28 +43,28 @@ def ladder(rungs: Scores, seed: int = 0) -> Finding:
         steps.append((name, _step(rungs, k - 1, k, seed)))
         numbers[name] = steps[-1][1].value
         numbers[f"{name}, same item"] = _same_item(rungs, k - 1, k)
-    whole = _step(rungs, 0, len(rungs.models) - 1, seed)
-    numbers[f"{rungs.models[0]} > {rungs.models[-1]}"] = whole.value
+    ends_step = _step(rungs, 0, len(rungs.models) - 1, seed)
+    numbers[f"{rungs.models[0]} > {rungs.models[-1]}"] = ends_step.value
     lowest, at = min(steps, key=lambda step: step[1].value)
     reversed_ = [name for name, step in steps if step.high is not None and step.high < 0.5]
     level = [name for name, step in steps if step.low is None or step.low <= 0.5]
     verdict: Verdict = "pass"
     advice = "worse answers are scored lower"
     if reversed_:
-        verdict, advice = "fail", f"the order is reversed ({', '.join(reversed_)}): the utility rewards what is worse"
-    elif whole.low is None or whole.low <= 0.5:
+        verdict, advice = "fail", f"the order is reversed ({', '.join(reversed_)}): the utility rewards worse answers"
+    elif ends_step.low is None or ends_step.low <= 0.5:
         ends = f"{rungs.models[0]} and {rungs.models[-1]}"
-        verdict, advice = "fail", f"{ends} answers are scored alike: the utility does not see what makes an answer good"
+        verdict, advice = "fail", f"{ends} answers have the same scores: the utility does not measure quality"
     elif level:
-        verdict, advice = "warn", f"not told apart: {', '.join(level)}; a search gets no credit for half a way"
-    yardstick = f"1; a coin 0.5; the lowest is {lowest}"
+        verdict, advice = "warn", f"not separated: {', '.join(level)}; partial progress is not rewarded"
+    yardstick = f"1; chance 0.5; the lowest is {lowest}"
     return finding("ladder", verdict, advice, at, yardstick, numbers)
 
 
 def auroc(better: Sequence[float] | Floats, worse: Sequence[float] | Floats) -> float:
-    """Probability that a random `better` is above a random `worse`, ties counting a half; nan leaves both sides.
+    """Probability that a random `better` is above a random `worse`, ties counting a half; nan is left out.
 
-    The area under the ROC curve, by ranks (Mann-Whitney); nan where a side is empty.
+    The area under the ROC curve, by ranks (Mann-Whitney); nan if a side is empty.
     """
     from scipy import stats
 
@@ -82,6 +82,6 @@ def _step(rungs: Scores, better: int, worse: int, seed: int) -> Estimate:
 
 
 def _same_item(rungs: Scores, better: int, worse: int) -> float:
-    apart = rungs.values[better] - rungs.values[worse]
-    known = apart[~np.isnan(apart)]
-    return float(np.mean((known > 0) + 0.5 * (known == 0))) if known.size else float("nan")
+    difference = rungs.values[better] - rungs.values[worse]
+    present = difference[~np.isnan(difference)]
+    return float(np.mean((present > 0) + 0.5 * (present == 0))) if present.size else float("nan")

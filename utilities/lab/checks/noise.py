@@ -1,4 +1,4 @@
-"""How much of a value is the measurement's own: what changes when nothing has changed."""
+"""Measurement noise: what changes when the same thing is measured twice."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["noise_floor", "preferences", "retest"]
 Floats = NDArray[np.float64]
 
 OWN_WARN, OWN_FAIL = 0.25, 0.5
-"""Share of the variance of a measured difference that is the measurement's own; past a half, asking the same question
-again changes more than asking other questions would."""
+"""Share of the variance of a measured difference that is measurement noise; above a half it is larger than the sampling
+noise of the items."""
 
 PUBLISHED_FLIPS = 0.136
-"""Of pairwise verdicts of published judges when they are asked again."""
+"""Share of pairwise verdicts of published judges that change when repeated."""
 FLIPS_FAIL = 0.25
-"""Half of what a coin does."""
+"""Half of the flips of a random judge."""
 
 TIE = 1e-6
-"""Of the pool's range of scores: rounding in another batch is no preference."""
+"""Share of the range of scores below which two scores tie: rounding is no preference."""
 
 
 def noise_floor(first: Scores, second: Scores) -> Finding:
-    """How far two evaluations of the same adapter lie apart, beside the error that the choice of items causes.
+    """Difference between two evaluations of the same adapters, compared with the sampling error of the items.
 
-    The value is the larger of what was seen (root mean square over models of the difference of the two values) and what
-    the items let expect (the same, from their squared differences): a few models may agree by luck, and a shift of all
-    items at once shows in no item alone.
+    The value is the larger of the observed difference (root mean square over models) and the difference expected from
+    the items (the same, from their squared differences): few models may agree by chance, and a shift of all items is
+    not visible in single items.
     """
     if first.models != second.models or first.items != second.items:
         return inapplicable("noise_floor", "the second evaluation is of other models or items")
@@ -43,22 +43,22 @@ def noise_floor(first: Scores, second: Scores) -> Finding:
     if int(both.any(0).sum()) < ENOUGH_ITEMS:
         return inapplicable("noise_floor", f"below {ENOUGH_ITEMS} items that were scored twice")
     error = typical_se(first)
-    apart = np.where(both, second.values - first.values, 0.0)
+    difference = np.where(both, second.values - first.values, 0.0)
     counts = np.maximum(both.sum(1), 1)
-    seen = float(np.sqrt(np.mean((apart.sum(1) / counts) ** 2)))
-    expected = float(np.sqrt(np.mean((apart**2).sum(1) / counts**2)))
-    floor = max(seen, expected)
-    numbers = {"seen": seen, "expected": expected, "changed": float((np.abs(apart[both]) > 0).mean())}
+    observed = float(np.sqrt(np.mean((difference.sum(1) / counts) ** 2)))
+    expected = float(np.sqrt(np.mean((difference**2).sum(1) / counts**2)))
+    floor = max(observed, expected)
+    numbers = {"seen": observed, "expected": expected, "changed": float((np.abs(difference[both]) > 0).mean())}
     if not np.isfinite(error):
         verdict: Verdict = "pass" if floor == 0 else "warn"
-        told = "with one model there is no difference between models to hold it against"
-        return finding("noise_floor", verdict, told, floor, "0 for a deterministic utility", numbers)
+        message = "with one model there is no difference between models to compare with"
+        return finding("noise_floor", verdict, message, floor, "0 for a deterministic utility", numbers)
     own = 0.0 if floor == 0 else min(1.0, (floor / error) ** 2) if error else 1.0
     verdict = "fail" if own >= OWN_FAIL else "warn" if own >= OWN_WARN else "pass"
     advice = {
-        "pass": "differences below it mean nothing; the choice of items matters more",
-        "warn": "a part of every difference is the utility's own noise: repeat judgements and average them",
-        "fail": "the utility changes as much by itself as between items: greedy decoding, temperature 0, more repeats",
+        "pass": "smaller differences are not significant; sampling of items dominates",
+        "warn": "a part of every difference is measurement noise: repeat judgements and average them",
+        "fail": "measurement noise is as large as sampling noise: greedy decoding, temperature 0, more repeats",
     }[verdict]
     yardstick = f"0 for a deterministic utility; {error:.2g} is the standard error of a difference on these items"
     return finding("noise_floor", verdict, advice, floor, yardstick, {**numbers, "share_of_variance": own})
@@ -67,8 +67,8 @@ def noise_floor(first: Scores, second: Scores) -> Finding:
 def retest(replicates: Sequence[Scores], seed: int = 0) -> Finding:
     """Share of pairwise verdicts that flip when the same answers are judged again.
 
-    A verdict is which of two models has the better answer to an item, or that they tie; it flips where two replicates
-    do not say the same. The mean is over items, pairs of models and pairs of replicates.
+    A verdict is which of two models has the better answer to an item, or a tie; it flips if two replicates differ. The
+    mean is over items, pairs of models and pairs of replicates.
     """
     if len(replicates) < 2:
         return inapplicable("retest", "the answers were scored only once")
@@ -78,22 +78,24 @@ def retest(replicates: Sequence[Scores], seed: int = 0) -> Finding:
     if why := next((why for one in replicates if (why := one.lacking(2))), None):
         return inapplicable("retest", why)
     verdicts = [preferences(one) for one in replicates]
-    flips, asked = np.zeros(len(first.items)), np.zeros(len(first.items))
+    flips, compared = np.zeros(len(first.items)), np.zeros(len(first.items))
     for one, other in combinations(verdicts, 2):
-        known = ~np.isnan(one - other)
-        flips += (known & (one != other)).sum(0)
-        asked += known.sum(0)
+        present = ~np.isnan(one - other)
+        flips += (present & (one != other)).sum(0)
+        compared += present.sum(0)
     share = clustered_estimate(
-        lambda index: flips[index].sum() / asked[index].sum() if asked[index].any() else np.nan, first.clusters, seed
+        lambda index: flips[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
+        first.clusters,
+        seed,
     )
     stacked = np.stack([one.values for one in replicates])
     verdict: Verdict = "fail" if share.value > FLIPS_FAIL else "warn" if share.value > PUBLISHED_FLIPS else "pass"
     advice = {
-        "pass": "asking once is enough",
+        "pass": "one judgement is enough",
         "warn": "verdicts flip more than those of published judges: average several replicates (--judge-repeats)",
-        "fail": "half of what a coin flips: a clearer prompt, a stronger judge or expected scores before any search",
+        "fail": "half the flips of a random judge: use a clearer prompt, a stronger judge or expected scores",
     }[verdict]
-    yardstick = f"published judges {PUBLISHED_FLIPS:.1%}, a coin 50% (67% where ties are as likely)"
+    yardstick = f"published judges {PUBLISHED_FLIPS:.1%}, chance 50% (67% with equally likely ties)"
     spread = float(np.sqrt(np.mean(np.var(stacked[:, ~np.isnan(stacked).any(0)], axis=0, ddof=1))))
     return finding(
         "retest", verdict, advice, share, yardstick, {"replicates": len(replicates), "sd_of_a_score": spread}
@@ -101,11 +103,13 @@ def retest(replicates: Sequence[Scores], seed: int = 0) -> Finding:
 
 
 def preferences(scores: Scores) -> Floats:
-    """Verdicts [pairs of models, items]: 1 and -1 for the better of the two, 0 for a tie, nan where one is unscored."""
-    known = scores.values[~np.isnan(scores.values)]
-    tie = TIE * float(np.ptp(known)) if known.size else 0.0
+    """Verdicts [pairs of models, items]: 1 and -1 for the better of the two, 0 for a tie, nan if one is unscored."""
+    present = scores.values[~np.isnan(scores.values)]
+    tie = TIE * float(np.ptp(present)) if present.size else 0.0
     rows = []
     for a, b in combinations(range(len(scores.models)), 2):
-        apart = scores.values[a] - scores.values[b]
-        rows.append(np.where(np.isnan(apart), np.nan, np.sign(np.where(np.abs(apart) <= tie, 0.0, apart))))
+        difference = scores.values[a] - scores.values[b]
+        rows.append(
+            np.where(np.isnan(difference), np.nan, np.sign(np.where(np.abs(difference) <= tie, 0.0, difference)))
+        )
     return np.array(rows) if rows else np.zeros((0, len(scores.items)))

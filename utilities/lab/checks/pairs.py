@@ -1,4 +1,4 @@
-"""Differences between two models on the items that both scored: the noise that a search has to see through."""
+"""Differences between two models on the items that both have scores of."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Contrast(NamedTuple):
 
     first: int
     second: int
-    """Positions of the models."""
+    """Indices of the models."""
     difference: float
-    """Mean over the items that both scored."""
+    """Mean over the items with both scores."""
     se: float
     """Its standard error, clustered."""
     items: int
@@ -29,34 +29,34 @@ class Contrast(NamedTuple):
 
 def contrasts(scores: Scores) -> list[Contrast]:
     """Every pair of models that share items of at least two clusters."""
-    found = []
+    pairs = []
     for a, b in combinations(range(len(scores.models)), 2):
         both = np.flatnonzero(~np.isnan(scores.values[a] - scores.values[b]))
         clusters = [scores.clusters[k] for k in both]
         difference = scores.values[a, both] - scores.values[b, both]
         se = clustered_se(list(difference), clusters) if both.size else None
         if se is not None:
-            found.append(Contrast(a, b, float(difference.mean()), se, both.size, len(set(clusters))))
-    return found
+            pairs.append(Contrast(a, b, float(difference.mean()), se, both.size, len(set(clusters))))
+    return pairs
 
 
 def typical_se(scores: Scores) -> float:
     """Standard error of a difference between two models: root mean square over all pairs; nan without a pair."""
-    found = contrasts(scores)
-    return float(np.sqrt(np.mean([one.se**2 for one in found]))) if found else float("nan")
+    pairs = contrasts(scores)
+    return float(np.sqrt(np.mean([one.se**2 for one in pairs]))) if pairs else float("nan")
 
 
 def scored_models(scores: Scores) -> Scores:
-    """Without the models that have no score at all: they would leave no item that all share."""
-    kept = np.flatnonzero((~np.isnan(scores.values)).any(1))
-    if kept.size == len(scores.models):
+    """The scores without models that have no score at all."""
+    rows = np.flatnonzero((~np.isnan(scores.values)).any(1))
+    if rows.size == len(scores.models):
         return scores
     return Scores(
-        tuple(scores.models[k] for k in kept),
+        tuple(scores.models[k] for k in rows),
         scores.items,
-        scores.values[kept],
+        scores.values[rows],
         scores.clusters,
-        scores.words[kept],
+        scores.words[rows],
         scores.reasons,
         scores.usage,
         scores.tokens,

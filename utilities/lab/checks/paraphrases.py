@@ -1,4 +1,4 @@
-"""Whether the ranks of the experts survive another wording of the prompt."""
+"""Whether the ranks of the experts depend on the wording of the prompt."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ def paraphrases(variants: Mapping[str, Scores], seed: int = 0) -> Finding:
 
     Args:
         variants: Wording to the scores of the same answers to the same items.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     if len(variants) < 2:
-        return inapplicable("paraphrases", "there is one wording only")
+        return inapplicable("paraphrases", "there is only one wording")
     first = next(iter(variants.values()))
     if any(one.models != first.models or one.items != first.items for one in variants.values()):
         return inapplicable("paraphrases", "the wordings were tried on other models or items")
     if why := next((why for one in variants.values() if (why := one.lacking(FEWEST))), None):
         return inapplicable("paraphrases", why)
-    found = rank_agreement([one.values for one in variants.values()], first.clusters, seed)
-    if found is None:
+    estimate = rank_agreement([one.values for one in variants.values()], first.clusters, seed)
+    if estimate is None:
         return inapplicable("paraphrases", "under some wording all experts have the same value, so there are no ranks")
     verdicts = [preferences(one) for one in variants.values()]
     flips = [float(np.mean((one != other)[~np.isnan(one - other)])) for one, other in combinations(verdicts, 2)]
     values = np.array([one.means for one in variants.values()])
-    verdict: Verdict = "fail" if found.value < FAIL else "warn" if found.value < WARN else "pass"
+    verdict: Verdict = "fail" if estimate.value < FAIL else "warn" if estimate.value < WARN else "pass"
     advice = {
-        "pass": "the ranks do not hang on the wording",
-        "warn": "some ranks hang on the wording: average over several prompts",
-        "fail": "the ranks hang on the wording: what is measured is the prompt; write down the criteria one by one",
+        "pass": "the ranks do not depend on the wording",
+        "warn": "some ranks depend on the wording: average over several prompts",
+        "fail": "the ranks depend on the wording: the prompt is measured, not the answers; write explicit criteria",
     }[verdict]
     numbers = {
         "wordings": len(variants),
         "flips": float(np.mean(flips)),
         "largest_shift": float(np.nanmax(np.ptp(values, axis=0))),
     }
-    return finding("paraphrases", verdict, advice, found, "1; unrelated ranks 0", numbers)
+    return finding("paraphrases", verdict, advice, estimate, "1; unrelated ranks 0", numbers)
 
 
 def rank_agreement(sides: list[Floats], clusters: tuple[str, ...], seed: int) -> Estimate | None:
     """Mean Kendall's tau-b between the ranks of the same models by several sets of scores [models, items] each.
 
-    Models that some side has no score of are left out. None where a side ranks nobody.
+    Models without a score in one of them are left out. None if one of them has no ranks.
     """
     from scipy import stats
 
-    kept = np.logical_and.reduce([~np.isnan(side).all(1) for side in sides])
-    sides = [side[kept] for side in sides]
+    present = np.logical_and.reduce([~np.isnan(side).all(1) for side in sides])
+    sides = [side[present] for side in sides]
 
     def tau(index: NDArray[np.intp]) -> float:
         drawn = [side[:, index] for side in sides]
@@ -73,9 +73,9 @@ def rank_agreement(sides: list[Floats], clusters: tuple[str, ...], seed: int) ->
         values = [np.nanmean(side, 1) for side in drawn]
         return float(np.mean([stats.kendalltau(a, b).statistic for a, b in combinations(values, 2)]))
 
-    found = clustered_estimate(tau, clusters, seed, RESAMPLES, "normal")
-    if not np.isfinite(found.value):
+    estimate = clustered_estimate(tau, clusters, seed, RESAMPLES, "normal")
+    if not np.isfinite(estimate.value):
         return None
-    if found.low is None or found.high is None:
-        return found
-    return Estimate(found.value, max(-1.0, found.low), min(1.0, found.high))
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return Estimate(estimate.value, max(-1.0, estimate.low), min(1.0, estimate.high))
