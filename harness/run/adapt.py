@@ -228,6 +228,8 @@ class Adaptation:
     def _tell_notes(self) -> None:
         while self.engine.notes:
             self.bus(Note(text=self.engine.notes.pop(0)))
+        for note in self.prepared.judges.panel.take_notes() if self.prepared.judges else ():
+            self.bus(Note(text=note))
 
     def _iteration_done(self) -> None:
         start = time.perf_counter()

@@ -1,8 +1,7 @@
-"""One judge: a chat model behind an endpoint, asked so that nothing paid for is lost and nothing is paid twice.
+"""One judge: a chat model behind an endpoint. No reply that was paid for is lost, and none is paid for twice.
 
-What a judge says, or why it said nothing, is a value (`Reply`, `Unscored`); only what makes every further question
-vain is an exception, `JudgeStopped`. What is sent and how it is read is in `question`, who can be a judge in
-`connect`.
+A reply, or why there is none, is a value (`Reply`, `Unscored`); an exception, `JudgeStopped`, means that no further
+request can succeed. `request` builds requests and reads messages, `providers` makes judges.
 """
 
 from __future__ import annotations
@@ -25,9 +24,16 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache, cache_key
 from utilities.judges.concurrency import AdaptiveLimiter
-from utilities.judges.parsing import Message, Reply
-from utilities.judges.request import Question, call_arguments, read_message, told, wanted_extras
-from utilities.judges.request_errors import Trouble, diagnose
+from utilities.judges.parsing import Message, Reply, readable, thinks
+from utilities.judges.request import (
+    Question,
+    call_arguments,
+    first_named,
+    message_text,
+    read_message,
+    wanted_parameters,
+)
+from utilities.judges.request_errors import TAKES_NOTHING, Trouble, diagnose
 from utilities.prompts import load_prompt
 
 if TYPE_CHECKING:
@@ -38,23 +44,35 @@ __all__ = ["Answer", "JudgeClient", "JudgeStopped", "Wait"]
 
 T = TypeVar("T")
 Wait = Callable[[float], Awaitable[None]]
-"""Sleeps so many seconds."""
+"""Sleeps for a number of seconds."""
 
 FIRST_WAIT, MOST_WAIT = 1.0, 30.0
-"""Seconds before a second attempt at most, and before any; doubled in between."""
+"""Most seconds before a second attempt, and before any; doubled in between."""
 
 PATIENCE = 4
-"""Times as many attempts at a server that is busy: it has worked on none of them, and says that it will later."""
+"""How many times more attempts a busy server gets: it has worked on none of them, and will later."""
 
 SILENCE = 300.0
-"""Seconds in which many attempts brought no reply to any question, after which a server is taken for gone."""
+"""Seconds in which many attempts brought no reply to any request, after which a server counts as unreachable."""
 
 CORRIGIBLE = {Reason.MALFORMED, Reason.OUT_OF_RANGE, Reason.TRUNCATED}
-"""What a judge may do better when told; a refusal is an answer."""
+"""Reasons for which a judge is asked again; a refusal is final."""
+
+THINKING_ROOM = 4096
+"""Tokens of a reply of a judge that reasons before it answers, by default."""
+
+ON_THE_SCALE = frozenset({"logprobs", "response_format"})
+"""Parameters that decide how a rating comes about: they are the same for all replies of a run."""
+
+REFUSALS = 3
+"""Requests refused one after another, after which a harmless one shows whether the server still takes any."""
+
+POLL = 0.2
+"""Seconds between two looks at a judgement that another process has requested."""
 
 
 class JudgeStopped(UserError):  # noqa: N818 - it says what happened to the judge
-    """No question to this judge can succeed: a wrong key or model name, no credit, no server."""
+    """No request to this judge can succeed: a wrong key or model name, no credit, no server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +83,40 @@ class Answer(Generic[T]):
     reply: Reply
     """The reply that the value was read from."""
     attempts: int
-    """1, or 2 where the judge had to be corrected."""
+    """1, or 2 if the judge had to be corrected."""
     judge: str
     """Its name."""
 
 
 class JudgeClient:
-    """Asks one judge: cached, within the budget, as many questions at a time as the server bears, again where it helps.
+    """Asks one judge: cached, within the budget, with as many requests in flight as the server bears.
 
-    What can pass is tried again with growing random waits (full jitter), or after the wait that the server asks for:
-    429, 408, 409, 5xx, timeouts, lost connections. After that the item is unscored. What cannot pass (401, 402, 403,
-    404, no credit, no server at the first question, no reply to anybody for minutes) stops the judge: everyone who
-    waits, and everyone who asks later, gets the same `JudgeStopped` without a request.
+    Errors that can pass (429, 408, 409, 5xx, timeouts, lost connections) are tried again after growing random waits
+    (full jitter), or after the wait that the server asks for; then the item is unscored. Errors that cannot pass (401,
+    402, 404, no credit, no server at the first request, no reply for minutes) stop the judge: all waiting and later
+    calls raise the same `JudgeStopped` without a request.
+
+    A request that is refused for another reason concerns one text, if a harmless request with the same parameters
+    succeeds; otherwise the parameters that the server does not take are left out for the whole run. If earlier replies
+    depend on one of them (`ON_THE_SCALE`), the judge is stopped: later ratings would be on another scale.
 
     Several `asyncio.run` one after another may use one client: connections belong to an event loop and are closed with
-    it. Elsewhere `async with` closes them.
+    it, or by `async with`.
 
     Args:
-        model: Makes the chat model, once an event loop. It must not retry by itself: then its requests would go
+        model: Makes the chat model, once for each event loop. It must not retry by itself: such requests would be
             uncounted.
-        name: The model's name, as it stands in results and in the cache.
-        endpoint: Where it is asked; for messages and for the cache.
-        price: None where it is not known.
-        cache: Where replies are kept.
-        budget: What all judges together may spend.
-        max_in_flight: Requests at the same time at most.
+        name: The model's name, in results and in the cache.
+        endpoint: Its address; for messages and for the cache.
+        price: None if unknown.
+        cache: Of replies.
+        budget: Shared by all judges of a run.
+        max_in_flight: Most requests at the same time.
         timeout: Seconds for one attempt.
-        temperature: What `model` was made with; part of what a cached reply is found by.
-        attempts: Requests for one reply at most; `PATIENCE` times as many more where a server is busy.
-        wait: Sleeps; tests put something shorter.
+        temperature: Of `model`; part of the key of a cached reply.
+        max_tokens: Most tokens of a reply, in place of what the callers of `ask` need; None for their numbers.
+        attempts: Most requests for one reply; `PATIENCE` times as many more if a server is busy.
+        wait: Sleeps; tests use something shorter.
     """
 
     def __init__(
@@ -108,24 +131,33 @@ class JudgeClient:
         max_in_flight: int = 32,
         timeout: float = 60.0,
         temperature: float = 0.0,
+        max_tokens: int | None = None,
         attempts: int = 5,
         wait: Wait = asyncio.sleep,
     ) -> None:
         self.name, self.endpoint, self.price, self.cache, self.budget = name, endpoint, price, cache, budget
+        self.notes: list[str] = []
+        """What the user should know about the server; the caller shows and clears them."""
         self._model, self._timeout, self._temperature, self._attempts = model, timeout, temperature, attempts
+        self._max_tokens, self._room = max_tokens, 0
         self._limiter = AdaptiveLimiter(max_in_flight)
         self._wait = wait
-        self._random = random.Random()  # waits must not move the generator that others seed
-        self._asking: dict[str, asyncio.Task[Reply | Unscored]] = {}
+        self._random = random.Random()  # waits must not change the generator that others seed
+        self._pending: dict[str, asyncio.Task[Reply | Unscored]] = {}
         self._naps: set[asyncio.Future[None]] = set()
         self._stopped: str | None = None
         self._answered = False
         self._in_vain = 0  # attempts since the last reply, and when the first of them ended
         self._silent_since = 0.0
-        self._unknown: frozenset[str] = frozenset()
+        self._accepted: frozenset[str] = frozenset()  # parameters of requests that were answered
+        self._unsupported: frozenset[str] = frozenset()
+        self._refusals = 0  # requests refused since the last reply
+        self._gives_logprobs: bool | None = None
+        self._restored = False
         self._connection: AsyncGenerator[BaseChatModel, None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._chat: BaseChatModel
+        self._examining: asyncio.Lock
         self._secrets: list[SecretStr] = []
 
     async def __aenter__(self) -> JudgeClient:
@@ -144,20 +176,27 @@ class JudgeClient:
         replicate: int = 0,
         logprobs: bool = False,
     ) -> Answer[T] | Unscored:
-        """Asks, and reads the reply; what could not be read is asked once more, with what was wrong about it.
+        """Asks, and reads the reply; one that could not be read is asked for once more, with what was wrong about it.
 
         Args:
             messages: The conversation.
             read: Makes a value of a reply, or says why it cannot.
-            max_tokens: As in `ask`; twice as many after a reply that was cut off.
+            max_tokens: As in `ask`; twice as many after a reply that was cut off, and `THINKING_ROOM` for a judge that
+                reasons.
             schema: As in `ask`.
             replicate: As in `ask`.
             logprobs: As in `ask`.
 
         Raises:
-            JudgeStopped: No question can succeed.
+            JudgeStopped: No request can succeed.
         """
-        first = await self.ask(messages, max_tokens=max_tokens, schema=schema, replicate=replicate, logprobs=logprobs)
+
+        def final(reply: Reply) -> bool:
+            value = read(reply)
+            return not isinstance(value, Unscored) or value.reason is Reason.REFUSED
+
+        question = Question(tuple(messages), self._limit(max_tokens), schema, logprobs, replicate=replicate)
+        first = await self._ask(question, final)
         if isinstance(first, Unscored):
             return first
         value = read(first)
@@ -165,22 +204,26 @@ class JudgeClient:
             return Answer(value, first, 1, self.name)
         if value.reason not in CORRIGIBLE:
             return replace(value, raw=first.text)
-        problem = load_prompt("judge_again").render(
-            problem=value.detail, schema=json.dumps(schema) if schema is not None else None
-        )
-        second = await self.ask(
-            # Some chat templates take no empty message.
-            [*messages, Message("assistant", first.text.strip() or "(nothing)"), Message("user", problem)],
-            max_tokens=2 * max_tokens if value.reason is Reason.TRUNCATED else max_tokens,
-            schema=schema,
-            replicate=replicate,
-            logprobs=logprobs,
-        )
+        cut = value.reason is Reason.TRUNCATED
+        if cut and thinks(first) and self._max_tokens is None and question.max_tokens < THINKING_ROOM:
+            self._room = THINKING_ROOM
+            again = replace(question, max_tokens=THINKING_ROOM)  # for this and all later questions
+        else:
+            problem = load_prompt("judge_again").render(
+                problem=value.detail, schema=json.dumps(schema) if schema is not None else None
+            )
+            # Some chat templates accept no empty message.
+            correction = Message("assistant", first.text.strip() or "(nothing)"), Message("user", problem)
+            limit = 2 * question.max_tokens if cut and self._max_tokens is None else question.max_tokens
+            again = replace(question, messages=(*messages, *correction), max_tokens=limit)
+        second = await self._ask(again, final)
         if isinstance(second, Unscored):
             return replace(second, attempts=second.attempts + 1, raw=first.text)
         value = read(second)
         if isinstance(value, Unscored):
             return replace(value, attempts=2, raw=second.text)
+        if not first.cached:
+            self.cache.put(self._key(question), replace(first, corrected=True).to_json())
         return Answer(value, second, 2, self.name)
 
     async def ask(
@@ -192,24 +235,26 @@ class JudgeClient:
         replicate: int = 0,
         logprobs: bool = False,
     ) -> Reply | Unscored:
-        """The judge's reply, from the cache where it is; equal questions at the same time share one request.
+        """The judge's reply, from the cache if possible; equal questions at the same time share one request.
 
         Args:
             messages: The conversation.
-            max_tokens: Tokens of the reply at most.
-            schema: JSON schema of the reply, for servers that can hold a model to one. OpenAI's own asks that every
-                object forbids additional properties and requires all of its own.
+            max_tokens: Most tokens of the reply.
+            schema: JSON schema of the reply, for servers that can enforce one. OpenAI's own requires that every object
+                forbids additional properties and requires all of its own.
             replicate: Number of the repetition.
-            logprobs: Whether the likeliest tokens in each place are wanted; not every server gives them.
+            logprobs: Whether the most likely tokens at each place are wanted. Either all replies of a run have them,
+                or none has: a server that gives them to one question and not to another leaves the other unscored.
 
         Returns:
-            The reply, or why there is none: `transport` after all attempts, `budget`, or what the server has against
-            this one question (`truncated`: too long for the model; `refused`).
+            The reply, or why there is none: `transport` after all attempts, `budget`, or why the server refuses this
+            text (`truncated`: too long for the model; `refused`).
 
         Raises:
-            JudgeStopped: No question can succeed.
+            JudgeStopped: No request can succeed.
         """
-        return await self._ask(Question(tuple(messages), max_tokens, schema, logprobs, replicate=replicate))
+        question = Question(tuple(messages), self._limit(max_tokens), schema, logprobs, replicate=replicate)
+        return await self._ask(question, readable)
 
     async def turn(
         self,
@@ -223,23 +268,26 @@ class JudgeClient:
 
         Args:
             conversation: langchain's messages, with calls of tools and their results.
-            tools: What may be called, as in OpenAI's protocol.
+            tools: The tools, as in OpenAI's protocol.
             max_tokens: As in `ask`.
             replicate: As in `ask`.
 
         Raises:
-            JudgeStopped: No question can succeed.
+            JudgeStopped: No request can succeed.
         """
         from langchain_core.messages import AIMessage
 
-        spoken = tuple(Message("user", told(message)) for message in conversation)
-        reply = await self._ask(Question(spoken, max_tokens, None, False, tuple(conversation), tools, replicate))
+        messages = tuple(Message("user", message_text(message)) for message in conversation)
+        question = Question(messages, self._limit(max_tokens), None, False, tuple(conversation), tools, replicate)
+        reply = await self._ask(question, _says_something)
         if isinstance(reply, Unscored):
             return reply
         return AIMessage(**json.loads(reply.text), response_metadata={"finish_reason": reply.finish_reason})
 
-    async def _ask(self, question: Question) -> Reply | Unscored:
-        self._raise_if_stopped()
+    def _limit(self, max_tokens: int) -> int:
+        return self._max_tokens or max(max_tokens, self._room)
+
+    def _key(self, question: Question) -> str:
         parameters: dict[str, Any] = {
             "temperature": self._temperature,
             "max_tokens": question.max_tokens,
@@ -248,56 +296,128 @@ class JudgeClient:
         }
         if question.tools:
             parameters["tools"] = question.tools
-        key = cache_key(
+        return cache_key(
             endpoint=self.endpoint,
             model=self.name,
             messages=question.messages,
             parameters=parameters,
             replicate=question.replicate,
         )
-        if (kept := self.cache.get(key)) is not None:
+
+    async def _ask(self, question: Question, final: Callable[[Reply], bool]) -> Reply | Unscored:
+        """As `ask`; only a reply that is `final` is stored, any other one is requested again by the next call."""
+        self._raise_if_stopped()
+        self._restore()
+        key = self._key(question)
+        if (stored := self._stored(key, question, final)) is not None:
             self.budget.spent.cached += 1
-            return replace(Reply.from_json(kept), cached=True)
-        if (task := self._asking.get(key)) is not None:
+            return self._on_one_scale(stored, question, final)
+        if (task := self._pending.get(key)) is not None:
             self.budget.spent.cached += 1
         else:
-            task = self._asking[key] = asyncio.create_task(self._reply_to(question, key))
+            task = self._pending[key] = asyncio.create_task(self._reply_to(question, key, final))
             task.add_done_callback(lambda done: self._forget(key, done))
-        # Who asked may be cancelled; the request goes on, and what it costs buys a judgement that is kept.
-        return await asyncio.shield(task)
+        # The caller may be cancelled; the request continues, and its reply is stored.
+        found = await asyncio.shield(task)
+        return self._on_one_scale(found, question, final) if isinstance(found, Reply) else found
+
+    def _stored(self, key: str, question: Question, final: Callable[[Reply], bool]) -> Reply | None:
+        """The cached reply; None if there is none, or one that could not be read or is on another scale."""
+        if (text := self.cache.get(key)) is None:
+            return None
+        reply = replace(Reply.from_json(text), cached=True)
+        other_scale = question.logprobs and self._gives_logprobs is True and reply.tokens is None
+        return None if other_scale or not (reply.corrected or final(reply)) else reply
+
+    def _on_one_scale(self, reply: Reply, question: Question, final: Callable[[Reply], bool]) -> Reply | Unscored:
+        """A reply as all replies of the run are read: with log-probabilities, or without."""
+        if not question.logprobs or not final(reply):
+            return reply
+        if self._gives_logprobs is None:
+            self._gives_logprobs = reply.tokens is not None
+            self._save()
+            if not self._gives_logprobs:
+                self._note("returns no log-probabilities, so ratings are read as written, for the whole run")
+        if not self._gives_logprobs:
+            return replace(reply, tokens=None)
+        if reply.tokens is None:
+            detail = "the reply has no log-probabilities, but earlier replies of this run have"
+            return Unscored(Reason.MALFORMED, detail, raw=reply.text)
+        return reply
+
+    def _restore(self) -> None:
+        """What earlier parts of the run found out about the server."""
+        if self._restored or self.budget.ledger is None:
+            return
+        self._restored = True
+        if isinstance(fact := self.budget.ledger.fact(f"judge {self.name}"), dict):
+            self._accepted |= frozenset(fact["accepted"])
+            self._unsupported |= frozenset(fact["unsupported"])
+            self._gives_logprobs = fact["logprobs"]
+
+    def _save(self) -> None:
+        if self.budget.ledger is not None:
+            scale = sorted(self._accepted & ON_THE_SCALE)
+            fact = {"accepted": scale, "unsupported": sorted(self._unsupported), "logprobs": self._gives_logprobs}
+            self.budget.ledger.set_fact(f"judge {self.name}", fact)
+
+    def _note(self, words: str) -> None:
+        note = f"judge {self.name} at {_public(self.endpoint)} {words}"
+        if note not in self.notes:
+            self.notes.append(note)
 
     async def finish(self) -> None:
-        """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
+        """Sends no further requests, and waits for the replies in flight: they are paid for, and stored."""
         if self._stopped is None:
-            self._end(f"judge {self.name} is asked no more: the run has ended")
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+            self._end(f"judge {self.name} takes no more requests: the run has ended")
+        await asyncio.gather(*self._pending.values(), return_exceptions=True)
 
     async def close(self) -> None:
-        """Ends what is in flight and closes the connections; the cache and the budget belong to others."""
-        asking = list(self._asking.values())
-        for task in asking:
+        """Cancels requests in flight and closes the connections; the cache and the budget belong to the caller."""
+        pending = list(self._pending.values())
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
         if self._connection is not None and self._loop is asyncio.get_running_loop():
             await self._connection.aclose()
 
     def _forget(self, key: str, done: asyncio.Task[Reply | Unscored]) -> None:
-        del self._asking[key]
+        del self._pending[key]
         if not done.cancelled():
-            done.exception()  # seen: whoever asked may be gone
+            done.exception()  # retrieved here, because the caller may be gone
 
-    async def _reply_to(self, question: Question, key: str) -> Reply | Unscored:
+    async def _reply_to(self, question: Question, key: str, final: Callable[[Reply], bool]) -> Reply | Unscored:
+        """A reply: of the request of another process if there is one, else of an own request."""
+        while not self.cache.claim(key):
+            await self._wait(POLL)
+            self._raise_if_stopped()
+            if (stored := self._stored(key, question, final)) is not None:
+                self.budget.spent.cached += 1
+                return stored
+        try:
+            if (stored := self._stored(key, question, final)) is not None:  # by another process, just now
+                self.budget.spent.cached += 1
+                return stored
+            return await self._requested(question, key, final)
+        finally:
+            self.cache.release(key)
+
+    async def _requested(self, question: Question, key: str, final: Callable[[Reply], bool]) -> Reply | Unscored:
         """A reply after as many attempts as it takes and is allowed."""
         failures: Counter[bool] = Counter()
         attempt = 0
+
+        def store(reply: Reply) -> None:
+            if final(reply):
+                self.cache.put(key, reply.to_json())
+
         while True:
             attempt += 1
             async with self._limiter.slot() as slot:
                 self._raise_if_stopped()
-                found = await self._attempt(question)
+                found = await self._attempt(question, store)
                 if isinstance(found, Reply):
                     slot.went_well()
-                    self.cache.put(key, found.to_json())
                     return found
                 if found is None:
                     return Unscored(Reason.BUDGET, "no budget is left for another judgement", attempt)
@@ -307,28 +427,85 @@ class JudgeClient:
                 slot.met_trouble()
             failures[found.busy] += 1
             if failures[found.busy] == self._attempts * (PATIENCE if found.busy else 1):
+                if found.unpaid and found.advice and not self._answered:
+                    self._stop(found.words, found.advice)
                 return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
             await self._rest(failures[found.busy], found.retry_after)
 
-    async def _attempt(self, question: Question) -> Reply | Trouble | None:
-        """One attempt, without what the server turns out not to know; None where the budget does not allow it."""
+    async def _attempt(self, question: Question, store: Callable[[Reply], None]) -> Reply | Trouble | None:
+        """One attempt, without the parameters that the server does not take; None if the budget does not allow it."""
         chat = await self._connected()
-        left_out = self._unknown
-        extras = wanted_extras(chat, question, self.endpoint) - left_out
         while True:
-            found = await self._request(chat, question, extras)
-            if isinstance(found, Reply):
-                self._unknown |= left_out
-                self._answered, self._in_vain = True, 0
+            parameters = wanted_parameters(chat, question, self.endpoint) - self._unsupported
+            found = await self._request(chat, question, parameters, store)
+            if not isinstance(found, Trouble) or found.then != "examine":
                 return found
-            if found is None or found.then != "skip" or found.reason is not Reason.TRANSPORT or not extras:
-                return found
-            words = found.words
-            named = frozenset(extra for extra in extras if extra in words) or extras
-            left_out, extras = left_out | named, extras - named
+            async with self._examining:
+                self._raise_if_stopped()
+                if not parameters & self._unsupported:  # else: found out in the meantime
+                    verdict = await self._examine(chat, question, parameters, found)
+                    if verdict is not RETRY:
+                        return verdict
 
-    async def _request(self, chat: BaseChatModel, question: Question, extras: frozenset[str]) -> Reply | Trouble | None:
-        """One request; the budget knows about it whatever happens."""
+    async def _examine(
+        self, chat: BaseChatModel, question: Question, parameters: frozenset[str], refusal: Trouble
+    ) -> Trouble | None:
+        """Finds out why a server refused a request.
+
+        Returns:
+            `RETRY` if parameters were left out, else what follows for this request; None without budget.
+        """
+        named = first_named(f"{refusal.param} {refusal.words}", parameters)
+        if named is not None and named not in self._accepted:
+            self._leave_out(frozenset({named}), refusal)
+            return RETRY
+        this_text = replace(refusal, then="skip", advice="")
+        self._refusals += 1
+        if named is None and self._answered and parameters <= self._accepted and self._refusals < REFUSALS:
+            return this_text
+
+        async def harmless(tried: frozenset[str]) -> Reply | Trouble | None:
+            probe = replace(question, messages=(Message("user", HARMLESS),), conversation=(), tools=())
+            return await self._request(chat, probe, tried)
+
+        found = await harmless(parameters)
+        if isinstance(found, Reply):
+            return this_text
+        if found is None or found.then != "examine":
+            return found
+        if not parameters or not isinstance(await harmless(frozenset()), Reply):
+            return replace(found, then="stop")
+        culprits = {name for name in sorted(parameters) if not isinstance(await harmless(frozenset({name})), Reply)}
+        self._leave_out(frozenset(culprits) or parameters, found)
+        return RETRY
+
+    def _leave_out(self, parameters: frozenset[str], refusal: Trouble) -> None:
+        """Leaves parameters out for the whole run, or stops if that would change what is measured."""
+        names = ", ".join(sorted(parameters))
+        if "temperature" in parameters:
+            self._stop(refusal.words, "Choose a temperature that the model takes with --judge-temperature")
+        if {"max_tokens", "max_completion_tokens"} <= self._unsupported | parameters:
+            self._stop(refusal.words, "Choose a limit that the model takes with --judge-max-tokens")
+        used = self._accepted | (frozenset({"logprobs"}) if self._gives_logprobs else frozenset())
+        if parameters & used & ON_THE_SCALE:
+            advice = (
+                f"The server no longer takes {names}: ratings from now on would be on another scale than earlier ones"
+            )
+            self._stop(refusal.words, advice)
+        self._unsupported |= parameters
+        if "logprobs" in parameters:
+            self._gives_logprobs = False
+        self._save()
+        self._note(f"does not take {names} ({refusal.words}); left out for the whole run")
+
+    async def _request(
+        self,
+        chat: BaseChatModel,
+        question: Question,
+        parameters: frozenset[str],
+        store: Callable[[Reply], None] = lambda reply: None,
+    ) -> Reply | Trouble | None:
+        """One request, which is counted however it ends; its reply and its cost are stored in one transaction."""
         most = question.most_prompt_tokens
         reserved = most + question.max_tokens, self._usd(most, question.max_tokens)
         if not await self.budget.reserve(*reserved):
@@ -343,14 +520,14 @@ class JudgeClient:
 
         try:
             async with asyncio.timeout(self._timeout):
-                asked = chat.bind_tools([dict(one) for one in question.tools]) if question.tools else chat
+                model = chat.bind_tools([dict(one) for one in question.tools]) if question.tools else chat
                 messages: list[Any] = list(question.conversation or question.messages)
-                message = await asked.ainvoke(messages, **call_arguments(question, extras))
+                message = await model.ainvoke(messages, **call_arguments(question, parameters, chat))
             reply = read_message(message, question)
         except Exception as error:
             trouble = diagnose(error, self._secrets)
             if trouble.maybe_paid:
-                # A hard limit counts what a server may have worked on, though nobody will say how much that was.
+                # A hard limit counts what a server may have worked on, although it reports no number.
                 settle(*expected, failed=True)
             else:
                 self.budget.release(*reserved, entry)
@@ -358,7 +535,15 @@ class JudgeClient:
         except BaseException:  # cancelled on the way
             settle(*expected)
             raise
-        settle(reply.prompt_tokens, reply.completion_tokens)
+        with self.cache.transaction():
+            store(reply)
+            settle(reply.prompt_tokens, reply.completion_tokens)
+        if reply.claimed is not None:
+            self._note("reports numbers of tokens that cannot be right; an estimate is counted instead")
+        self._answered, self._in_vain, self._refusals = True, 0, 0
+        if not parameters <= self._accepted:
+            self._accepted |= parameters
+            self._save()
         return reply
 
     def _usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
@@ -380,16 +565,16 @@ class JudgeClient:
                 self._naps.discard(nap)
 
     def _stop_if_vain(self, trouble: Trouble) -> None:
-        """Stops the judge where no question can succeed, also where none ever has and none can be seen to."""
+        """Stops the judge if no request can succeed, or if none has ever been answered and no server is reached."""
         self._raise_if_stopped()
+        if trouble.then == "stop":
+            self._stop(trouble.words, trouble.advice or TAKES_NOTHING)
         if not self._answered and not trouble.sent:
             self._stop(trouble.words, "No server was reached: is it running? Check --judge-url")
-        if trouble.advice and (trouble.then == "stop" or not self._answered):
-            self._stop(trouble.words, trouble.advice)
         if trouble.then == "again":
             now, self._in_vain = time.monotonic(), self._in_vain + 1
             self._silent_since = now if self._in_vain == 1 else self._silent_since
-            # Twice as many as one question has: it takes more than one to say something of the server.
+            # Twice as many as one question has: it takes more than one to judge the server.
             if self._in_vain >= 2 * self._attempts and now - self._silent_since >= SILENCE:
                 self._stop(trouble.words, f"For {SILENCE / 60:.0f} minutes no question was answered")
 
@@ -413,12 +598,12 @@ class JudgeClient:
         if self._loop is not loop:
             connection = self._connect()
             self._chat = await anext(connection)
-            self._connection, self._loop = connection, loop
+            self._connection, self._loop, self._examining = connection, loop, asyncio.Lock()
             self._secrets = [value for value in vars(self._chat).values() if isinstance(value, SecretStr)]
         return self._chat
 
     async def _connect(self) -> AsyncGenerator[BaseChatModel, None]:
-        """A generator, because asyncio closes those that are still open before it closes their loop."""
+        """A generator, because asyncio closes open ones before it closes their loop."""
         chat = self._model()
         try:
             yield chat
@@ -432,6 +617,17 @@ def _public(endpoint: str) -> str:
     """An address without the credentials that may stand in it."""
     parts = urlsplit(endpoint)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+HARMLESS = "Reply with the word yes."
+RETRY = Trouble("", "again")
+"""The request is to be sent again at once, with other parameters."""
+
+
+def _says_something(reply: Reply) -> bool:
+    """Whether a message of a conversation with tools has a text or calls a tool."""
+    message = json.loads(reply.text)
+    return bool(message["content"].strip() or message["tool_calls"])
 
 
 async def _hang_up(chat: BaseChatModel) -> None:

@@ -47,6 +47,13 @@ class Panel:
     cache: JudgementCache | None = None
     """Closed with the panel."""
 
+    def take_notes(self) -> list[str]:
+        """What the user should know about the judges' servers; each note is returned once."""
+        notes = [note for judge in self.judges for note in judge.notes]
+        for judge in self.judges:
+            judge.notes.clear()
+        return notes
+
     @property
     def spent(self) -> Spent:
         """What the judges have cost so far."""
@@ -142,6 +149,7 @@ def _judge(
             "max_in_flight": settings.judge_in_flight,
             "timeout": settings.judge_timeout,
             "temperature": settings.judge_temperature,
+            "max_tokens": settings.judge_max_tokens,
         }
 
     if name == EMBEDDED and embedded is not None:
@@ -156,7 +164,7 @@ def _judge(
     if key is not None:
         check_encrypted(url, "--judge-url", allow=settings.allow_plain_http)
     if is_loopback(url):
-        return openai_judge(name, base_url=url, api_key=key, **options(FREE))
+        return openai_judge(name, base_url=url, api_key=key, **options(settings.price or FREE))
     if key is None:
         raise UserError(
             f"judge {name!r} at {url} needs an API key: set the environment variable {settings.judge_key_env}, or name "

@@ -19,7 +19,18 @@ from pydantic import BaseModel, ValidationError
 from utilities.core import Reason, Unscored
 from utilities.errors import in_words
 
-__all__ = ["Message", "Reply", "TokenChoice", "as_object", "as_rating", "expected_rating", "refused", "without_default"]
+__all__ = [
+    "Message",
+    "Reply",
+    "TokenChoice",
+    "as_object",
+    "as_rating",
+    "expected_rating",
+    "readable",
+    "refused",
+    "thinks",
+    "without_default",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,7 +52,7 @@ class TokenChoice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back from a judge, as it came."""
+    """A reply of a judge, as it came."""
 
     text: str
     model: str = ""
@@ -49,9 +60,15 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tokens: tuple[TokenChoice, ...] | None = None
-    """The tokens with their alternatives, where they were asked for and given."""
+    """The tokens with their alternatives, if they were requested and given."""
     finish_reason: str = "stop"
     cached: bool = False
+    thought: bool = False
+    """The server returned the model's reasoning beside the text."""
+    corrected: bool = False
+    """It could not be read, but a later reply in the same conversation could."""
+    claimed: tuple[int, int] | None = None
+    """The tokens that the server reported, if they cannot be right and were estimated instead."""
 
     def to_json(self) -> str:
         """The reply as JSON in ASCII; `from_json` gives it back."""
@@ -75,10 +92,20 @@ class Reply:
 
 # Was it finished, and was it an answer at all?
 
-FINISHED = {"", "stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"}
-CUT = {"length", "max_tokens", "max_output_tokens", "model_length"}
-WITHHELD = {"content_filter", "content_filtered", "refusal", "safety", "recitation", "blocklist", "prohibited_content"}
-"""What OpenAI, vLLM, Anthropic, Google and Mistral call the three ways in which a reply ends."""
+ENDINGS = (
+    (
+        Reason.REFUSED,
+        re.compile("filter|safety|refus|moderat|prohibit|blocked|blocklist|recitation|guardrail|sensitive|toxic|polic"),
+    ),
+    (
+        None,
+        re.compile(
+            "^(?:$|stop|end|eos|complete|finish|done|normal|natural|null$|none$|tool|function)|_(?:stop|eos|end)$"
+        ),
+    ),
+    (Reason.TRUNCATED, re.compile("length|max|limit|context|abort|cancel|interrupt|timeout")),
+)
+"""What the finish reasons of servers mean, by their words; None for a complete reply."""
 
 REFUSAL = re.compile(
     r"\bi (?:can(?:no|')?t|can not|am unable to|am not able to|will not|won't|do not feel able to)"
@@ -102,25 +129,49 @@ def refused(text: str) -> bool:
     return next(_claims(_own_words(text, 1, 10), 10), None) is None
 
 
+def readable(reply: Reply) -> bool:
+    """Whether a reply is complete and not empty."""
+    return _unfinished(reply) is None
+
+
+def thinks(reply: Reply) -> bool:
+    """Whether the judge reasons before it answers."""
+    return reply.thought or reply.text.lstrip().startswith(THOUGHT[0])
+
+
+MORE_ROOM = "a larger --judge-max-tokens gives it room"
+
+
 def _unfinished(reply: Reply) -> Unscored | None:
-    """Why a reply cannot be read, whatever it says; None where it can."""
-    reason = reply.finish_reason.lower()
-    if reason in WITHHELD:
-        return Unscored(Reason.REFUSED, f"the server withheld the reply ({reply.finish_reason})", raw=reply.text)
+    """Why a reply cannot be read, whatever its text; None if it can."""
+
+    def unscored(reason: Reason, detail: str) -> Unscored:
+        return Unscored(reason, detail, raw=reply.text)
+
+    ending = reply.finish_reason.lower().strip("<|> ").replace("-", "_")
+    known = [reason for reason, words in ENDINGS if words.search(ending)]
+    if known and known[0] is Reason.REFUSED:
+        return unscored(Reason.REFUSED, f"the server withheld the reply ({reply.finish_reason})")
     if refused(reply.text):
-        return Unscored(Reason.REFUSED, "the judge declined", raw=reply.text)
-    if reason in CUT or _unended_thought(reply.text):
-        detail = "the reply was cut off before it was complete"
-        return Unscored(Reason.TRUNCATED, detail, raw=reply.text)
-    if reason not in FINISHED:
-        return Unscored(Reason.MALFORMED, f"the reply ended for the reason {reply.finish_reason!r}", raw=reply.text)
-    if not reply.text.strip():
-        return Unscored(Reason.MALFORMED, "the reply is empty", raw=reply.text)
+        return unscored(Reason.REFUSED, "the judge declined")
+    cut = bool(known) and known[0] is Reason.TRUNCATED
+    empty = not reply.text.strip()
+    if _unended_thought(reply.text) or (cut and empty and reply.thought):
+        return unscored(Reason.TRUNCATED, f"the judge used up its tokens on reasoning before it answered; {MORE_ROOM}")
+    if cut:
+        return unscored(Reason.TRUNCATED, f"the reply was cut off before it was complete ({reply.finish_reason})")
+    if empty and reply.thought:
+        detail = "the reply is empty: the server returned all of it as reasoning_content, which is no answer"
+        return unscored(Reason.MALFORMED, detail)
+    if empty:
+        return unscored(Reason.MALFORMED, "the reply is empty")
+    if not known:
+        return unscored(Reason.MALFORMED, f"the reply ended for the unknown reason {reply.finish_reason!r}")
     return None
 
 
 THOUGHT = "<think>", "</think>"
-"""What stands around the thoughts of a reasoning model whose server does not take them out."""
+"""The marks around the reasoning of a model whose server does not separate it."""
 
 
 def _unended_thought(text: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 from pydantic import SecretStr
@@ -14,7 +13,6 @@ from utilities.judges.cache import JudgementCache
 from utilities.judges.client import JudgeClient, Wait
 from utilities.judges.request import OPENAI
 from utilities.judges.request_errors import scrubbed
-from utilities.judges.settings import is_loopback
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -23,7 +21,7 @@ __all__ = ["ClientOptions", "named_judge", "openai_judge"]
 
 
 class ClientOptions(TypedDict, total=False):
-    """What is the same for every judge, as in `JudgeClient`."""
+    """Options common to every judge, as in `JudgeClient`."""
 
     price: Required[Price | None]
     cache: Required[JudgementCache]
@@ -31,6 +29,7 @@ class ClientOptions(TypedDict, total=False):
     max_in_flight: int
     timeout: float
     temperature: float
+    max_tokens: int | None
     attempts: int
     wait: Wait
 
@@ -69,7 +68,7 @@ def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpac
         return chat
 
     try:
-        connect()  # what it misses is known before anything is asked
+        connect()  # a missing key or package is reported before any request
     except Exception as error:
         raise UserError(f"judge {spec}: {scrubbed(str(error), [api_key] if api_key else [])}") from None
     return JudgeClient(connect, name=spec, endpoint=provider, **options)
@@ -92,15 +91,10 @@ def openai_judge(
     def connect() -> BaseChatModel:
         from openai import DefaultAsyncHttpxClient
 
-        from utilities.judges.openai_chat import OpenAIChat
-        from utilities.judges.pools import Pools
+        from utilities.judges.openai_chat import OpenAIChat, transport
 
-        # On this machine no proxy of the environment is asked, and the certificates of the world, whose reading takes
-        # longer than a judgement, are no use.
-        local: dict[str, Any] = {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
         # langchain's own client is shared by all event loops, which connections are not.
-        own = local if is_loopback(endpoint) else {}
-        http = DefaultAsyncHttpxClient(timeout=timeout, transport=Pools(**own), **own)
+        http = DefaultAsyncHttpxClient(timeout=timeout, transport=transport(endpoint), trust_env=False)
         arguments: dict[str, Any] = {"base_url": endpoint, "api_key": api_key or SecretStr("none"), "model": model}
         arguments |= {"temperature": options.get("temperature", 0.0), "timeout": timeout, "max_retries": 0}
         return OpenAIChat(**arguments, use_responses_api=False, http_async_client=http)

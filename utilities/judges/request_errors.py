@@ -1,7 +1,7 @@
 """Why a request to a judge brought no reply, and what follows from it.
 
-Libraries raise what they like, so nothing is told from their types: an HTTP status decides, wherever an exception
-carries one, and what carries none is a matter of the connection.
+The types of exceptions differ between libraries, so they decide nothing: an HTTP status does, if the exception has one,
+and without one it is an error of the connection.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,16 +19,24 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from utilities.core import Reason
+from utilities.errors import UserError
 
 __all__ = ["LONGEST_WAIT", "Trouble", "diagnose", "scrubbed"]
 
 LONGEST_WAIT = 120.0
 """Seconds that a server's Retry-After is believed."""
 
-TOO_LONG = re.compile(r"context.(?:length|window)|too (?:long|large)|too many (?:\w+ )?tokens", re.IGNORECASE)
-WITHHELD = re.compile(r"content.?(?:filter|management|polic)|moderation|flagged", re.IGNORECASE)
-"""What servers say of one message that they do not take; it is no reason to give up the others."""
+TOO_LONG = re.compile(
+    r"(?:context|input|prompt|sequence).?(?:length|window|size|tokens)|too long|too many (?:\w+ )?tokens"
+    r"|(?:prompt|input|text|sequence|conversation|messages?|request|payload|body)\b.{0,60}"
+    r"(?:too large|too big|exceed|longer than|larger than|more than|over the)"
+    r"|exceed.{0,60}(?:context|prompt|input|sequence|tokens)|tokens?\b.{0,40}(?:more than|exceed)",
+    re.IGNORECASE,
+)
+WITHHELD = re.compile(r"content.?(?:filter|management|polic|risk)|moderation|flagged|guardrail", re.IGNORECASE)
+"""How servers refuse one text; other texts may still be accepted."""
 
+TAKES_NOTHING = "The server accepts no request of this form"
 KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|key)-[\w-]{8,}|(?<=\bBearer )[\w.~+/=-]+", re.IGNORECASE)
 """What looks like a key of the usual providers, in whole or in part."""
 
@@ -37,66 +46,105 @@ class Trouble:
     """A request that brought no reply."""
 
     words: str
-    """What the server or the connection said, in one line, without keys."""
-    then: Literal["again", "stop", "skip"]
-    """Whether the request may be repeated, no request can succeed, or only this one cannot."""
+    """The message of the server or the connection, in one line, without keys."""
+    then: Literal["again", "stop", "skip", "examine"]
+    """The request may be repeated; no request can succeed; only this one cannot; or one of the two last, to be found
+    out by a harmless request."""
     status: int | None = None
-    """The HTTP status, where there was an answer."""
+    """The HTTP status; None if there was no answer."""
     retry_after: float | None = None
     """Seconds that the server asks to wait, at most `LONGEST_WAIT`."""
     sent: bool = True
     """False where no server was reached."""
     advice: str = ""
-    """What the user can do where nothing can succeed."""
+    """What the user can do if no request can succeed."""
     reason: Reason = Reason.TRANSPORT
-    """What an item is unscored for."""
+    """Why the item is unscored."""
+    param: str = ""
+    """The parameter that the server names in a field of its own."""
+    unpaid: bool = False
+    """The reply was an error with HTTP status 200."""
 
     @property
     def busy(self) -> bool:
-        """Whether the server works, and has only no time for this now."""
+        """Whether the server works, but is overloaded."""
         return self.status == 429 or self.retry_after is not None
 
     @property
     def maybe_paid(self) -> bool:
-        """Whether a server may have worked on it: sent, and neither refused nor failed in so many words."""
-        return self.sent and (self.status is None or self.status < 400)
+        """Whether a server may have worked on it: it was sent, and no error was returned."""
+        return self.sent and not self.unpaid and (self.status is None or self.status < 400)
 
 
 def diagnose(error: Exception, secrets: Iterable[SecretStr] = (), now: datetime | None = None) -> Trouble:
-    """What an exception of a chat model means.
+    """What an exception of a chat model means for the request and for the judge.
 
     Args:
         error: What was raised.
-        secrets: What must not appear in words; servers repeat keys in what they say about them.
-        now: Against which a date in Retry-After is held; by default the time of the call.
+        secrets: What must not appear in messages; servers repeat keys in theirs.
+        now: The time to which a date in Retry-After is compared; by default that of the call.
     """
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     body = getattr(error, "body", None)
     if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
         body = body["error"]
-    said: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    fields: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     silent = "no reply in time" if isinstance(error, TimeoutError) else type(error).__name__
-    words = scrubbed(str(said.get("message") or str(error) or silent), secrets)
+    unpaid = type(error).__name__ == "NotACompletionError"
+    words = scrubbed(str((not unpaid and fields.get("message")) or str(error) or silent), secrets)
     if not isinstance(status, int):
-        return Trouble(words, "again", sent=not _never_sent(error))
-    words = f"HTTP {status}, {words}"
-    if status in {400, 403, 413, 422}:
-        about = f"{said.get('code')} {words}"
-        if TOO_LONG.search(about):
-            return Trouble(words, "skip", status, reason=Reason.TRUNCATED)
-        if WITHHELD.search(about):
-            return Trouble(words, "skip", status, reason=Reason.REFUSED)
-    if status == 402 or (status == 429 and "insufficient_quota" in {said.get("code"), said.get("type")}):
-        return Trouble(words, "stop", status, advice="The account has no credit left")
-    if status in {401, 403}:
-        return Trouble(words, "stop", status, advice="Check the key: --judge-key-env or --judge-key-file")
+        if unpaid:
+            return Trouble(words, "again", unpaid=True, advice="Check --judge-url: a chat completion was expected")
+        return _connection_trouble(error, words)
+    words = words if unpaid else f"HTTP {status}, {words}"
+    param = str(fields.get("param") or "")
+    about = f"{fields.get('code')} {fields.get('type')} {words}"
+    codes = {fields.get("code"), fields.get("type")}
+    if status == 402 or (status == 429 and "insufficient_quota" in codes):
+        return Trouble(words, "stop", status, advice="The account has no credit left", unpaid=unpaid)
+    if status == 401:
+        return Trouble(words, "stop", status, advice=CHECK_KEY, unpaid=unpaid)
     if status == 404:
-        return Trouble(words, "stop", status, advice="Check the model's name, --judge, and the address, --judge-url")
+        advice = "Check the model's name, --judge, and the address, --judge-url"
+        return Trouble(words, "stop", status, advice=advice, unpaid=unpaid)
+    if status == 407:
+        advice = "The proxy of the environment needs credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        return Trouble(words, "stop", status, advice=advice)
     if status in {408, 409, 425, 429} or status >= 500 or status < 400:
         wait = _retry_after(getattr(response, "headers", None) or {}, now or datetime.now(UTC))
-        return Trouble(words, "again", status, wait)
-    return Trouble(words, "skip", status, advice="The server does not take what it is asked")
+        return Trouble(words, "again", status, wait, unpaid=unpaid)
+    if WITHHELD.search(about):
+        return Trouble(words, "skip", status, reason=Reason.REFUSED, unpaid=unpaid)
+    if status == 413 or (
+        TOO_LONG.search(about) and not param.startswith(("temperature", "logprobs", "response_format"))
+    ):
+        return Trouble(words, "skip", status, reason=Reason.TRUNCATED, unpaid=unpaid)
+    advice = CHECK_KEY if status == 403 else TAKES_NOTHING
+    return Trouble(words, "examine", status, advice=advice, reason=Reason.REFUSED, param=param, unpaid=unpaid)
+
+
+CHECK_KEY = "Check the key: --judge-key-env or --judge-key-file"
+
+
+def _connection_trouble(error: Exception, words: str) -> Trouble:
+    """What an error without an HTTP status means."""
+    for cause in _causes(error):
+        if isinstance(cause, UserError):
+            return Trouble(str(cause), "stop", sent=False, advice="Correct the environment variable")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            words = f"the server's certificate is not trusted: {cause.verify_message}"
+            advice = "Set the environment variable SSL_CERT_FILE to a file with the certificate of its authority"
+            return Trouble(words, "stop", sent=False, advice=advice)
+        if isinstance(cause, ssl.SSLError):
+            words = f"no secure connection: {getattr(cause, 'reason', None) or cause}"
+            return Trouble(words, "stop", sent=False, advice="Check --judge-url: does the server speak https?")
+        if type(cause).__name__ == "ProxyError":
+            advice = "Check the proxy of the environment: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
+            return Trouble(
+                f"the proxy refused the connection: {scrubbed(str(cause))}", "stop", sent=False, advice=advice
+            )
+    return Trouble(words, "again", sent=not _never_sent(error))
 
 
 def scrubbed(words: str, secrets: Iterable[SecretStr] = ()) -> str:
@@ -109,7 +157,7 @@ def scrubbed(words: str, secrets: Iterable[SecretStr] = ()) -> str:
 
 
 def _never_sent(error: BaseException) -> bool:
-    """Whether no connection came about: nobody listens there, or there is no such place."""
+    """Whether no connection was made: the port is closed, or the host does not exist."""
     return any(
         isinstance(one, ConnectionRefusedError | socket.gaierror)
         or type(one).__name__ in {"ConnectError", "ConnectTimeout"}

@@ -26,7 +26,7 @@ EMBEDDED = "embedded"
 
 
 KEY_ENV = "OPENAI_API_KEY"
-"""Where a key is looked for when nobody says where."""
+"""The environment variable that holds the key by default."""
 
 
 class JudgeSettings(BaseModel):
@@ -36,7 +36,7 @@ class JudgeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
     judge: tuple[str, ...] = ()
-    """Who judges: 'embedded', a model at --judge-url or OpenAI, or langchain's provider:model; several are a jury."""
+    """The judges: 'embedded', a model at --judge-url or OpenAI, or langchain's provider:model; several are a jury."""
     judge_url: str | None = None
     """Base URL of an OpenAI-compatible server, such as http://localhost:8000/v1."""
     judge_key_env: str = KEY_ENV
@@ -53,8 +53,11 @@ class JudgeSettings(BaseModel):
     """Most requests to one judge at the same time; fewer where the server asks for patience."""
     judge_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     """Seconds to wait for a judge's reply."""
+    judge_max_tokens: int | None = Field(None, ge=1)
+    """Most tokens of a judge's reply, its reasoning included; by default 8 to 1,024, by prompt, and 4,096 for judges
+    that turn out to reason."""
     judge_price: str | None = None
-    """Price of judges elsewhere, as IN,OUT: US dollars for a million tokens of prompts, and of replies."""
+    """Price of all judges but the embedded one, as IN,OUT: US dollars for a million tokens of prompts, of replies."""
     allow_unknown_price: bool = False
     """Go on without a price; dollars are then not counted."""
     budget_tokens: int | None = Field(None, ge=1)
@@ -191,7 +194,7 @@ def check_encrypted(url: str, flag: str, *, allow: bool) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, where judgements cost nothing and no key is needed."""
+    """Whether a URL leads to this machine, where no key is needed and judgements are free unless a price is given."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

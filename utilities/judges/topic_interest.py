@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from utilities.core import Item, Unscored, scorer_registry
+from utilities.core import Item, Reason, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.panel_scorer import JudgedScorer, Judgement
 from utilities.judges.parsing import (
@@ -60,25 +60,35 @@ def read_rubric(reply: Reply) -> Judgement | Unscored:
     """The harmonic mean of the four levels.
 
     Harmonic, so that no criterion makes up for another: an answer that is clear and concrete about something else than
-    what was asked is worth little. The levels are expected ones where all four can be had, else as they were written.
+    what was asked is worth little. With log-probabilities the levels are expected ones, otherwise as written; a reply
+    whose log-probabilities give no expected level is not read, because the two are different scales.
     """
     rubric = as_object(reply, Rubric)
     if isinstance(rubric, Unscored):
         return rubric
     raw = {name: float(getattr(rubric, name)) for name in CRITERIA}
     expected = {name: level for name in CRITERIA if (level := _expected_level(reply, name)) is not None}
-    levels = expected if len(expected) == len(raw) else raw
+    if reply.tokens is not None and len(expected) < len(raw):
+        return _no_expected(reply)
+    levels = raw if reply.tokens is None else expected
     said = {"raw": raw, "expected": levels is expected, "reason": rubric.reason}
     return Judgement(harmonic_mean(levels.values()), levels, said)
 
 
 def read_rating(reply: Reply) -> Judgement | Unscored:
-    """The one rating of a reply, the expected one where it can be had."""
+    """The one rating of a reply: with log-probabilities the expected one, otherwise as written."""
     raw = as_rating(reply)
     if isinstance(raw, Unscored):
         return raw
     expected = expected_rating(reply)
+    if reply.tokens is not None and expected is None:
+        return _no_expected(reply)
     return Judgement(raw if expected is None else expected, {}, {"raw": raw, "expected": expected is not None})
+
+
+def _no_expected(reply: Reply) -> Unscored:
+    detail = "the log-probabilities give no expected rating, which a whole number at the place of the rating would have"
+    return Unscored(Reason.MALFORMED, detail, raw=reply.text)
 
 
 def _expected_level(reply: Reply, criterion: str) -> float | None:

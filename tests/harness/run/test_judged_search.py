@@ -35,7 +35,7 @@ def _reply(asked):
     if '"claims"' in question:
         found = re.findall(r"^\d+\. (.*)$", question, re.M) if "stand" in question else []
         return json.dumps({"claims": found or [f"Claim {level(question)}.", "Another claim."]})
-    if '"verdict"' in question:
+    if '"verdict"' in question and '"clarity"' not in question:  # else: a canary that imitates a verdict
         return json.dumps({"reason": "so", "verdict": "supported" if level(question) > 4 else "contradicted"})
     return json.dumps({"reason": "so", **dict.fromkeys(CRITERIA, level(question))})
 

@@ -7,8 +7,10 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
@@ -21,10 +23,13 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price
 from utilities.judges.cache import JudgementCache
 from utilities.judges.client import Answer, JudgeClient, JudgeStopped
+from utilities.judges.ledger import Ledger
 from utilities.judges.parsing import Message, Reply, as_object, as_rating, expected_rating
 from utilities.judges.providers import named_judge, openai_judge
+from utilities.judges.request import Question
 
 KEY = "sk-test-0123456789abcdef"
+ROOT = Path(__file__).parents[3]
 
 
 class Waits(list):
@@ -346,17 +351,16 @@ def test_what_a_server_has_against_one_question_concerns_only_that(judge_server)
         says("Rating: 6/10"),
         error(400, "no", "context_length_exceeded"),
         error(400, "no", "content_filter"),
-        error(422, "max_tokens is odd"),
-        error(422, "still odd"),
+        error(422, "something is odd"),
     ]
     first, *found, last = ask_in_turn(judge(judge_server), "first", "long", "bad", "odd", "last")
     assert [(one.reason, one.attempts) for one in found] == [
         (Reason.TRUNCATED, 1),
         (Reason.REFUSED, 1),
-        (Reason.TRANSPORT, 1),
+        (Reason.REFUSED, 1),
     ]
     assert (first.text, last.text) == ("Rating: 6/10", "Rating: 7/10")
-    assert judge_server.count == 6
+    assert judge_server.count == 5
 
 
 # What a server does not know
@@ -376,26 +380,280 @@ def test_a_server_without_schemas_is_asked_again_without_and_that_is_remembered(
     assert client.budget.spent.requests == 3
 
 
-def test_a_server_that_does_not_say_what_it_does_not_know_is_asked_without_extras(judge_server):
+def test_a_server_that_does_not_say_what_it_does_not_take_is_asked_harmless_questions(judge_server):
     def answer(asked):
-        extra = {"response_format", "logprobs", "max_tokens"} & asked.body.keys()
+        extra = {"response_format", "logprobs"} & asked.body.keys()
         return error(422, "extra inputs are not permitted") if extra else says('{"rating": 8}')
 
     judge_server.answer = answer
     client = judge(judge_server)
     assert verdict(client, logprobs=True).value.rating == 8
+    count = judge_server.count
     assert verdict(client, replicate=1).value.rating == 8
-    assert judge_server.count == 3
+    assert judge_server.count == count + 1
+    assert "max_tokens" in judge_server.requests[-1].body  # what the server takes is still sent
+    (note,) = client.notes
+    assert "does not take logprobs, response_format" in note
 
 
-def test_one_question_that_is_refused_anyway_does_not_cost_others_their_schema(judge_server):
-    judge_server.script.append(says('{"rating": 8}'))
+def test_a_first_text_that_is_refused_says_nothing_of_the_others(judge_server):
+    judge_server.answer = lambda asked: error(400, "not this text") if "bad" in asked.last else says("Rating: 7/10")
     client = judge(judge_server)
-    verdict(client)
-    judge_server.script += [error(400, "no"), error(400, "no"), says('{"rating": 8}')]
-    assert verdict(client, replicate=1).reason is Reason.TRANSPORT
-    verdict(client, replicate=2)
-    assert "response_format" in judge_server.requests[-1].body
+    found = ask_in_turn(client, "bad", "good", "bad too")
+    assert [getattr(one, "reason", None) for one in found] == [Reason.REFUSED, None, Reason.REFUSED]
+    assert (judge_server.count, client.notes) == (4, [])  # one harmless question beside the three
+
+
+def test_one_refusal_that_names_a_parameter_changes_nothing_for_the_others(judge_server):
+    def answer(asked):
+        odd = "two" in asked.last and "response_format" in asked.body
+        return error(400, "response_format: this text does not fit") if odd else says('{"rating": 8}')
+
+    judge_server.answer = answer
+    client = judge(judge_server)
+    found = [
+        asyncio.run(client.ask(question(text), schema={"type": "object"}, logprobs=True))
+        for text in ("one", "two", "three")
+    ]
+    assert [getattr(one, "reason", None) for one in found] == [None, Reason.REFUSED, None]
+    assert all({"response_format", "logprobs", "max_tokens"} <= asked.body.keys() for asked in judge_server.requests)
+
+
+def test_a_server_that_no_longer_takes_a_parameter_stops_the_judge(judge_server):
+    token = [("7", {"7": -0.5, "8": -1.0})]
+    judge_server.answer = lambda asked: says("7", logprobs=token)
+    client = judge(judge_server)
+    assert ask(client, "first", logprobs=True).tokens
+    judge_server.answer = lambda asked: error(400, "logprobs: no") if "logprobs" in asked.body else says("7")
+    with pytest.raises(JudgeStopped, match=r"no longer takes logprobs.*another scale"):
+        ask(client, "second", logprobs=True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_log_probabilities_are_in_all_replies_or_in_none(judge_server, first):
+    token = [("7", {"7": -0.5, "8": -1.0})]
+    judge_server.script += [says("7", logprobs=token if first == one else None) for one in (True, False, True)]
+    client = judge(judge_server)
+    one, two, three = ask_in_turn(client, *({"logprobs": True, "replicate": k} for k in range(3)))
+    if first:
+        assert one.tokens and three.tokens and two.reason is Reason.MALFORMED
+    else:
+        assert (one.tokens, two.tokens, three.tokens) == (None, None, None)
+        assert "as written" in client.notes[0]
+    again = judge(judge_server, cache=client.cache)  # also those of the cache
+    judge_server.answer = lambda asked: says("7", logprobs=token)
+    found = ask_in_turn(again, *({"logprobs": True, "replicate": k} for k in range(3)))
+    assert len({one.tokens is None for one in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kept"),
+    [
+        (403, "logprobs are not offered for this model", {"max_tokens", "max_completion_tokens", "temperature"}),
+        (422, "[{'loc': ['body', 'max_completion_tokens']}]", {"max_tokens", "logprobs", "temperature"}),
+        (
+            400,
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+            {"max_completion_tokens", "logprobs", "temperature"},
+        ),
+    ],
+)
+def test_a_parameter_that_a_server_names_is_left_out(judge_server, status, message, kept):
+    names = {"max_tokens", "max_completion_tokens", "logprobs", "temperature"}
+    (refused,) = names - kept
+    judge_server.answer = lambda asked: error(status, message) if refused in asked.body else says("Rating: 7/10")
+    client = judge(judge_server)
+    assert [one.text for one in ask_in_turn(client, {"logprobs": True}, {"logprobs": True, "replicate": 1})]
+    assert judge_server.count == 3
+    assert names & judge_server.requests[-1].body.keys() == kept
+    assert message[:20] in client.notes[0]
+
+
+@pytest.mark.parametrize("message", ["temperature must be 1 for this model", "unsupported value"])
+def test_a_temperature_that_is_refused_names_the_flag(judge_server, message):
+    judge_server.answer = lambda asked: says("7") if asked.body.get("temperature", 1) == 1 else error(400, message)
+    with pytest.raises(JudgeStopped, match="--judge-temperature"):
+        ask(judge(judge_server))
+    assert ask(judge(judge_server, temperature=1.0)).text == "7"
+
+
+def test_no_limit_on_replies_that_the_server_takes_names_the_flag(judge_server):
+    limits = {"max_tokens", "max_completion_tokens"}
+    judge_server.answer = lambda asked: error(400, "too high") if limits & asked.body.keys() else says("7")
+    with pytest.raises(JudgeStopped, match="--judge-max-tokens"):
+        ask(judge(judge_server))
+
+
+def test_what_was_found_out_about_a_server_holds_for_the_resumed_run(judge_server, tmp_path):
+    token = [("7", {"7": -0.5, "8": -1.0})]
+    answers = [says("7", logprobs=token), says("7")]
+    for answer in answers:
+        with closing(JudgementCache(tmp_path / "cache")) as cache:
+            judge_server.answer = lambda asked, answer=answer: answer
+            budget = Budget()
+            budget.record_in(Ledger(cache, tmp_path / "ledger"))
+            found = ask(judge(judge_server, cache=cache, budget=budget), str(answers.index(answer)), logprobs=True)
+    assert found.reason is Reason.MALFORMED and "earlier replies of this run" in found.detail
+
+
+# Thinking judges
+
+
+def thinks_for(tokens):
+    """A server whose model reasons for so many tokens before it answers."""
+
+    def answer(asked):
+        cut = asked.body["max_tokens"] <= tokens
+        body = json.loads(says(None if cut else "Rating: 7/10", finish_reason="length" if cut else "stop").body)
+        body["choices"][0]["message"]["reasoning_content"] = "hm, " * 50
+        return Sent(json.dumps(body).encode())
+
+    return answer
+
+
+def test_a_judge_that_reasons_gets_more_room(judge_server):
+    judge_server.answer = thinks_for(3000)
+    client = judge(judge_server)
+    assert rate(client).value == rate(client, "another").value == 7.0
+    assert [asked.body["max_tokens"] for asked in judge_server.requests] == [512, 4096, 4096]
+    assert len(judge_server.requests[1].body["messages"]) == 2  # the same question, without a correction
+
+
+def test_a_limit_of_the_user_holds_and_is_named(judge_server):
+    judge_server.answer = thinks_for(3000)
+    found = rate(judge(judge_server, max_tokens=1000))
+    assert found.reason is Reason.TRUNCATED and "--judge-max-tokens" in found.detail
+    assert [asked.body["max_tokens"] for asked in judge_server.requests] == [1000, 1000]
+    assert rate(judge(judge_server, max_tokens=5000)).value == 7.0
+
+
+# HTTP 200 that is no answer
+
+BODIES = {
+    "text": b'{"error": "there is no such place here"}',
+    "no choices": b'{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 5}}',
+    "null": b"null",
+    "list": b"[1]",
+    "no message": b'{"choices": [{"index": 0}]}',
+    "web page": b"<!doctype html><html>Please sign in</html>",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_reply_that_is_no_completion_costs_nothing_and_is_quoted(judge_server, body):
+    judge_server.answer = lambda asked: Sent(body)
+    client = judge(judge_server)
+    with pytest.raises(JudgeStopped, match=r"the reply .* Check --judge-url"):
+        ask(client)
+    assert (client.budget.spent.tokens, client.budget.spent.requests, judge_server.count) == (0, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '{"error": {"message": "the key is not known", "code": 401}}',
+        '{"error": {"message": "the key is not known", "code": "invalid_api_key"}, "choices": null}',
+        '{"choices": [{"error": {"code": 401, "message": "the key is not known"}, "message": {"content": ""}}]}',
+        '{"status": 401, "message": "the key is not known"}',
+    ],
+)
+def test_a_wrong_key_inside_a_200_stops_after_one_request(judge_server, inside):
+    judge_server.answer = lambda asked: Sent(inside.encode())
+    client = judge(judge_server)
+    with pytest.raises(JudgeStopped, match=r"the key is not known\. Check the key"):
+        ask(client)
+    assert (client.budget.spent.tokens, judge_server.count) == (0, 1)
+
+
+def test_a_busy_server_inside_a_200_is_waited_for(judge_server):
+    busy = Sent(b'{"choices": null, "error": {"message": "the provider is busy", "code": 429}}')
+    judge_server.script += [busy] * 10
+    client = judge(judge_server)
+    assert ask(client).text == "Rating: 7/10"
+    assert (client.budget.spent.requests, client.budget.spent.failed) == (1, 10)
+
+
+# Usage that cannot be
+
+
+@pytest.mark.parametrize("usage", [(-1000, -1000), (10**12, 5), (20, 10**12), (20, -3)])
+def test_usage_that_cannot_be_is_estimated_and_reported_once(judge_server, usage):
+    judge_server.answer = lambda asked: says("Rating: 7/10", usage=usage)
+    client = judge(judge_server)
+    ask_in_turn(client, "word " * 400, "another " * 400)
+    assert 800 <= client.budget.spent.prompt_tokens <= 2000
+    assert 2 <= client.budget.spent.completion_tokens <= 20
+    (note,) = client.notes
+    assert "cannot be right" in note
+
+
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": "many"}, {"prompt_tokens": 1.5, "completion_tokens": True}, [], "x"]
+)
+def test_usage_that_is_no_number_is_estimated(judge_server, usage):
+    body = json.loads(says("Rating: 7/10").body) | {"usage": usage}
+    judge_server.answer = lambda asked: Sent(json.dumps(body).encode())
+    client = judge(judge_server)
+    assert ask(client).text == "Rating: 7/10"
+    assert client.budget.spent.tokens > 0
+
+
+# The cache keeps what could be read
+
+
+def test_what_could_not_be_read_is_asked_again_of_a_mended_server(judge_server):
+    judge_server.answer = lambda asked: says(None)
+    client = judge(judge_server)
+    assert rate(client).reason is Reason.MALFORMED
+    judge_server.answer = lambda asked: says("Rating: 7/10")
+    mended = judge(judge_server, cache=client.cache)
+    assert rate(mended).value == 7.0
+    assert judge_server.requests[-1].body["messages"][-1]["content"] == "Rate this."  # the question itself
+
+
+def test_an_unreadable_reply_of_an_older_cache_is_asked_again(judge_server):
+    client = judge(judge_server)
+    client.cache.put(client._key(Question(tuple(question()), 512, None, False)), Reply("").to_json())
+    assert rate(client).value == 7.0
+
+
+def test_a_refusal_is_kept(judge_server):
+    judge_server.answer = lambda asked: says("", finish_reason="content_filter")
+    client = judge(judge_server)
+    assert rate(client).reason is rate(client).reason is Reason.REFUSED
+    assert judge_server.count == 1
+
+
+ANOTHER_PROCESS = """
+import asyncio, sys
+from pathlib import Path
+sys.path[:0] = ["tests", "tests/utilities/judges"]
+from test_client import JudgementCache, ask, judge
+cache = JudgementCache(Path(sys.argv[2]))
+print(ask(judge(sys.argv[1], cache=cache, wait=asyncio.sleep)).text)
+cache.close()
+"""
+
+
+def test_processes_that_share_a_cache_pay_once_for_a_question_in_flight(judge_server, tmp_path):
+    judge_server.answer = lambda asked: says("Rating: 7/10", delay=8.0)
+    command = [sys.executable, "-c", ANOTHER_PROCESS, judge_server.url, str(tmp_path / "cache")]
+    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [child.communicate()[0] for child in children] == ["Rating: 7/10\n"] * 2
+    assert judge_server.count == 1
+
+
+def test_a_claim_ends_with_its_process(judge_server, tmp_path):
+    code = "import sys; from pathlib import Path; from utilities.judges.cache import JudgementCache\n"
+    code += "cache = JudgementCache(Path(sys.argv[1])); print(cache.claim('k'), flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "cache")]
+    with closing(JudgementCache(tmp_path / "cache")) as mine:
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout.readline() == "True\n"
+            assert not mine.claim("k") and mine.claim("another")
+            child.kill()
+        assert mine.claim("k")
 
 
 # Asked once more, where the reply cannot be read
@@ -480,9 +738,8 @@ def test_a_correction_that_does_not_arrive_is_unscored_for_that(judge_server):
         (error(404, "The model `judge-1` does not exist"), r"HTTP 404, The model `judge-1` does not exist\. Check the"),
         (error(429, "You exceeded your quota", "insufficient_quota"), r"HTTP 429, .* no credit left"),
         (error(402, "Payment required"), r"HTTP 402, .* no credit left"),
-        (error(403, "No access"), r"HTTP 403, No access\. Check the key"),
     ],
-    ids=["wrong key", "wrong model", "quota", "payment", "forbidden"],
+    ids=["wrong key", "wrong model", "quota", "payment"],
 )
 def test_what_cannot_pass_stops_the_judge_with_one_message(judge_server, bad, told):
     judge_server.script.append(bad)
@@ -494,6 +751,12 @@ def test_what_cannot_pass_stops_the_judge_with_one_message(judge_server, bad, to
     assert str(first.value) == str(later.value)
     assert KEY not in str(first.value)
     assert judge_server.count == 1
+
+
+def test_a_server_that_forbids_even_a_harmless_question_stops_the_judge(judge_server):
+    judge_server.answer = lambda asked: error(403, "No access")
+    with pytest.raises(JudgeStopped, match=r"HTTP 403, No access\. Check the key"):
+        ask(judge(judge_server))
 
 
 def test_a_wrong_key_in_the_middle_stops_everyone_at_once(judge_server):
@@ -761,9 +1024,9 @@ def test_a_bad_server_gives_the_same_numbers_as_a_good_one_and_is_paid_once_a_re
         says("Rating: 70/10"),
         says(""),
         Sent(b"<html>"),
-        error(400, "logprobs are not supported"),
+        error(408),
     ]
-    unpaid = sum(1 for one in bad if one.status != 200)
+    unpaid = sum(1 for one in bad if one.status != 200 or one.body == b"<html>")
     items = [f"item {k}" for k in range(33)]
 
     def good(asked):

@@ -87,7 +87,9 @@ def test_requests_in_flight_at_a_kill_count_as_spent(judge_server, tmp_path):
         budget = recorded(cache, tmp_path / "ledger")
         spent = budget.spent
         assert (spent.requests, spent.failed) == (4, 3)
-        assert spent.tokens == 25 + 3 * (2 + 10)  # "number 0" is about two tokens, and ten may have been written
+        assert spent.tokens == 25 + 3 * (
+            2 + 16 + 10
+        )  # "number 0" is about two tokens in a message, and ten may have been written
         assert Spent.from_dict(budget.ledger.fact("spent")) == spent
 
 

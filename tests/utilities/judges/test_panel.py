@@ -101,7 +101,7 @@ def test_judges_are_where_their_names_say(monkeypatch):
         ("plain", "http://localhost:1/v1"),
     ]
     assert panel.embedded and panel.repeats == 3
-    assert [judge.price for judge in panel.judges] == [Price(0, 0), Price(0, 0), Price(1, 2), Price(0, 0)]
+    assert [judge.price for judge in panel.judges] == [Price(0, 0), Price(1, 2), Price(1, 2), Price(1, 2)]
 
 
 def test_a_name_without_a_server_is_a_model_of_openai(monkeypatch):
@@ -183,9 +183,9 @@ def test_a_limit_in_dollars_needs_a_price_whatever_is_allowed(monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1"])
-def test_judges_on_this_machine_cost_nothing(url):
+def test_judges_on_this_machine_cost_nothing_unless_a_price_is_given(url):
     assert prices(judge="m", judge_url=url, budget_usd=1.0) == [Price(0, 0)]
-    assert prices(judge="m", judge_url=url, judge_price="1,2") == [Price(0, 0)]
+    assert prices(judge="m", judge_url=url, judge_price="1,2") == [Price(1, 2)]  # a proxy may forward to a paid one
 
 
 def test_money_that_was_spent_at_an_unknown_price_cannot_be_limited_afterwards():

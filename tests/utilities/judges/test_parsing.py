@@ -169,8 +169,32 @@ def test_a_reply_that_was_cut_off_is_never_a_rating(text, reason):
 def test_a_reply_that_the_server_withheld_is_a_refusal_and_an_unknown_end_is_malformed():
     assert outcome(as_rating(Reply("Rating: 7/10", finish_reason="content_filter"))) is REFUSED
     assert outcome(as_rating(Reply("", finish_reason="SAFETY"))) is REFUSED
-    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason="abort"))) is MALFORMED
-    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason="end_turn"))) == 7
+    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason="abort"))) is TRUNCATED
+    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason="moonlight"))) is MALFORMED
+
+
+@pytest.mark.parametrize(
+    "reason", ["end_turn", "end", "STOP", "<|im_end|>", "COMPLETE", "eos_token", "done", "completed", ""]
+)
+def test_a_reply_is_complete_by_any_servers_word_for_it(reason):
+    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason=reason))) == 7
+
+
+@pytest.mark.parametrize("reason", ["model_length", "MAX_TOKENS", "max_output_tokens", "model_context_window_exceeded"])
+def test_a_reply_is_cut_off_by_any_servers_word_for_it(reason):
+    assert outcome(as_rating(Reply("Rating: 1", finish_reason=reason))) is TRUNCATED
+
+
+@pytest.mark.parametrize("reason", ["guardrail_intervened", "ERROR_TOXIC", "sensitive", "content-filter"])
+def test_a_reply_is_withheld_by_any_servers_word_for_it(reason):
+    assert outcome(as_rating(Reply("Rating: 7/10", finish_reason=reason))) is REFUSED
+
+
+def test_reasoning_without_an_answer_is_named_as_that():
+    used_up = as_rating(Reply("", finish_reason="length", thought=True))
+    assert outcome(used_up) is TRUNCATED and "reasoning" in used_up.detail and "--judge-max-tokens" in used_up.detail
+    nothing = as_rating(Reply("", thought=True))
+    assert outcome(nothing) is MALFORMED and "reasoning_content" in nothing.detail
 
 
 def test_a_rating_is_read_on_other_scales():

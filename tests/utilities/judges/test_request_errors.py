@@ -1,4 +1,5 @@
 import socket
+import ssl
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ def test_what_can_pass_is_tried_again_and_was_not_paid(status):
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(401, None), (402, None), (403, None), (404, None), (429, "insufficient_quota")]
+    ("status", "code"), [(401, None), (402, None), (404, None), (407, None), (429, "insufficient_quota")]
 )
 def test_what_cannot_pass_stops_and_says_what_to_do(status, code):
     trouble = diagnose(status_error(status, code=code))
@@ -43,13 +44,36 @@ def test_what_cannot_pass_stops_and_says_what_to_do(status, code):
         (413, "Request too large", None, Reason.TRUNCATED),
         (400, "no", "content_filter", Reason.REFUSED),
         (403, "your input was flagged", None, Reason.REFUSED),
-        (400, "unknown field", None, Reason.TRANSPORT),
-        (422, "unknown field", None, Reason.TRANSPORT),
+        (400, "5000 tokens are more than the available context size of 4096", "exceed", Reason.TRUNCATED),
+        (400, "Range of input length should be [1, 6000]", None, Reason.TRUNCATED),
+        (422, "your messages exceed what this model reads", None, Reason.TRUNCATED),
+        (400, "stopped by a guardrail", None, Reason.REFUSED),
     ],
 )
 def test_what_a_server_has_against_one_question_concerns_only_that(status, message, code, reason):
     trouble = diagnose(status_error(status, message, code))
     assert (trouble.then, trouble.reason) == ("skip", reason)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 415, 422, 451])
+def test_a_refusal_for_an_unknown_reason_is_to_be_examined(status):
+    trouble = diagnose(status_error(status, "temperature must be at most 1 in a request"))
+    assert (trouble.then, trouble.maybe_paid) == ("examine", False)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ssl.SSLCertVerificationError("no"), "SSL_CERT_FILE"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "does the server speak https"),
+    ],
+)
+def test_an_insecure_connection_stops_and_says_what_to_do(cause, words):
+    cause.verify_message = "self-signed certificate"
+    error = RuntimeError("Connection error.")
+    error.__cause__ = cause
+    trouble = diagnose(error)
+    assert (trouble.then, trouble.sent) == ("stop", False) and words in trouble.advice
 
 
 @pytest.mark.parametrize(

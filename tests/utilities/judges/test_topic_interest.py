@@ -1,6 +1,7 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from scripted_panel import ScriptedJudge, ScriptedPanel, lost
@@ -255,9 +256,12 @@ def test_each_level_of_a_rubric_is_the_expected_one():
     assert told["raw"] == {"relevance": 7.0, "usefulness": 4.0, "specificity": 10.0, "clarity": 9.0}
 
 
-def test_where_one_level_has_no_probabilities_all_are_as_they_were_written():
+def test_a_level_without_probabilities_is_never_mixed_with_expected_ones():
     known = [choice("7", _7=0.5, _8=0.5)]
-    outcome = scored(panel(rubric_reply(known, known, known, [choice("9", _9=0.1, _x=0.1)])))
+    reply = rubric_reply(known, known, known, [choice("9", _9=0.1, _x=0.1)])
+    outcome = scored(panel(reply))
+    assert outcome.reason is Reason.MALFORMED and "log-probabilities" in outcome.detail
+    outcome = scored(panel(replace(reply, tokens=None)))
     assert [outcome.measures[name] for name in ("relevance", "clarity")] == [7.0, 9.0]
     assert json.loads(outcome.notes)["judgements"][0]["expected"] is False
 
