@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +13,6 @@ from harness.cli.options import ENGINE, JUDGES, MODELS, TASK, layered_settings
 from harness.session.settings import RunSettings
 
 if TYPE_CHECKING:
-    from harness.session.session import Prepared
     from utilities.core import Evaluation
 
 __all__ = ["evaluation_json", "run_evaluate"]
@@ -43,7 +41,10 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     from harness.display.console import open_console, print_json
     from harness.display.tables import evaluation_table
     from harness.run_folder.store import Store
-    from harness.session.session import prepare, provenance
+    from harness.session.evaluator import evaluate_models
+    from harness.session.provenance import provenance
+    from harness.session.session import prepare
+    from harness.session.sync import run_sync
 
     settings = settings.anywhere()
     prepared = prepare(settings, start=True)
@@ -52,7 +53,11 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
         document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(prepared)}
         store = Store.create(out, document)
     try:
-        evaluations = asyncio.run(_evaluate_all(prepared, split))
+        engine = prepared.engine()
+        try:
+            evaluations = run_sync(evaluate_models(prepared, engine, split))
+        finally:
+            engine.close()
         if store is not None:
             store.save_records(f"evaluate_{split}", list(evaluations.items()))
     finally:
@@ -91,18 +96,3 @@ def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:
         "parts": parts,
         "measures": measure_means(e),
     }
-
-
-async def _evaluate_all(prepared: Prepared, split: SplitName) -> dict[str, Evaluation]:
-    import numpy as np
-
-    from harness.session.session import BASE
-
-    engine = prepared.engine()
-    try:
-        names = [BASE, *prepared.pool.names]
-        rows = [None, *np.eye(len(prepared.pool.names))]
-        results = await asyncio.gather(*(prepared.task(engine.particle(row), split) for row in rows))
-        return dict(zip(names, results, strict=True))
-    finally:
-        engine.close()

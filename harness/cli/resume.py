@@ -46,7 +46,8 @@ def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, 
 def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
     from harness.display.console import open_console
     from harness.run_folder.result import Result
-    from harness.session.session import changed_inputs, prepare, provenance
+    from harness.session.provenance import changed_inputs, provenance
+    from harness.session.session import prepare
 
     if (folder / "result.json").exists():
         try:

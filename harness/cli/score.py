@@ -35,7 +35,7 @@ def run_score(folder: Path, settings: dict[str, Any], json: bool) -> None:
 
     from harness.display.console import open_console, print_json
     from harness.display.tables import number
-    from harness.run.final_test import problem
+    from harness.session.evaluator import problem
     from harness.session.rescore import rescore
 
     rescored = rescore(folder, settings)

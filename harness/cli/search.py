@@ -84,7 +84,8 @@ def run_search(
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     from harness.run_folder.store import Store
-    from harness.session.session import prepare, provenance
+    from harness.session.provenance import provenance
+    from harness.session.session import prepare
 
     folder = out / name if name else _free_folder(out, settings)
     Store.check_new(folder)  # before experts and data are read
@@ -111,8 +112,7 @@ def continue_search(prepared: Prepared, store: Store, display: Display, json: bo
     from harness.display.console import open_console
     from harness.display.live import make_screen
     from harness.run.adapt import adapt
-    from harness.run.final_test import overlap_note
-    from harness.run_folder.events import Bus, Note
+    from harness.run_folder.events import Bus
 
     console = open_console(stderr=json)
     screen, bus = make_screen(display, console), Bus()
@@ -122,9 +122,6 @@ def continue_search(prepared: Prepared, store: Store, display: Display, json: bo
         bus.subscribe(store.log)
         bus.subscribe(screen)
         with screen:
-            for name, s in prepared.task.item_sets.items():
-                if s.overlap:
-                    bus(Note(text=overlap_note(name, len(s.overlap), len(s.test))))
             result = adapt(prepared, store, bus)
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)

@@ -31,7 +31,6 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     from rich.table import Table
 
     from harness.display.console import open_console, print_json
-    from harness.run.final_test import overlap_note
     from harness.session.session import prepare
 
     prepared = prepare(settings, ask=False)
@@ -68,9 +67,6 @@ def run_validate(settings: RunSettings, json: bool) -> None:
             str(about["overlap"]),
         )
     console.print(table)
-    for name, about in sets.items():
-        if about["overlap"]:
-            console.print(f"note: {overlap_note(name, about['overlap'], about['test'])}", style="yellow", markup=False)
     for note in prepared.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     console.print(

@@ -6,7 +6,6 @@ that the same command continues what a kill has ended.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import time
@@ -18,25 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
 from harness.compare.adapters import Made, Order, made_before, make, makers, merged_data_is_there
 from harness.compare.methods import Chosen, Trial, ways
 from harness.compare.requirements import METHODS, Case, why_not
-from harness.compare.result import Absent, Compared, Measured, Outcome, measured
+from harness.compare.result import Absent, Compared, Measured, Outcome
 from harness.compare.statistics import ranking, versus
 from harness.experts.adapter import Adapter, read_adapter
 from harness.experts.pool import CONFIG, Pool, expert_folders, open_pool
 from harness.run_folder.store import Store, write_atomically
-from harness.session.evaluator import Bench, BudgetSpentError, Cost
-from harness.session.session import Prepared, changed_inputs, prepare, provenance
+from harness.session.evaluator import Cost, Evaluator, StoppedError, StopRules, measured
+from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
+from harness.session.session import Prepared, prepare
 from harness.session.settings import RunSettings
+from harness.session.sync import run_sync
+from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.errors import UserError
 
-__all__ = ["Comparison", "Wanted", "changed_settings", "compare"]
+__all__ = ["Comparison", "Wanted", "compare"]
 
 Watch = Callable[[Compared], None]
 """Sees what was found so far, whenever there is more of it."""
@@ -80,7 +81,7 @@ def compare(
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"task {doubled!r} is named twice")
         training = _training(prepared[0], wanted)
-        store = _open(folder, _document(prepared, wanted))
+        store = open_folder(folder, "compare", _document(prepared, wanted), _differences)
         try:
             for number, one in enumerate(prepared, 1):
                 if one.judges is not None:
@@ -139,55 +140,16 @@ def _document(prepared: Sequence[Prepared], wanted: Wanted) -> dict[str, Any]:
     return {"compare": told, "tasks": tasks}
 
 
-def _open(folder: Path, document: dict[str, Any]) -> Store:
-    if not (folder / "settings.yaml").is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"--out {folder} is there already and holds no comparison; choose another")
-        return Store.create(folder, document)
-    store = Store.open(folder)
-    try:
-        if differing := _differences(store.settings(), yaml.safe_load(yaml.safe_dump(document, sort_keys=False))):
-            raise UserError(
-                f"{folder} holds a comparison that cannot be continued so: {'; '.join(differing)}. Give the command"
-                " that it began with, or another --out"
-            )
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-MAY_CHANGE = {"budget_tokens", "budget_usd"}
-"""Settings that a continued comparison may have others of: without more budget for its judges it could not go on."""
-
-
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two documents, in words."""
-    if "compare" not in then:
-        return ["it holds a run, no comparison"]
-    found = list(changed_settings(then["compare"], now["compare"]))
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two documents, as messages."""
+    yield from changed_settings(then["compare"], now["compare"])
     if list(then["tasks"]) != list(now["tasks"]):
-        return [*found, f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"]
+        yield f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"
+        return
     for name, document in now["tasks"].items():
         before = then["tasks"][name]
-        changes = [*changed_settings(before["settings"], document["settings"])]
-        changes += [f"{what} changed since it began" for what in changed_inputs(before, document)]
-        found += [f"{name}: {change}" for change in changes]
-    return list(dict.fromkeys(found))
-
-
-def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two documents of settings, in words; `MAY_CHANGE` may."""
-    for name in {**then, **now}:
-        before, after = then.get(name), now.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from changed_settings(before, after)
-        elif before != after and name not in MAY_CHANGE:
-            yield f"{name} was {_told(before)} and is now {_told(after)}"
-
-
-def _told(value: Any) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+        yield from (f"{name}: {one}" for one in changed_settings(before["settings"], document["settings"]))
+        yield from (f"{name}: {what} changed since it began" for what in changed_inputs(before, document))
 
 
 # -- the comparison ----------------------------------------------------------------------------------------------------
@@ -238,8 +200,8 @@ class Comparison:
         if not missing and task in self.checkpoint.get("noise_floor", {}):
             return
         made = self._make(case, trials)
-        with self._bench(case, made) as bench:
-            asyncio.run(self._measure(case, bench, made, missing))
+        with self._evaluator(case, made) as evaluator:
+            run_sync(self._measure(case, evaluator, made, missing))
 
     def _seeds(self, method: str) -> Sequence[int | None]:
         return self.seeds if METHODS[method].seeded else [None]
@@ -269,11 +231,11 @@ class Comparison:
     def _failing(self, case: Case, method: str, seed: int | None) -> Iterator[None]:
         """A method that fails is absent, with its reason, and the others go on; the next run tries it again.
 
-        A full disk or a spent budget is nobody's failure, and ends the comparison, which can be continued.
+        A full disk, a spent budget or an unreachable judge ends the comparison, which can be resumed.
         """
         try:
             yield
-        except (OSError, BudgetSpentError):
+        except (OSError, StoppedError):
             raise
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else f"failed: {type(error).__name__}: {error}"
@@ -282,7 +244,7 @@ class Comparison:
             self._tell()
 
     @contextmanager
-    def _bench(self, case: Case, made: Mapping[str, Made]) -> Iterator[Bench]:
+    def _evaluator(self, case: Case, made: Mapping[str, Made]) -> Iterator[Evaluator]:
         """An engine whose pool holds the experts and every adapter, brought to one rank by zeros."""
         prepared, task = case.prepared, case.prepared.task.name
         pool, folder = prepared.pool, self.folder / "pool"
@@ -294,7 +256,9 @@ class Comparison:
             engine = replace(prepared, pool=pool).engine(kept.get("engine"))
             kept["engine"], self.checkpoint["engine"] = engine.state(), engine.name
             try:
-                yield Bench(prepared, engine, list(made), self.store, kept, self._save)
+                panel = prepared.judges.panel if prepared.judges else None
+                rules = StopRules(task, panel, "retry with the same command")
+                yield Evaluator(prepared, engine, self.store, rules, list(made), kept, self._save)
                 kept["engine"] = engine.state()
             finally:
                 engine.close()
@@ -304,79 +268,76 @@ class Comparison:
     # -- on the engine -----------------------------------------------------------------------------------------------
 
     async def _measure(
-        self, case: Case, bench: Bench, made: Mapping[str, Made], missing: Sequence[tuple[str, int | None]]
+        self, case: Case, evaluator: Evaluator, made: Mapping[str, Made], missing: Sequence[tuple[str, int | None]]
     ) -> None:
-        task = bench.task.name
+        task = evaluator.task.name
         floors = self.checkpoint.setdefault("noise_floor", {})
         if task not in floors:
-            floors[task] = await bench.noise_floor()
+            floors[task] = await _noise_floor(evaluator)
             self._save()
         for method, seed in missing:
             if method in makers and _adapter_name(case, method, seed) not in made:
                 continue  # it could not be made
             with self._failing(case, method, seed):
-                outcome, test = await self._outcome(case, bench, made, method, seed)
+                outcome, test = await self._outcome(case, evaluator, made, method, seed)
                 path = self.folder / "outcomes" / f"{_name(task, method, seed)}.json"
                 write_atomically(path, outcome.model_dump_json(indent=2) + "\n")
                 self._add(outcome, test)
                 self._tell()
 
     async def _outcome(
-        self, case: Case, bench: Bench, made: Mapping[str, Made], method: str, seed: int | None
+        self, case: Case, evaluator: Evaluator, made: Mapping[str, Made], method: str, seed: int | None
     ) -> tuple[Outcome, Evaluation]:
         """One method to its end: it chooses, dev is looked up, test is read."""
-        name = _name(bench.task.name, method, seed)
-        whole, adapter = None, None
+        task, session = evaluator.task, evaluator.session
+        name = _name(task.name, method, seed)
+        model: Row | str | None = None  # a row, the name of an adapter, or the base model
+        adapter = None
         if method in makers:
             one = made[_adapter_name(case, method, seed)]
             chosen = Chosen(Cost(seconds=one.seconds), note=one.note)
-            whole, adapter = bench.made_row(one.folder.name), one.folder
+            model, adapter = one.folder.name, one.folder
         elif method in ways:
-            chosen = await ways.get(method)(Trial(bench, case, self.wanted.budget, seed or 0, name))
-            whole = None if chosen.row is None else bench.whole_row(chosen.row)
+            chosen = await ways.get(method)(Trial(evaluator, case, self.wanted.budget, seed or 0, name))
+            model = chosen.row
         else:
             chosen = Chosen()
         cost = chosen.cost
         if chosen.answer is not None:
             start = time.perf_counter()
-            dev = measured(await chosen.answer("dev"))
+            (answered,) = await evaluator.rules.gather(chosen.answer("dev"))
+            dev = measured(answered)
             cost += Cost(seconds=time.perf_counter() - start)
             record = f"{name}-test"
-            test = self.store.evaluation(record, bench.task.combine)
+            test = self.store.evaluation(record, task.combine)
             if test is None:
-                test = await chosen.answer("test")
+                (test,) = await evaluator.rules.gather(chosen.answer("test"))
+                evaluator.rules.check_judge([test])
                 self.store.save_records(record, [(method, test)])
         else:
-            dev = await self._dev(bench, whole)
-            own = f"expert-{chosen.expert}" if chosen.expert else name.removeprefix(f"{bench.task.name}-")
-            record = f"{bench.task.name}-{own}-test"
-            test, _ = await bench.recorded(own, "test", whole)
+            dev = await _dev(evaluator, model)
+            own = f"expert-{chosen.expert}" if chosen.expert else name.removeprefix(f"{task.name}-")
+            record = evaluator.record_name(own, "test")
+            test = await evaluator.recorded(record, own, model, "test")
         if chosen.expert is not None:
-            adapter = next(expert.folder for expert in bench.prepared.pool.experts if expert.name == chosen.expert)
-        elif chosen.row is not None and bench.prepared.pool.kind == "lora":  # full models would fill the disk
+            adapter = next(expert.folder for expert in session.pool.experts if expert.name == chosen.expert)
+        elif chosen.row is not None and session.pool.kind == "lora":  # full models would fill the disk
             with self.adapters.replacing(name) as folder:
-                bench.prepared.pool.write(torch.from_numpy(bench.prepared.expert_row(chosen.row)), folder)
+                session.pool.write(torch.from_numpy(session.expert_row(chosen.row)), folder)
             adapter = self.folder / "adapters" / name
         outcome = Outcome(
             method=method,
-            task=bench.task.name,
+            task=task.name,
             seed=seed,
             dev=dev,
             test=measured(test),
             **asdict(cost),
-            coefficients=None if chosen.row is None else bench.coefficients(chosen.row),
+            coefficients=None if chosen.row is None else evaluator.coefficients(chosen.row),
             adapter=None if adapter is None else Path(os.path.relpath(adapter, self.folder)).as_posix(),
             records=f"records/{record}.parquet",
             note=chosen.note,
         )
         return outcome, test
-
-    async def _dev(self, bench: Bench, whole: Any) -> Measured:
-        if whole is None:
-            evaluation, _ = await bench.recorded("base", "dev", None)
-            return measured(evaluation)
-        (known,) = await bench.measure(whole[None])
-        return known.measured
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -443,6 +404,23 @@ class Comparison:
         write_csv(compared, self.folder / "compare.csv")
         write_figure(compared, self.folder / "compare.png")
         return compared
+
+
+async def _dev(evaluator: Evaluator, model: Row | str | None) -> Measured:
+    if model is None:
+        return measured(await evaluator.recorded(evaluator.record_name("base", "dev"), "base", None, "dev"))
+    batch = await evaluator.batch([model])
+    if batch.evaluations:
+        return measured(batch.evaluations[0])
+    (one,) = batch.summaries
+    return Measured(value=one.value, se=one.se, n=one.n, unscored=one.unscored)
+
+
+async def _noise_floor(evaluator: Evaluator) -> float:
+    """The difference between two evaluations of the best expert on dev, in different batches."""
+    ranked, _ = await evaluator.ranked_experts()
+    noise = await evaluator.noise(evaluator.expert_row(evaluator.experts[ranked[0]]))
+    return 0.0 if noise is None or noise.value is None else noise.value
 
 
 def _name(task: str, method: str, seed: int | None) -> str:

@@ -26,7 +26,7 @@ LOOKS: dict[Verdict | Literal["reference"], dict[str, Any]] = {
     "tie": {"marker": "o", "color": "0.5", "markerfacecolor": "0.5"},
     "reference": {"marker": "D", "color": "black", "markerfacecolor": "0.8"},
 }
-"""Told apart by shape and filling, so that the figure can be read without colours."""
+"""History apart by shape and filling, so that the figure can be read without colours."""
 
 
 class _Point(NamedTuple):

@@ -1,4 +1,4 @@
-"""How each method comes to its result: from a bench and a seed to something that can be evaluated."""
+"""How each method comes to its result: from an evaluator and a seed to something that can be evaluated."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from harness.baselines.ensemble import can_mix, heaviest_answer, mixed_answer
 from harness.baselines.greedy_soup import GreedySoup
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
 from harness.baselines.vote import TOP_K, vote
+from harness.compare.budgeted_search import budgeted_search, default_search
 from harness.compare.requirements import Case
-from harness.run.winner import averaged_rows
-from harness.session.evaluator import Bench, Cost
+from harness.session.evaluator import Cost, Evaluator
 from harness.swarm.cma import cma, evol_merge
 from harness.swarm.drivers import SearchStrategy
 from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
-from harness.swarm.optimisers import make_strategy
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import PRESETS, SwarmSettings
 from harness.swarm.update import Row
 from utilities.core import Evaluation, Item, Response, Split
-from utilities.objective import ObjectiveKind
 from utilities.registry import Registry
 from utilities.scorers.base import prompt_variables
 from utilities.scorers.gold_logprob import GoldLogprob
@@ -55,7 +53,7 @@ class Chosen:
 class Trial:
     """What a method is given."""
 
-    bench: Bench
+    evaluator: Evaluator
     case: Case
     budget: int
     """Evaluations of a search."""
@@ -73,16 +71,18 @@ ways: Registry[Way] = Registry("method")
 @ways.register("best_single")
 async def best_single(trial: Trial) -> Chosen:
     """The expert with the highest value on dev."""
-    ranked, cost = await trial.bench.ranked_experts()
-    name = trial.bench.experts[ranked[0]]
-    return Chosen(cost, trial.bench.expert_row(name), expert=name, note=name)
+    ranked, cost = await trial.evaluator.ranked_experts()
+    name = trial.evaluator.experts[ranked[0]]
+    return Chosen(cost, trial.evaluator.expert_row(name), expert=name, note=name)
 
 
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
 async def _searched(trial: Trial, make: Callable[[int, int], SearchStrategy]) -> Chosen:
-    found, cost = await trial.bench.search(trial.name, make(len(trial.bench.experts), trial.seed), trial.budget)
+    found, cost = await budgeted_search(
+        trial.evaluator, trial.name, make(len(trial.evaluator.experts), trial.seed), trial.budget
+    )
     return Chosen(cost, found.best[0])
 
 
@@ -93,10 +93,7 @@ ways.register("evol_merge")(partial(_searched, make=evol_merge))
 
 @ways.register("swarm")
 async def swarm(trial: Trial) -> Chosen:
-    """The search of the run's settings, but for its iterations: the budget says when it ends.
-
-    Where its winner is the mean of the best rows, evaluating that mean is part of the budget.
-    """
+    """The search of the session's settings: the search of the verb `search`, but the budget ends it."""
     return await _own_search(trial, trial.budget)
 
 
@@ -107,49 +104,41 @@ async def swarm_third(trial: Trial) -> Chosen:
 
 
 async def _own_search(trial: Trial, budget: int) -> Chosen:
-    bench = trial.bench
-    settings = bench.prepared.settings.swarm
-    averaged = settings.winner == "top-k-mean" and averaged_rows(budget, settings.top_k) > 1
-    last = budget - 1 if averaged else budget  # the mean of the best rows is evaluated too
-    return await _with_settings(trial, settings, last, bench.objective, len(bench.prepared.groups))
+    settings = trial.evaluator.session.settings.swarm
+    found = await default_search(trial.evaluator, trial.name, settings, budget, trial.seed)
+    return Chosen(found.cost, found.row, note=found.note)
 
 
 @ways.register("paper")
 async def paper(trial: Trial) -> Chosen:
     """The published search: its moves, the metric as objective, the best particle as winner, one row for the model."""
     own = {name: value for name, value in PRESETS["paper"].items() if name in SwarmSettings.model_fields}
-    settings = trial.bench.prepared.settings.swarm.model_copy(update=own)
-    return await _with_settings(trial, settings, trial.budget, "metric", groups=1)
-
-
-async def _with_settings(
-    trial: Trial, swarm: SwarmSettings, budget: int, objective: ObjectiveKind, groups: int
-) -> Chosen:
-    bench = trial.bench
-    whole = swarm.model_copy(update={"iterations": trial.budget})
-    inner = make_strategy(len(bench.prepared.columns), whole, trial.seed, groups)
-    found, cost = await bench.search(trial.name, inner, budget, objective=objective)
-    early = found.finished if found.evaluations < budget else None
-    if swarm.winner == "best":
-        return Chosen(cost, found.best[0], note=early)
-    row, more = await bench.finalist(trial.name, found, swarm.top_k)
-    return Chosen(cost + more, row, note=early)
+    swarm = trial.evaluator.session.settings.swarm.model_copy(update=own)
+    found = await default_search(
+        trial.evaluator, trial.name, swarm, trial.budget, trial.seed, objective="metric", groups=1
+    )
+    return Chosen(found.cost, found.row, note=found.note)
 
 
 @ways.register("greedy_soup")
 async def greedy_soup(trial: Trial) -> Chosen:
     """Takes the evaluations that it needs, whatever the budget is."""
-    soup = GreedySoup(len(trial.bench.experts))
-    _, cost = await trial.bench.search(trial.name, soup, 2 * len(trial.bench.experts))
+    soup = GreedySoup(len(trial.evaluator.experts))
+    _, cost = await budgeted_search(trial.evaluator, trial.name, soup, 2 * len(trial.evaluator.experts))
     return Chosen(cost, soup.row)
 
 
 @ways.register("lorahub")
 async def lora_hub(trial: Trial) -> Chosen:
     """Searches on a few examples; each of its evaluations is one of those."""
-    few = few_examples(trial.bench.task, trial.seed)
-    found, cost = await trial.bench.search(
-        trial.name, lorahub(len(trial.bench.experts), trial.seed), trial.budget, task=few, penalty=penalty
+    few = few_examples(trial.evaluator.task, trial.seed)
+    found, cost = await budgeted_search(
+        trial.evaluator,
+        trial.name,
+        lorahub(len(trial.evaluator.experts), trial.seed),
+        trial.budget,
+        task=few,
+        penalty=penalty,
     )
     note = f"each of its evaluations is of {few.size('dev')} dev items"
     return Chosen(cost, found.best[0], note=note)
@@ -185,14 +174,14 @@ def _answering(
     trial: Trial, choose: Callable[[Split], Awaitable[CombineAnswers]]
 ) -> Callable[[Split], Awaitable[Evaluation]]:
     async def answer(split: Split) -> Evaluation:
-        evaluations, _ = await trial.bench.expert_evaluations(split)
-        return await evaluate_combined(trial.bench.task, split, evaluations, await choose(split))
+        evaluations, _ = await trial.evaluator.expert_evaluations(split)
+        return await evaluate_combined(trial.evaluator.task, split, evaluations, await choose(split))
 
     return answer
 
 
 async def _voted(trial: Trial, count: int | None) -> Chosen:
-    ranked, cost = await trial.bench.ranked_experts()
+    ranked, cost = await trial.evaluator.ranked_experts()
     voters = ranked[:count]
 
     def choose(_: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
@@ -201,7 +190,7 @@ async def _voted(trial: Trial, count: int | None) -> Chosen:
     async def same(_: Split) -> CombineAnswers:
         return choose
 
-    names = ", ".join(trial.bench.experts[k] for k in voters)
+    names = ", ".join(trial.evaluator.experts[k] for k in voters)
     note = f"{len(voters)} experts answer every question" + (f": {names}" if count else "")
     return Chosen(cost, answer=_answering(trial, same), note=note)
 
@@ -224,17 +213,17 @@ def _mixture(weights: dict[str, NDArray[np.float64]]) -> CombineAnswers:
 @ways.register("pack_of_llms")
 async def pack_of_llms(trial: Trial) -> Chosen:
     """Every expert reads every prompt once more, to be weighed by how little it surprises it."""
-    bench = trial.bench
+    evaluator = trial.evaluator
 
     async def choose(split: Split) -> CombineAnswers:
         weights = {}
-        for s in bench.task.item_sets.values():
+        for s in evaluator.task.item_sets.values():
             prompts = [s.scorer.prompt.render(**prompt_variables(item)) for item in s.split(split)]  # type: ignore[attr-defined]  # one that compares options
-            models = [bench.model(bench.whole_row(bench.expert_row(name))) for name in bench.experts]
+            models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
             weights[s.name] = pack_weights(np.array([await log_perplexities(model, prompts) for model in models]))
         return _mixture(weights)
 
-    note = f"{len(bench.experts)} experts read every prompt twice and answer it"
+    note = f"{len(evaluator.experts)} experts read every prompt twice and answer it"
     return Chosen(answer=_answering(trial, choose), note=note)
 
 
@@ -244,10 +233,10 @@ async def cbtm(trial: Trial) -> Chosen:
 
     Generated answers are not mixed: there the nearest expert answers, the paper's own variant with one expert."""
     training = trial.case.training or {}
-    texts = [[pair.prompt + pair.answer for pair in training[name]] for name in trial.bench.experts]
+    texts = [[pair.prompt + pair.answer for pair in training[name]] for name in trial.evaluator.experts]
 
     async def choose(split: Split) -> CombineAnswers:
-        sets = trial.bench.task.item_sets.values()
+        sets = trial.evaluator.task.item_sets.values()
         return _mixture({s.name: cluster_weights(texts, [item.question for item in s.split(split)]) for s in sets})
 
     note = f"{len(texts)} experts answer every question"

@@ -7,9 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.run_folder.result import Measured
-from utilities.core import Evaluation
 
-__all__ = ["ALL_TASKS", "Absent", "Compared", "Measured", "Outcome", "Ranking", "Verdict", "Versus", "measured"]
+__all__ = ["ALL_TASKS", "Absent", "Compared", "Measured", "Outcome", "Ranking", "Verdict", "Versus"]
 
 ALL_TASKS = "all"
 """Stands where a task's name stands, for what is said over all tasks together."""
@@ -19,12 +18,6 @@ Verdict = Literal["better", "worse", "tie"]
 
 class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def measured(evaluation: Evaluation) -> Measured:
-    """An evaluation in short, without its items."""
-    e = evaluation
-    return Measured(value=e.value, se=e.se, n=e.n, unscored=e.n_unscored, problem=e.problem)
 
 
 class Outcome(_Closed):

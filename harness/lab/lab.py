@@ -5,7 +5,6 @@ A lab is a folder; the same command again continues what a kill has ended, and a
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.compare.result import measured
+import yaml
+
 from harness.engines.base import Engine
 from harness.lab.design import Design, own_design, read_designs
 from harness.lab.estimate import estimate
 from harness.lab.findings import findings, scores, search_plan
-from harness.lab.folder import open_folder
 from harness.lab.measure import Progress, Subject, measure
 from harness.lab.observations import Answered, Observed
 from harness.lab.probes import Probing
@@ -30,9 +29,12 @@ from harness.lab.search_check import search_with_each
 from harness.lab.stored_answers import Stored, read_stored
 from harness.run_folder.result import Cost
 from harness.run_folder.store import Store, write_atomically
+from harness.session.evaluator import measured
 from harness.session.judges import Judges, open_judges
-from harness.session.session import BASE, Prepared, load_task_of, prepare, provenance, task_hash
+from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance, task_hash
+from harness.session.session import BASE, Prepared, load_task_of, prepare
 from harness.session.settings import RunSettings
+from harness.session.sync import run_sync
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
 from utilities.judges.panel import Panel
@@ -41,6 +43,10 @@ from utilities.lab.labels import Labels
 from utilities.tasks import Edition, asks_judge, read_task_file
 
 __all__ = ["Wanted", "examine_designs", "examine_stored", "project_version"]
+
+
+OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "validation_share"}
+"""Settings of the searches; they may change until a lab has searched."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def examine_designs(
             "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, prepared, strict=False)},
             **provenance(prepared[0]),
         }
-        store = open_folder(out, _name(settings, designs), document)
+        store = _open(out, _name(settings, designs), document)
         try:
             judges = prepared[0].judges
             engine = prepared[0].engine((store.checkpoint() or {}).get("engine"))
@@ -217,7 +223,7 @@ def examine_designs(
                     progress,
                 )
                 lab.checkpoint["engine"] = engine.state()
-                asyncio.run(_work(lab, prepared, engine))
+                run_sync(_work(lab, prepared, engine))
             finally:
                 engine.close()
             return lab.finish(), store.folder
@@ -243,9 +249,9 @@ async def _work(lab: _Lab, prepared: Sequence[Prepared], engine: Engine) -> None
         if wanted.search:
             lab.checkpoint["designs"].setdefault("", {})
             observed = Observed(Design("", ""), prepared[-1].task)
-            referee = Subject(observed, prepared[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
+            reference = Subject(observed, prepared[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
             seeds = range(seed, seed + wanted.seeds)
-            lab.searched = await search_with_each(subjects, referee, engine, wanted.budget, seeds, lab.progress)
+            lab.searched = await search_with_each(subjects, reference, engine, wanted.budget, seeds, lab.progress)
     finally:
         lab.save()  # however it ends: what was spent is counted when the lab goes on
 
@@ -304,12 +310,12 @@ def examine_stored(
             "settings": settings.model_dump(mode="json"),
             "designs": {d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)},
         }
-        store = open_folder(out, f"{_name(settings, designs)}-stored", document)
+        store = _open(out, f"{_name(settings, designs)}-stored", document)
         try:
             observed = [Observed(design, task) for design, task in zip(designs, tasks, strict=True)]
             panel = judges.panel if judges else None
             lab = _Lab(wanted, settings, store, observed, each, panel, labels, None, progress)
-            asyncio.run(_stored_work(lab, stored))
+            run_sync(_stored_work(lab, stored))
             return lab.finish(), store.folder
         finally:
             store.close()
@@ -339,6 +345,34 @@ def _models(dev: Answered, test: Answered) -> list[Model]:
         Model(name=name, dev=measured(one), test=measured(test[name]) if name in test else None)
         for name, one in dev.items()
     ]
+
+
+def _open(out: Path | None, name: str, document: Mapping[str, Any]) -> Store:
+    """The folder of a lab: `out`, or a folder of `runs` with a number if another lab has the name."""
+    folder, number = out or Path("runs") / name, 1
+    while out is None and folder.exists() and not _same_lab(folder, document):
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    store = open_folder(folder, "lab", document, _differences)
+    if not store.settings()["lab"]["search"]:  # settings of its searches may change until there are some
+        write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(document), sort_keys=False))
+    return store
+
+
+def _same_lab(folder: Path, document: Mapping[str, Any]) -> bool:
+    now = yaml.safe_load(yaml.safe_dump(dict(document), sort_keys=False))
+    then = Store(folder).settings() if (folder / "settings.yaml").is_file() else {}
+    return "lab" in then and not list(_differences(then, now))
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    free = {"labels"} if then["lab"]["search"] else {"labels", *OF_SEARCHES}
+    for part in ("lab", "settings"):
+        before, after = ({k: v for k, v in side[part].items() if k not in free} for side in (then, now))
+        yield from changed_settings(before, after)
+    yield from (f"{name} was changed" for name, hashed in now["designs"].items() if then["designs"].get(name) != hashed)
+    if "data" in now:
+        yield from (f"{what} changed since it began" for what in changed_inputs(then, now))
 
 
 def _name(settings: RunSettings, designs: Sequence[Design]) -> str:

@@ -17,7 +17,7 @@ from harness.engines.base import Engine
 from harness.lab.cached_engine import RememberingEngine
 from harness.lab.observations import Observed, whole_evaluations
 from harness.run_folder.store import Store
-from harness.session.evaluator import Bench, stop_without_budget
+from harness.session.evaluator import Evaluator, StopRules, reversed_dev
 from harness.session.session import BASE, Prepared
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Usage
@@ -42,9 +42,11 @@ class Subject:
     save: Callable[[], None]
     """Saves `checkpoint`."""
 
-    def bench(self, engine: Engine) -> Bench:
-        """Where it is evaluated."""
-        return Bench(self.prepared, engine, (), self.store, self.checkpoint, self.save)
+    def evaluator(self, engine: Engine) -> Evaluator:
+        """Evaluates rows under this design."""
+        panel = self.prepared.judges.panel if self.prepared.judges else None
+        rules = StopRules(self.prepared.task.name, panel, "retry with the same command")
+        return Evaluator(self.prepared, engine, self.store, rules, (), self.checkpoint, self.save)
 
 
 def cloud_rows(experts: int, size: int, seed: int) -> Rows:
@@ -76,7 +78,7 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
         UserError: The judges' budget is spent; what was finished is recorded.
     """
     remembering = RememberingEngine(engine)
-    benches = [subject.bench(remembering) for subject in subjects]
+    evaluators = [subject.evaluator(remembering) for subject in subjects]
     names = subjects[0].prepared.pool.names
     rows: dict[str, Row | None] = {BASE: None, **dict(zip(names, np.eye(len(names)), strict=True))}
     between = {f"mixture {k + 1}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
@@ -86,15 +88,16 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
     async def answer(name: str, row: Row | None) -> None:
         nonlocal done
         record = "base" if row is None else f"expert-{name}" if name in rows else name.replace(" ", "-")
-        for k, bench in enumerate(benches):  # one after another: the next one finds the answers of this one
+        for k, evaluator in enumerate(evaluators):  # one after another: the next one finds the answers of this one
             for split in ("dev", "test"):
-                evaluation, _ = await bench.recorded(record, split, row)
+                evaluation = await evaluator.recorded(evaluator.record_name(record, split), record, row, split)
                 found[k, name, split] = _with_requests(evaluation, f"{record}-{split}", subjects[k].checkpoint)
                 done += 1
                 progress(f"{done} of {total} evaluations of experts and mixtures")
 
     await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))
     for k, subject in enumerate(subjects):
+        evaluators[k].rules.check_scored([found[k, name, "dev"] for name in names])
         o = subject.observed
         o.dev, o.test = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
         o.cloud_dev, o.cloud_test = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))
@@ -116,19 +119,16 @@ def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, An
 async def _measure_again(subject: Subject, engine: Engine) -> None:
     """The experts once more, all at the same time and their items turned round: in batches of another kind."""
     o, prepared = subject.observed, subject.prepared
-    turned = replace(
-        prepared.task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in prepared.task.item_sets.items()}
-    )
-    bench = subject.bench(engine)
+    again = reversed_dev(prepared.task)
+    evaluator = subject.evaluator(engine)
     record = f"{prepared.task.name}-again-dev"
     if (kept := subject.store.records(record)) is None:
-        rows = [bench.whole_row(bench.expert_row(name)) for name in bench.experts]
+        models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
         start = time.perf_counter()
-        answered = await asyncio.gather(*(turned(bench.model(row), "dev") for row in rows))
-        subject.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(rows)
-        if prepared.judges is not None:
-            stop_without_budget(prepared.judges.panel)
-        pairs = zip(bench.experts, answered, strict=True)
+        answered = await evaluator.rules.gather(*(again(model, "dev") for model in models))
+        evaluator.rules.check_judge(answered)
+        subject.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(models)
+        pairs = zip(evaluator.experts, answered, strict=True)
         subject.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
         subject.save()
         kept = subject.store.records(record) or {}

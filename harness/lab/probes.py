@@ -6,7 +6,6 @@ they said is recorded.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import Any, cast
 
 from harness.lab.observations import Answered, Observed, whole_evaluations
 from harness.run_folder.store import Store
-from harness.session.evaluator import stop_without_budget
+from harness.session.evaluator import StopRules
 from utilities.core import Evaluation, Item, ItemResult, Outcome, Reason, Response, Score, Scorer, Unscored
 from utilities.errors import UserError
 from utilities.judges.client import Answer, JudgeClient
@@ -129,10 +128,9 @@ class Probing:
                     scored[answer] = result.outcome.value
             elif not o.compares_options:
                 texts.append((answer, name, item))
-        outcomes = await asyncio.gather(
+        outcomes = await self.rules.gather(
             *(self.scorers[name].score([item], [Response(answer[1])]) for answer, name, item in texts)
         )
-        self._stop_without_budget()
         scored |= {
             answer: found[0].value
             for (answer, _, _), found in zip(texts, outcomes, strict=True)
@@ -207,10 +205,9 @@ class Probing:
             for kind, by_set in answers.items()
             for name, of_set in by_set.items()
         ]
-        found = await asyncio.gather(
+        found = await self.rules.gather(
             *(scorers[name].score(of, [given[item.id] for item in of]) for _, name, of, given in jobs)
         )
-        self._stop_without_budget()
         parts: dict[tuple[str, str], Sequence[ItemResult]] = {}
         for (kind, name, of, given), outcomes in zip(jobs, found, strict=True):
             results = _results(asked[name], given, dict(zip((item.id for item in of), outcomes, strict=True)))
@@ -220,9 +217,10 @@ class Probing:
         self.store.save_records(record, list(evaluations.items()))
         return evaluations
 
-    def _stop_without_budget(self) -> None:
-        if self.panel is not None:
-            stop_without_budget(self.panel)
+    @property
+    def rules(self) -> StopRules:
+        """When judges are not asked any more."""
+        return StopRules(self.observed.task.name, self.panel, "retry with the same command")
 
 
 def _results(items: Sequence[Item], given: Mapping[str, Response], outcomes: Mapping[str, Outcome]) -> list[ItemResult]:

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.compare.methods import Trial, ways
-from harness.compare.requirements import Case
-from harness.compare.result import measured
+from harness.compare.budgeted_search import default_search
 from harness.engines.base import Engine
 from harness.lab.measure import Progress, Subject
 from harness.lab.result import Found, Searched
+from harness.session.evaluator import measured
 from utilities.core import Evaluation
-from utilities.errors import UserError
 from utilities.statistics import difference_over_runs
 
 __all__ = ["search_with_each"]
@@ -45,7 +43,7 @@ async def search_with_each(
     Raises:
         UserError: A search found no mixture with a value, or the judges' budget is spent.
     """
-    judging = referee.bench(engine)
+    judging = referee.evaluator(engine)
     trials: dict[str, list[Found]] = {}
     tests: dict[str, list[Evaluation]] = {}
     for subject in subjects:
@@ -55,7 +53,7 @@ async def search_with_each(
             found = await _winner(subject, engine, budget, seed)
             row = np.array(found["row"])
             record = f"winner-of-{subject.store.folder.name}-{seed}"
-            test, _ = await judging.recorded(record, "test", judging.whole_row(row))
+            test = await judging.recorded(judging.record_name(record, "test"), record, row, "test")
             tests[label].append(test)
             trials[label].append(
                 Found(
@@ -75,18 +73,15 @@ async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> d
     """The best row on dev under one design, from the checkpoint where it was found before."""
     winners = subject.checkpoint.setdefault("winners", {})
     if str(seed) not in winners:
-        bench = subject.bench(engine)
-        search = Trial(bench, Case(subject.prepared, None), budget, seed, f"search-{seed}")
-        chosen = await ways.get("swarm")(search)
-        if chosen.row is None:
-            raise UserError(f"{subject.observed.design.label}: the search found no mixture")
-        row = chosen.row
-        (known,) = await bench.measure(bench.whole_row(row)[None])
+        evaluator = subject.evaluator(engine)
+        swarm = subject.prepared.settings.swarm
+        found = await default_search(evaluator, f"search-{seed}", swarm, budget, seed)
+        (summary,) = (await evaluator.batch([found.row])).summaries
         winners[str(seed)] = {
-            "row": row.tolist(),
-            "objective": known.measured.value,
-            "evaluations": chosen.cost.evaluations,
-            "seconds": chosen.cost.seconds,
+            "row": found.row.tolist(),
+            "objective": summary.value,
+            "evaluations": found.cost.evaluations,
+            "seconds": found.cost.seconds,
         }
         subject.save()
     kept: dict[str, Any] = winners[str(seed)]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness.lab.observations import Observed
 from harness.run_folder.store import Store
-from harness.session.evaluator import stop_without_budget
+from harness.session.evaluator import StopRules
 from harness.session.rescore import model_records, scored_anew
 from harness.session.session import BASE
 from harness.session.settings import NESTED, RunSettings, run_settings, stored_settings
@@ -65,16 +65,16 @@ class Stored:
         Raises:
             UserError: The data changed since the answers were given, or the judges' budget is spent.
         """
-        for split, into in (("dev", observed.dev), ("test", observed.test)):
+        splits: list[tuple[Split, dict[str, Evaluation]]] = [("dev", observed.dev), ("test", observed.test)]
+        for split, into in splits:
             if (kept := store.records(f"stored-{split}")) is None:
-                found = {
-                    name: await scored_anew(observed.task, split, parts, self._where)
-                    for (name, of), parts in self._answers.items()
-                    if of == split
-                }
-                if panel is not None:
-                    stop_without_budget(panel)
-                store.save_records(f"stored-{split}", list(found.items()))
+                rules = StopRules(observed.task.name, panel, "retry with the same command")
+                names = [name for name, of in self._answers if of == split]
+                scored = await rules.gather(
+                    *(scored_anew(observed.task, split, self._answers[name, split], self._where) for name in names)
+                )
+                rules.check_judge(scored)
+                store.save_records(f"stored-{split}", list(zip(names, scored, strict=True)))
                 kept = store.records(f"stored-{split}") or {}
             by_name: dict[str, dict[str, Evaluation]] = {}
             for (name, part), results in kept.items():

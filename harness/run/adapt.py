@@ -1,231 +1,192 @@
-"""The main job from settings to result: search on dev, read test once, save the winner, write `result.json`."""
+"""One search: rows are evaluated on dev, their values go to the optimiser; checkpoints and events are written."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import time
 from collections.abc import Mapping
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness.engines.base import Engine
-from harness.engines.gpu_sharing import share_gpu
-from harness.run.final_test import Ending, judge_was_away, problem
-from harness.run.monitor import Guard
+from harness.run.final_test import FinalTest, SearchOutcome
+from harness.run.monitor import Monitor
+from harness.run.winner import Scored
 from harness.run_folder import result as schema
 from harness.run_folder.events import Bus, Evaluated, IterationDone, Judged, Note, Started
 from harness.run_folder.store import Store
-from harness.session.brief import NOTHING, Brief
+from harness.session.evaluator import EvaluationSummary, Evaluator, StopRules
 from harness.session.judge_cost import estimate
 from harness.session.session import BASE, Prepared
-from harness.swarm.drivers import row_key
+from harness.session.sync import run_sync
 from harness.swarm.loop import search
 from harness.swarm.optimisers import make_optimiser
-from harness.swarm.update import Row, Rows
-from utilities.core import Evaluation
+from harness.swarm.update import Rows
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
-from utilities.judges.client import JudgeStopped
-from utilities.objective import as_objective, choose_objective, with_smooth_scores
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
-__all__ = ["Adaptation", "adapt"]
+__all__ = ["SearchRun", "adapt"]
 
 
-def adapt(prepared: Prepared, store: Store, bus: Bus) -> schema.Result:
-    """Runs the whole job, or what an interrupted one left to do.
+def adapt(session: Prepared, store: Store, bus: Bus) -> schema.Result:
+    """Runs a search and its final test, or the remaining work of an interrupted run.
 
     Args:
-        prepared: The checked task, pool and base model.
-        store: The run folder; its checkpoint, where there is one, is continued.
+        session: The checked task, pool and base model.
+        store: The run folder; its checkpoint, if there is one, is continued.
         bus: Where events go.
 
     Raises:
-        UserError: No particle could be scored at all.
+        UserError: No model could be scored, the budget is spent, or the judge is unreachable.
     """
+    return run_sync(adapt_async(session, store, bus))
+
+
+async def adapt_async(session: Prepared, store: Store, bus: Bus) -> schema.Result:
+    """`adapt` in the running event loop."""
     began = time.perf_counter()
     checkpoint = store.checkpoint()
-    engine = prepared.engine((checkpoint or {}).get("engine"))
+    engine = session.engine((checkpoint or {}).get("engine"))
     try:
-        if prepared.settings.engine_settings.share_gpu:
-            share_gpu(engine, prepared.task)
         try:
-            adaptation = Adaptation(prepared, store, bus, engine, checkpoint, began)
+            run = SearchRun(session, store, bus, engine, checkpoint, began)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if checkpoint is None:
                 raise
-            raise UserError(f"the checkpoint of {store.folder} is damaged: {error!r}") from error
-        gc.freeze()  # what is loaded now stays: looking through it again and again would hold up requests in flight
+            raise UserError(f"the checkpoint of {store.folder} is corrupt: {error!r}") from error
+        gc.freeze()  # loaded objects stay: scanning them again and again would delay requests in flight
         try:
-            return asyncio.run(adaptation.run())
+            return await run.run()
         finally:
             gc.unfreeze()
     finally:
         engine.close()
 
 
-class Adaptation:
-    """One run in progress."""
+class SearchRun:
+    """One search in progress."""
 
     def __init__(
         self,
-        prepared: Prepared,
+        session: Prepared,
         store: Store,
         bus: Bus,
         engine: Engine,
         checkpoint: Mapping[str, Any] | None,
         began: float,
     ) -> None:
-        self.prepared, self.store, self.bus, self.engine = prepared, store, bus, engine
+        self.session, self.store, self.bus, self.engine = session, store, bus, engine
         saved = checkpoint or {}
+        settings = session.settings
         self.optimiser = make_optimiser(
-            len(prepared.columns),
-            len(prepared.pool.names),
-            prepared.settings.swarm,
-            prepared.settings.seed,
+            len(session.columns),
+            len(session.pool.names),
+            settings.swarm,
+            settings.seed,
             None if checkpoint is None else saved["swarm"],
-            len(prepared.groups),
+            len(session.groups),
         )
-        self.objective = choose_objective(prepared.settings.objective, prepared.task)
-        self.task = with_smooth_scores(prepared.task, self.objective)
-        """The task of the search, whose scores tell the objective beside the metric."""
-        self.evaluated: dict[str, Brief] = {k: Brief.read(brief) for k, brief in saved.get("evaluated", {}).items()}
-        """Every row that was evaluated on dev, by its hash: equal rows are evaluated once."""
+        panel = session.judges.panel if session.judges else None
+        rules = StopRules(session.task.name, panel, f"retry with `python run.py resume {store.folder}`")
+        evaluated = {key: EvaluationSummary.read(one) for key, one in saved.get("evaluated", {}).items()}
+        self.evaluator = Evaluator(session, engine, store, rules, cached=evaluated)
         self.evaluations: int = saved.get("evaluations", 0)
         self.items: int = saved.get("items", 0)
-        """Answers to single dev items, what a search costs."""
+        """Answers to single dev items, the cost of a search."""
         self.seconds: dict[str, float] = {"search": 0.0, "scoring": 0.0, "total": 0.0, **saved.get("seconds", {})}
         self._earlier_forward = float(saved.get("times", {}).get("forward", 0.0))
         self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
         self._began = began
         self._resumed = checkpoint is not None
-        self.guard = Guard(prepared, engine, bus, saved.get("guard")) if prepared.task.judged else None
-        if prepared.judges is not None:
-            self._count_what_was_spent(prepared.judges.panel)
-            prepared.judges.record_in(store.folder)
+        self._best_metric: float | None = saved.get("best_metric")
+        self.monitor = Monitor(self.evaluator, bus, saved.get("guard")) if session.task.judged else None
+        if panel is not None and session.judges is not None:
+            self._restore_spending(panel)
+            session.judges.record_in(store.folder)
 
-    def _count_what_was_spent(self, panel: Panel) -> None:
+    def _restore_spending(self, panel: Panel) -> None:
         """The budget is that of the whole run: what an interrupted part has spent stays spent."""
-        told = [event for event in self.store.events() if isinstance(event, Judged)]
-        if told:
-            panel.budget.spent = Spent.from_dict(told[-1].model_dump(include=set(schema.Cost.model_fields)))
+        costs = [event for event in self.store.events() if isinstance(event, Judged)]
+        if costs:
+            panel.budget.spent = Spent.from_dict(costs[-1].model_dump(include=set(schema.Cost.model_fields)))
 
     async def run(self) -> schema.Result:
-        """The search, the test, the result."""
-        task, swarm = self.prepared.task, self.prepared.settings.swarm
+        """The search, the final test, the result."""
+        task, swarm = self.session.task, self.session.settings.swarm
         self.bus(
             Started(
                 task=task.name,
                 edition=task.edition,
                 engine=self.engine.name,
                 device=self.engine.device,
-                experts=self.prepared.pool.names,
-                anchor=BASE if self.prepared.settings.include_base else None,
+                experts=self.session.pool.names,
+                anchor=BASE if self.session.settings.include_base else None,
                 particles=swarm.particles,
                 labels=[] if swarm.optimiser == "pso" else [f"mixture {k + 1}" for k in range(swarm.particles)],
                 iterations=swarm.iterations,
-                objective=self.objective,
+                objective=self.evaluator.objective,
                 dev_items=task.size("dev"),
                 test_items=task.size("test"),
                 resumed_from=self.optimiser.snapshot.iteration if self._resumed else None,
             )
         )
-        self._tell_notes()
-        for note in self.prepared.notes:
+        self._report_engine_notes()
+        for note in self.session.notes:
             self.bus(Note(text=note))
         if not self._resumed:
             self._save_checkpoint()
-        if not self._resumed and (told := estimate(self.prepared)):
-            self.bus(Note(text=told))
+            if cost := estimate(self.session):
+                self.bus(Note(text=cost))
         try:
             reason = await search(self.optimiser, self._evaluate, self._iteration_done)
-            return await Ending(self).finish(reason)
-        except BaseException as error:
-            if self.prepared.judges is not None:
-                await self.prepared.judges.panel.finish()
-            if isinstance(error, JudgeStopped):
-                raise UserError(f"{error} {self._resumable()}") from error
-            raise
+            scored = [
+                Scored(np.array(one.row), one.objective)
+                for one in self.evaluator.cached.values()
+                if one.objective is not None
+            ]
+            outcome = SearchOutcome(
+                reason=reason,
+                iterations=self.optimiser.snapshot.iteration,
+                best=self.optimiser.best[0],
+                scored=scored,
+                evaluations=self.evaluations,
+                items=self.items,
+                time_share=self.time_share(),
+                seconds=lambda: self.seconds["total"] + time.perf_counter() - self._began,
+            )
+            return await FinalTest(self.evaluator, self.bus, self.monitor, outcome).finish()
         finally:
-            self.tell_cost()  # however it ends: what was spent is counted when the run goes on
-
-    # -- the search ----------------------------------------------------------------------------------------------------
+            self._report_cost()  # however it ends: a resumed run continues from what was spent
 
     async def _evaluate(self, rows: Rows) -> list[float | None]:
-        """The objective of rows on dev; rows that are equal to each other or to earlier ones are evaluated once."""
+        """The objective of rows on dev."""
         start = time.perf_counter()
         iteration, particles = self.optimiser.snapshot.iteration + 1, self.optimiser.asked
-        keys = [_key(row) for row in rows]
-        first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in self.evaluated}
-        new = sorted(first.values())
-        found = await asyncio.gather(*(self._evaluate_one(iteration, int(particles[k]), rows[k]) for k in new))
-        self.stop_without_budget()
-        if self.prepared.judges and found and all(map(judge_was_away, found)):
-            self.stop_without_judge(found[0])
-        labelled = [(str(particles[k]), one) for k, one in zip(new, found, strict=True)]
-        self.store.save_records(f"iter_{iteration:04d}", labelled)
-        if self.guard is not None:
-            await self.guard.look(iteration, [rows[k] for k in new], found)
-            self.stop_without_budget()
-        values: dict[str, float | None] = {}
-        for k, one in zip(new, found, strict=True):
-            values[keys[k]] = value = self.objective_of(one).value
-            if value is not None:  # else it is missing, not low: it is evaluated again when it is asked for again
-                self.evaluated[keys[k]] = Brief.of(one, value, rows[k])
-        if iteration == 0 and not self.evaluated:
-            problems = sorted({problem(one) for one in found})
-            raise UserError(f"no particle could be scored on {self.prepared.task.name}: {'; '.join(problems)}")
-        self.evaluations += len(new)
-        self.items += sum(one.n + one.n_unscored for one in found)
-        for k, key in enumerate(keys):
-            if k not in new:
-                known = self.evaluated.get(key, NOTHING)
-                values.setdefault(key, known.objective)
-                self.bus(Evaluated(iteration=iteration, particle=int(particles[k]), value=known.value, items=0))
+
+        def report(k: int, summary: EvaluationSummary, items: int) -> None:
+            self.bus(Evaluated(iteration=iteration, particle=int(particles[k]), value=summary.value, items=items))
+            if items:
+                self._report_cost()
+
+        record, labels = f"iter_{iteration:04d}", [str(particle) for particle in particles]
+        batch = await self.evaluator.batch(rows, record=record, labels=labels, report=report)
+        if self.monitor is not None:
+            await self.monitor.observe(iteration, [rows[k] for k in batch.new], batch.evaluations)
+        self.evaluations += len(batch.new)
+        self.items += sum(one.n + one.n_unscored for one in batch.evaluations)
+        self.seconds["scoring"] += sum(one.usage.seconds for one in batch.evaluations)
         self.seconds["search"] += time.perf_counter() - start
-        return [values[key] for key in keys]
+        return [one.objective for one in batch.summaries]
 
-    async def _evaluate_one(self, iteration: int, particle: int, row: Row) -> Evaluation:
-        model = self.engine.particle(self.prepared.expert_row(row))
-        evaluation = await self.task(model, "dev")
-        items = evaluation.n + evaluation.n_unscored
-        self._tell_evaluated(iteration, particle, evaluation, items)
-        return evaluation
+    def _report_cost(self) -> None:
+        if self.session.judges is not None:
+            self.bus(Judged(**self.session.judges.cost))
 
-    def _tell_evaluated(self, iteration: int, particle: int, evaluation: Evaluation, items: int) -> None:
-        self.seconds["scoring"] += evaluation.usage.seconds
-        self.bus(Evaluated(iteration=iteration, particle=particle, value=evaluation.value, items=items))
-        self.tell_cost()
-
-    def objective_of(self, evaluation: Evaluation) -> Evaluation:
-        """What the objective says of an evaluation."""
-        return as_objective(evaluation, self.objective, self.prepared.task.combine)
-
-    def tell_cost(self) -> None:
-        """Tells what the judges have cost so far."""
-        if self.prepared.judges is not None:
-            self.bus(Judged(**self.prepared.judges.cost))
-
-    def stop_without_budget(self) -> None:
-        """What the budget has cut a part of is neither told nor kept: with more of it, it is done again."""
-        judges = self.prepared.judges
-        if judges is not None and judges.panel.budget.exhausted:
-            raise UserError(
-                f"the judges' budget is spent ({judges.panel.spent.tokens:,} tokens). {self._resumable()} and a larger"
-                " --budget-tokens or --budget-usd"
-            )
-
-    def stop_without_judge(self, evaluation: Evaluation) -> NoReturn:
-        """Nor is what was never judged because no reply came: it is no result, and can still become one."""
-        raise UserError(f"the judges do not answer: {problem(evaluation)}. {self._resumable()}, when they do")
-
-    def _resumable(self) -> str:
-        return f"Nothing is lost: continue with python run.py resume {self.store.folder}"
-
-    def _tell_notes(self) -> None:
+    def _report_engine_notes(self) -> None:
         while self.engine.notes:
             self.bus(Note(text=self.engine.notes.pop(0)))
         for note in self.prepared.judges.panel.take_notes() if self.prepared.judges else ():
@@ -233,32 +194,31 @@ class Adaptation:
 
     def _iteration_done(self) -> None:
         start = time.perf_counter()
-        self._tell_notes()
+        self._report_engine_notes()
         now, (best, value) = self.optimiser.snapshot, self.optimiser.best
+        scores = self._metrics(now.rows)
+        self._best_metric = max((v for v in (self._best_metric, *scores) if v is not None), default=None)
         self.bus(
             IterationDone(
                 iteration=now.iteration,
                 step_length=now.step_length,
-                scores=self._metrics(now.rows),
+                scores=scores,
                 best=[] if now.bests is None else self._metrics(now.bests),
                 restarted=[] if now.restarted is None else now.restarted.tolist(),
                 skipped=[] if now.skipped is None else now.skipped.tolist(),
-                global_best=self.known(best).value,
+                global_best=self.evaluator.summary(best).value,
+                best_metric=self._best_metric,
                 objective=value,
-                coefficients={} if value is None else self.prepared.coefficients(best),
+                coefficients={} if value is None else self.session.coefficients(best),
                 evaluations=self.evaluations,
             )
         )
         self._save_checkpoint()
         self.seconds["search"] += time.perf_counter() - start
 
-    def known(self, row: Row) -> Brief:
-        """What is remembered of a row."""
-        return self.evaluated.get(_key(row), NOTHING)
-
     def _metrics(self, rows: Rows) -> list[float | None]:
-        """The metric of rows, as far as they were evaluated."""
-        return [self.known(row).value for row in rows]
+        """The metric of rows; None if a row was not evaluated."""
+        return [self.evaluator.summary(row).value for row in rows]
 
     def _save_checkpoint(self) -> None:
         now = time.perf_counter()
@@ -269,9 +229,10 @@ class Adaptation:
                 "swarm": self.optimiser.state.to_dict(),
                 "evaluations": self.evaluations,
                 "items": self.items,
-                "evaluated": {key: list(vars(brief).values()) for key, brief in self.evaluated.items()},
+                "evaluated": {key: one.stored for key, one in self.evaluator.cached.items()},
+                "best_metric": self._best_metric,
                 "engine": self.engine.state(),
-                "guard": self.guard.state() if self.guard else None,
+                "guard": self.monitor.state() if self.monitor else None,
                 "seconds": self.seconds,
                 "times": {"forward": self._forward, "mixing": self._mixing},
             }
@@ -285,22 +246,12 @@ class Adaptation:
     def _mixing(self) -> float:
         return self._earlier_mixing + self.engine.times.mixing
 
-    @property
-    def seconds_so_far(self) -> float:
-        """Wall seconds of the whole run, all its parts together."""
-        return self.seconds["total"] + time.perf_counter() - self._began
-
     def time_share(self) -> schema.TimeShare:
-        """Where the search's wall time went."""
-        whole = max(self.seconds["search"], 1e-9)
-        forward, mixing = self._forward / whole, self._mixing / whole
-        scoring = self.seconds["scoring"] / whole
+        """Shares of the search's wall time."""
+        seconds = max(self.seconds["search"], 1e-9)
+        forward, mixing = self._forward / seconds, self._mixing / seconds
         # Scoring overlaps with the forward passes of other particles, so the rest is not simply the difference.
-        scoring = min(scoring, max(0.0, 1.0 - forward - mixing))
+        scoring = min(self.seconds["scoring"] / seconds, max(0.0, 1.0 - forward - mixing))
         return schema.TimeShare(
             forward=forward, mixing=mixing, scoring=scoring, other=max(0.0, 1.0 - forward - mixing - scoring)
         )
-
-
-def _key(row: Row) -> str:
-    return sha256(row_key(row)).hexdigest()[:16]

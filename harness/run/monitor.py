@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Engine
 from harness.run.overoptimisation import Seen, Watch
 from harness.run_folder.events import Bus, Note, Watched
-from harness.session.session import Prepared
+from harness.session.evaluator import Evaluator
 from utilities.core import Evaluation, Response, Score
 from utilities.judges.canary import canaries
 from utilities.judges.evidence import Evidence
@@ -24,34 +23,33 @@ from utilities.judges.factuality import Factuality
 from utilities.judges.text_features import Companion, companion, topic_vocabulary
 from utilities.tasks import ItemSet, Task
 
-__all__ = ["Guard"]
+__all__ = ["Monitor"]
 
 Row = NDArray[np.float64]
 NEAREST = 3
 """Passages of evidence an instruction whose words belong to the topic."""
 
 
-class Guard:
-    """The watch over one search.
+class Monitor:
+    """The over-optimisation monitor of one search.
 
     Args:
-        prepared: Its task is judged.
-        engine: Answers the hold-out instructions.
-        bus: Where what was seen goes.
+        evaluator: Its task is judged; it answers the held-out instructions.
+        bus: Where observations go.
         saved: `state()` of an interrupted search.
     """
 
-    def __init__(self, prepared: Prepared, engine: Engine, bus: Bus, saved: Mapping[str, Any] | None = None) -> None:
-        self.prepared, self.engine, self.bus = prepared, engine, bus
+    def __init__(self, evaluator: Evaluator, bus: Bus, saved: Mapping[str, Any] | None = None) -> None:
+        self.evaluator, self.session, self.bus = evaluator, evaluator.session, bus
         self.watch = Watch.from_dict(saved["watch"]) if saved else None
         self.best: float | None = saved["best"] if saved else None
-        self._vocabulary = topic_vocabulary(_texts(prepared.task))
+        self._vocabulary = topic_vocabulary(_texts(evaluator.task))
 
     def state(self) -> dict[str, Any] | None:
         """What a resumed search goes on with."""
         return {"watch": self.watch.to_dict(), "best": self.best} if self.watch else None
 
-    async def look(self, iteration: int, rows: Sequence[Row], found: Sequence[Evaluation]) -> None:
+    async def observe(self, iteration: int, rows: Sequence[Row], found: Sequence[Evaluation]) -> None:
         """Looks at an iteration's evaluations: at the new global best, if one is among them.
 
         Args:
@@ -62,7 +60,7 @@ class Guard:
         values = [-np.inf if evaluation.value is None else evaluation.value for evaluation in found]
         tested = await self._canaries(iteration)
         if self.watch is None:
-            experts = len(self.prepared.columns)
+            experts = len(self.session.columns)
             first = int(np.argmax(values[:experts]))
             initial = await self._seen(rows[first], found[first])
             self.watch = Watch.begin(initial, found[:experts])
@@ -72,13 +70,13 @@ class Guard:
         improved = best >= 0 and values[best] > (-np.inf if self.best is None else self.best)
         if improved:
             self.best = values[best]
-            self.watch.note(iteration, await self._seen(rows[best], found[best]), self.prepared.task.combine)
+            self.watch.note(iteration, await self._seen(rows[best], found[best]), self.session.task.combine)
         if tested:
             self.watch.note_canaries(iteration, tested)
         if improved or tested:
             self._tell(iteration, tested, improved)
 
-    async def look_at_winner(self, iteration: int, row: Row, found: Evaluation) -> None:
+    async def observe_winner(self, iteration: int, row: Row, found: Evaluation) -> None:
         """Looks at a winner that is none of the rows of the search, whatever its value.
 
         Args:
@@ -87,14 +85,15 @@ class Guard:
             found: Its evaluation on the dev items that the objective keeps.
         """
         if self.watch is not None:
-            self.watch.note(iteration, await self._seen(row, found), self.prepared.task.combine)
+            self.watch.note(iteration, await self._seen(row, found), self.session.task.combine)
             self._tell(iteration, {}, improved=True)
 
     async def _seen(self, row: Row, objective: Evaluation) -> Seen:
-        held = self.prepared.monitor_set
-        model = self.engine.particle(self.prepared.expert_row(row))
-        hold_out = None if held is None else await held(model, "dev")
-        return Seen(objective, hold_out, self._companion(self.prepared.task, objective))
+        held = self.session.monitor_set
+        hold_out = None
+        if held is not None:
+            (hold_out,) = await self.evaluator.rules.gather(held(self.evaluator.model(row), "dev"))
+        return Seen(objective, hold_out, self._companion(self.session.task, objective))
 
     def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
         items = {item.id: item for s in task.item_sets.values() for item in s.dev}
@@ -103,17 +102,17 @@ class Guard:
 
     async def _canaries(self, iteration: int) -> dict[str, float]:
         """The judge's ratings of bad answers, each to another instruction every time: the cache knows repeated ones."""
-        every = self.prepared.settings.judging.canary_every
+        every = self.session.settings.judging.canary_every
         if not every or iteration % every:
             return {}
-        judged = [s for s in self.prepared.task.item_sets.values() if s.scorer.judged]
+        judged = [s for s in self.session.task.item_sets.values() if s.scorer.judged]
         return await self._rated(judged[0], iteration)
 
     async def _rated(self, item_set: ItemSet, iteration: int) -> dict[str, float]:
         bad = canaries()
         asked = [item_set.dev[(iteration + k) % len(item_set.dev)] for k in range(len(bad))]
         answers = [Response(canary.text(item)) for canary, item in zip(bad, asked, strict=True)]
-        outcomes = await item_set.scorer.score(asked, answers)
+        (outcomes,) = await self.evaluator.rules.gather(item_set.scorer.score(asked, answers))
         return {c.name: o.value for c, o in zip(bad, outcomes, strict=True) if isinstance(o, Score)}
 
     def _tell(self, iteration: int, tested: Mapping[str, float], improved: bool) -> None:

@@ -16,27 +16,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import combinations
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic import TypeAdapter
 
-from utilities.core import Evaluation, Item, ItemResult, Response, Score, Unscored
+from utilities.core import Evaluation, ItemResult, Response, Score, Unscored
 from utilities.judges.text_features import Companion
 from utilities.statistics import Difference, paired_difference
-from utilities.text_similarity import SAME, nearness, stems
 
-__all__ = ["Gain", "Look", "Seen", "Watch", "split_hold_out"]
+__all__ = ["Gain", "Look", "Seen", "Watch"]
 
 Combine = Callable[..., Any]
 """A task's combination of its parts (`Task.combine`)."""
 
-LEAST_HELD = 2
-"""One item has no interval, so it could say nothing."""
-LEAST_KEPT = 4
-"""An objective of fewer items than this is noise, and what is left of a tiny task must stay one."""
 FEW = 10
 """Hold-out items below which the 95 % intervals are over a fifth wider than those of many; then it is said so."""
 LONGER = 2.0
@@ -50,59 +43,6 @@ that goes in circles (Holtzman et al. 2020, "The Curious Case of Neural Text Deg
 DISTINCT = 0.5
 """Part of the initial share of different answers below which the best is suspected of one reply to everything: a
 constant reply can please a judge more than honest ones (Zheng et al. 2024)."""
-
-
-def split_hold_out(items: Sequence[Item], share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Parts dev items into those that the objective keeps and those that are held out, each in the given order.
-
-    Near-duplicates of an item, and the items of its source, are on its side: held out alone they would be known to the
-    search by their twins. At least 2 items are held out and at least 4 are kept; where no such split exists, none is
-    held out.
-
-    Args:
-        items: Dev items of one item set.
-        share: Part of them to hold out, 0 to 1; 0 holds out none.
-        seed: The same seed gives the same split.
-
-    Raises:
-        ValueError: `share` is not a share.
-    """
-    if not 0 <= share < 1:
-        raise ValueError(f"a share of {share} cannot be held out; 0 up to 1 is accepted")
-    most = len(items) - LEAST_KEPT
-    wanted = min(max(round(share * len(items)), LEAST_HELD), most)
-    if share == 0 or wanted < LEAST_HELD:
-        return tuple(items), ()
-    groups = _alike(items)
-    np.random.default_rng(seed).shuffle(groups)
-    held: set[int] = set()
-    # Groups that fit; where they are too large for that, any that leaves enough.
-    for enough, limit in ((wanted, wanted), (LEAST_HELD, most)):
-        for group in groups:
-            if len(held) < enough and held.isdisjoint(group) and len(held) + len(group) <= limit:
-                held.update(group)
-    if len(held) < LEAST_HELD:
-        return tuple(items), ()
-    return (
-        tuple(item for k, item in enumerate(items) if k not in held),
-        tuple(item for k, item in enumerate(items) if k in held),
-    )
-
-
-def _alike(items: Sequence[Item]) -> list[list[int]]:
-    """Positions of the items, those together that ask the same or have the same source."""
-    asked = [_asked(item) for item in items]
-    group = list(range(len(items)))  # of each item, the first one of its group
-    for a, b in combinations(range(len(items)), 2):
-        same_source = items[a].source is not None and items[a].source == items[b].source
-        if group[a] != group[b] and (same_source or nearness(asked[a], asked[b]) >= SAME):
-            group = [group[a] if g == group[b] else g for g in group]
-    return [[k for k, g in enumerate(group) if g == first] for first in sorted(set(group))]
-
-
-def _asked(item: Item) -> frozenset[str]:
-    text = " ".join([item.question, *(item.choices or {}).values()])
-    return frozenset(stems(text)) or frozenset([text])  # without any content word it is like itself alone
 
 
 @dataclass(frozen=True)

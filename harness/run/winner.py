@@ -1,90 +1,126 @@
-"""Who wins: the best of many noisy evaluations is a lucky one, so the mean of the best rows is looked at too.
+"""Winner selection on dev: the mean of the top rows, or the best row.
 
-Around a good mixture the value is nearly flat, and the best rows differ from each other mostly by luck. Their mean is a
-mixture too, keeps what they share, and costs one evaluation; it takes the place of weights that are averaged along a
-training run. Where the landscape is not like that, the best row is certainly better on dev, and wins.
+The best of many noisy evaluations is partly a lucky one. Around a good mixture the value is nearly flat, and the best
+rows differ mostly by noise; their mean is a mixture too, keeps what they share, and costs one evaluation, as averaging
+checkpoints along a training run does. If the best row is significantly better on dev than the mean, the best row wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from harness.run_folder.store import Store
+from harness.session.evaluator import Cost, Evaluator
 from harness.swarm.drivers import row_key
+from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row
 from utilities.core import Evaluation
+from utilities.objective import with_smooth_scores
 from utilities.statistics import Combine, paired_difference, selection_optimism
 
-__all__ = ["Finalist", "Found", "averaged_rows", "choose", "confirm", "mean_of_top_k", "optimism"]
+__all__ = ["Finalist", "Scored", "Winner", "averaged_rows", "mean_of_top_k", "optimism", "select_winner"]
 
 Finalist = Literal["top-k-mean", "best", "best_initial"]
-Evaluate = Callable[[Finalist, Row], Awaitable[Evaluation]]
-"""The objective's evaluation of a finalist."""
 
 
-class Found(NamedTuple):
-    """A row that was evaluated, and what the objective says of it on dev."""
+class Scored(NamedTuple):
+    """A row that was evaluated, and its objective on dev."""
 
     row: Row
     value: float
 
 
-def averaged_rows(rows: int, most: int) -> int:
-    """How many rows are averaged: at most a quarter of those that were evaluated, or the mean of few would be a mean of
-    bad ones too."""
-    return max(1, min(most, rows // 4))
+@dataclass(frozen=True)
+class Winner:
+    """The selected row."""
+
+    finalist: Finalist
+    row: Row
+    validation: Evaluation | None = None
+    """Its metric on the items of `--validation-share`."""
+    cost: Cost = field(default_factory=Cost)
+    """Of the evaluation of the mean; the best row's is part of the search."""
 
 
-def mean_of_top_k(found: Sequence[Found], top_k: int) -> Row:
-    """The mean [experts] of the best rows, at most `top_k` of them (`averaged_rows`); of equal ones the first."""
-    ranked = sorted(found, key=lambda one: -one.value)[: averaged_rows(len(found), top_k)]
+def averaged_rows(rows: int, top_k: int) -> int:
+    """How many of so many rows are averaged: at most a quarter, because the mean of few rows would hold bad ones."""
+    return max(1, min(top_k, rows // 4))
+
+
+def mean_of_top_k(scored: Sequence[Scored], top_k: int) -> Row:
+    """The mean [columns] of the best rows, at most `top_k` of them (`averaged_rows`); of equal ones the first."""
+    ranked = sorted(scored, key=lambda one: -one.value)[: averaged_rows(len(scored), top_k)]
     return np.asarray(np.mean([one.row for one in ranked], axis=0))
 
 
-async def choose(middle: Row, best: Row, evaluate: Evaluate, combine: Combine) -> Finalist:
-    """The centre, unless the best row is better than it by more than chance, on the same items.
+async def select_winner(
+    evaluator: Evaluator, swarm: SwarmSettings, scored: Sequence[Scored], best: Row, prefix: str = "dev_"
+) -> Winner:
+    """Selects the winner of a search.
 
-    The best row was chosen for its value and the centre was not, so the comparison leans towards the best row; only
-    what exceeds the 95 % interval of the paired difference counts.
-
-    Args:
-        middle: The centre.
-        best: The best row.
-        evaluate: On the dev items of the search.
-        combine: The task's way to make one number of its parts.
-    """
-    if row_key(middle) == row_key(best):
-        return "best"
-    of_middle, of_best = await evaluate("top-k-mean", middle), await evaluate("best", best)
-    if of_middle.value is None:
-        return "best"
-    difference = paired_difference(of_best, of_middle, combine)
-    return "best" if difference is not None and difference.low > 0 else "top-k-mean"
-
-
-async def confirm(finalists: Mapping[Finalist, Row], evaluate: Evaluate) -> Finalist:
-    """The finalist with the highest value on items that no search has seen; of equal ones the first.
+    With `--validation-share`, the finalist with the highest objective on these items wins; of equal ones the first.
+    Else the mean of the top rows wins, unless the 95 % interval of its paired difference to the best row lies below 0:
+    the best row was chosen for its value and the mean was not, so the comparison favours the best row.
 
     Args:
-        finalists: Rows by name; the first is taken where none has a value.
-        evaluate: On those items.
+        evaluator: Evaluates the finalists.
+        swarm: `winner` and `top_k`.
+        scored: All evaluated rows, those of the initial experts included.
+        best: The best of them.
+        prefix: Begins the names of the finalists' records.
+
+    Raises:
+        StoppedError: As `Evaluator.recorded`.
     """
-    values = {name: (await evaluate(name, row)).value for name, row in finalists.items()}
-    return max(finalists, key=lambda name: -np.inf if (value := values[name]) is None else value)
+    session = evaluator.session
+    rows: dict[Finalist, Row] = {"best": best}
+    if swarm.winner == "top-k-mean":
+        rows = {"top-k-mean": mean_of_top_k(scored, swarm.top_k), **rows}
+    if session.validation_set is not None:
+        initial = [-np.inf if (v := evaluator.summary(row).objective) is None else v for row in session.unit_rows]
+        rows["best_initial"] = session.unit_rows[int(np.argmax(initial))]
+        unseen = with_smooth_scores(session.validation_set, evaluator.objective)
+        held = {
+            name: await evaluator.recorded(f"validation_{name}", name, row, "dev", unseen) for name, row in rows.items()
+        }
+        values = {name: -np.inf if (v := evaluator.objective_of(e).value) is None else v for name, e in held.items()}
+        chosen = max(rows, key=values.__getitem__)
+        return Winner(chosen, rows[chosen], held[chosen])
+    mean = rows.get("top-k-mean")
+    if mean is None or row_key(mean) == row_key(best):
+        return Winner("best", best)
+    recorded = partial(evaluator.recorded, split="dev")
+    record = f"{prefix}top-k-mean"
+    of_mean = await recorded(record, "top-k-mean", mean)
+    of_best = await recorded(f"{prefix}best", "best", best)
+    cost = evaluator.cost_of(record, of_mean)
+    if not better(evaluator.objective_of(of_mean), evaluator.objective_of(of_best), evaluator.task.combine):
+        return Winner("top-k-mean", mean, cost=cost)
+    return Winner("best", best, cost=cost)
+
+
+def better(of_mean: Evaluation, of_best: Evaluation, combine: Combine) -> bool:
+    """Whether the best row is significantly better than the mean, or the mean has no value."""
+    if of_mean.value is None:
+        return True
+    difference = paired_difference(of_best, of_mean, combine)
+    return difference is not None and difference.low > 0
 
 
 def optimism(
     store: Store, objective_of: Callable[[Evaluation], Evaluation], combine: Combine, top_k: int
 ) -> float | None:
-    """By how much choosing among all rows of a run makes the value of what was chosen look too good.
+    """The selection bias: by how much choosing among all rows of a run raises the dev value of what was chosen.
 
     Args:
-        store: Whose records hold every answer of every row.
+        store: Its records have every answer of every row.
         objective_of: What the rows were chosen by.
-        combine: The task's way to make one number of its parts.
+        combine: Combines the values of the item sets.
         top_k: Rows that were chosen; 1 for the best one.
     """
     measured: list[Evaluation] = []

@@ -90,9 +90,11 @@ class IterationDone(Event):
     restarted: list[bool]
     skipped: list[bool]
     global_best: float | None
-    """The metric of the row that the objective says is best."""
+    """The metric of the row with the highest objective; it may fall when the objective rises."""
+    best_metric: float | None = None
+    """The highest metric of any row so far; it never falls."""
     objective: float | None = None
-    """What the objective says of it."""
+    """The highest objective of any row so far; it never falls."""
     coefficients: dict[str, float]
     """What the global best is made of; where groups of modules have coefficients of their own, their mean."""
     evaluations: int

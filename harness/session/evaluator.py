@@ -1,55 +1,148 @@
-"""One task on one engine: whatever is evaluated here is evaluated once, and what it cost is remembered."""
+"""The one place where rows are evaluated, recorded, counted, and where evaluation stops.
+
+Every verb evaluates through an `Evaluator`, so every verb keeps the same rules:
+
+- equal rows are evaluated once, and what is in the records is not evaluated again;
+- a missing value is never stored as a value: the row is evaluated again the next time;
+- a spent budget or an unreachable judge stops the verb with a `StoppedError`; what is finished is stored;
+- if no model at all has a value, the verb stops with the most frequent reasons.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from harness.compare.result import Measured, measured
 from harness.engines.base import Engine
-from harness.run import winner as finalists
+from harness.run_folder.result import Difference, Measured, Noise
 from harness.run_folder.store import Store
-from harness.session.session import Prepared
-from harness.swarm.drivers import Budgeted, History, SearchStrategy, row_key
-from harness.swarm.loop import search
+from harness.session.session import BASE, Prepared
+from harness.swarm.drivers import row_key
 from harness.swarm.update import Row, Rows
-from utilities.core import Evaluation, Model, Split
+from utilities.core import UNSCORED_LIMIT, Evaluation, Model, Reason, Split, Unscored
 from utilities.errors import UserError
+from utilities.judges.client import JudgeStopped
 from utilities.objective import ObjectiveKind, as_objective, choose_objective, with_smooth_scores
+from utilities.statistics import Combine, paired_difference
 from utilities.tasks import Task
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
-__all__ = ["Bench", "BudgetSpentError", "Cost", "stop_without_budget"]
+__all__ = [
+    "NOT_EVALUATED",
+    "Batch",
+    "Cost",
+    "EvaluationSummary",
+    "Evaluator",
+    "StopRules",
+    "StoppedError",
+    "difference",
+    "evaluate_models",
+    "measured",
+    "problem",
+    "reversed_dev",
+]
+
+T = TypeVar("T")
 
 
-class BudgetSpentError(UserError):
-    """The judges' budget is spent: no method failed, and none can go on."""
+class StoppedError(UserError):
+    """Evaluation cannot continue now. What is finished is stored; the same run continues when the cause is gone."""
 
 
-def stop_without_budget(panel: Panel) -> None:
-    """What the budget has cut a part of is neither told nor kept: with more of it, it is done again.
+def measured(evaluation: Evaluation) -> Measured:
+    """An evaluation without its items."""
+    e = evaluation
+    return Measured(value=e.value, se=e.se, n=e.n, unscored=e.n_unscored, problem=e.problem)
 
-    Raises:
-        BudgetSpentError: A judgement was refused for lack of budget.
+
+def problem(evaluation: Evaluation) -> str:
+    """Why an evaluation has no value, with the most frequent reason of its unscored items."""
+    outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
+    reasons = Counter(f"{o.reason.value}: {o.detail}" for o in outcomes if isinstance(o, Unscored)).most_common(1)
+    return f"{evaluation.problem}" + (f" ({reasons[0][0]})" if reasons else "")
+
+
+def _judge_unreachable(evaluation: Evaluation) -> bool:
+    """Whether so many replies never came that this alone leaves the evaluation without a value."""
+    outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
+    lost = sum(isinstance(outcome, Unscored) and outcome.reason is Reason.TRANSPORT for outcome in outcomes)
+    return evaluation.value is None and lost > UNSCORED_LIMIT * len(outcomes)
+
+
+class StopRules:
+    """When evaluation stops, for everything that asks models or judges.
+
+    Args:
+        task: Name of the task, for messages.
+        panel: The judges; None if nothing is judged.
+        resume: How the user continues, as the end of a message ("retry with `...`").
     """
-    if panel.budget.exhausted:
-        raise BudgetSpentError(
-            f"the judges' budget is spent ({panel.spent.tokens:,} tokens); nothing that was finished is lost: give the"
-            " same command with a larger --budget-tokens or --budget-usd"
-        )
+
+    def __init__(self, task: str, panel: Panel | None, resume: str) -> None:
+        self.task, self.panel, self.resume = task, panel, resume
+
+    async def gather(self, *work: Awaitable[T]) -> list[T]:
+        """Awaits everything at once.
+
+        Raises:
+            StoppedError: The judge refuses to answer, or the budget is spent.
+        """
+        try:
+            found = list(await asyncio.gather(*work))
+        except BaseException as error:
+            if self.panel is not None:
+                await self.panel.finish()  # requests in flight are paid: their replies are cached
+            if isinstance(error, JudgeStopped):
+                raise StoppedError(f"{error} Progress is saved; {self.resume}") from error
+            raise
+        self.check_budget()
+        return found
+
+    def check_budget(self) -> None:
+        """Results of a batch that the budget cut short are neither used nor stored.
+
+        Raises:
+            StoppedError: A judgement was refused because the budget is spent.
+        """
+        if self.panel is not None and self.panel.budget.exhausted:
+            raise StoppedError(
+                f"the judges' budget is spent ({self.panel.spent.tokens:,} tokens). Progress is saved; {self.resume}"
+                " and a larger --budget-tokens or --budget-usd"
+            )
+
+    def check_judge(self, evaluations: Sequence[Evaluation]) -> None:
+        """Evaluations that no reply came for are no results.
+
+        Raises:
+            StoppedError: Judges answered none of the evaluations.
+        """
+        if self.panel is not None and evaluations and all(map(_judge_unreachable, evaluations)):
+            raise StoppedError(f"judge unreachable: {problem(evaluations[0])}. Progress is saved; {self.resume}")
+
+    def check_scored(self, evaluations: Sequence[Evaluation]) -> None:
+        """The first evaluations of a run decide whether its models can be scored at all.
+
+        Raises:
+            UserError: None of them has a value.
+        """
+        if all(evaluation.value is None for evaluation in evaluations):
+            reasons = sorted({problem(evaluation) for evaluation in evaluations})
+            raise UserError(f"no model could be scored on {self.task}: {'; '.join(reasons)}")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What choosing took."""
+    """What evaluations took."""
 
     evaluations: int = 0
     """Full evaluations of dev."""
@@ -60,7 +153,7 @@ class Cost:
     seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @classmethod
     def of(cls, evaluation: Evaluation, seconds: float) -> Cost:
@@ -69,244 +162,330 @@ class Cost:
         return cls(1, evaluation.n + evaluation.n_unscored, tokens, seconds)
 
 
-class Known(NamedTuple):
-    """What is known of a row on dev."""
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """An evaluation without its items: enough for a table, a few bytes in a checkpoint."""
 
-    measured: Measured
-    cost: Cost
-    objectives: Mapping[ObjectiveKind, float | None]
-    """What a search is told of it: the metric, and the objective of the run's settings."""
+    value: float | None
+    """The metric."""
+    se: float | None
+    n: int
+    unscored: int
+    objective: float | None = None
+    """What the search maximises."""
+    row: tuple[float, ...] = ()
+    """The row of the search that was evaluated."""
+    cost: Cost = field(default=Cost(), compare=False)
+
+    @classmethod
+    def read(cls, values: Sequence[Any]) -> EvaluationSummary:
+        """The inverse of `stored`."""
+        value, se, n, unscored, objective, row = values
+        return cls(value, se, n, unscored, objective, tuple(row))
+
+    @property
+    def stored(self) -> list[Any]:
+        """The values that a checkpoint keeps."""
+        return [self.value, self.se, self.n, self.unscored, self.objective, self.row]
+
+
+NOT_EVALUATED = EvaluationSummary(None, None, 0, 0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that were evaluated on dev together."""
+
+    new: list[int]
+    """Places of the rows that were evaluated now; the others equal these or earlier rows."""
+    evaluations: list[Evaluation]
+    """Of the new rows."""
+    summaries: list[EvaluationSummary]
+    """Of all rows."""
+
+    @property
+    def cost(self) -> Cost:
+        """Of all rows: a method pays for every row that it asks for, whoever asked first."""
+        return sum((one.cost for one in self.summaries), Cost())
+
+
+Report = Callable[[int, EvaluationSummary, int], None]
+"""Gets a row's place, its summary, and how many items were answered for it: 0 for equal rows."""
 
 
 @dataclass
-class Bench:
-    """One task, one engine, one pool of the experts and of every adapter that was made of them.
+class Evaluator:
+    """Rows to evaluations: one task, one engine, one store.
 
-    A mixture of experts is a row with zeros for the adapters, an adapter a row with a single one.
+    A row of the search has a coefficient for each of the session's columns. In a comparison the engine's pool also
+    holds adapters that were made of the experts; then the engine's rows have further columns, zero for mixtures.
     """
 
-    prepared: Prepared
-    """Its pool is that of the experts alone."""
+    session: Prepared
     engine: Engine
-    made: Sequence[str]
-    """Names of the adapters, whose columns follow those of the experts."""
     store: Store
-    checkpoint: dict[str, Any]
-    """What is saved of this task; `save` writes it."""
-    save: Callable[[], None]
-    _known: dict[bytes, Known] = field(default_factory=dict)
-    """What is known of engine's rows on dev."""
-    _tested: dict[bytes, Evaluation] = field(default_factory=dict)
-    """Their evaluations on test."""
-
-    @property
-    def experts(self) -> list[str]:
-        """The experts' names."""
-        return self.prepared.pool.names
-
-    @cached_property
-    def objective(self) -> ObjectiveKind:
-        """What the swarm of the run's settings maximises."""
-        return choose_objective(self.prepared.settings.objective, self.prepared.task)
+    rules: StopRules
+    made: Sequence[str] = ()
+    """Names of the adapters whose columns follow those of the experts."""
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    """What is saved for this task; `save` writes it."""
+    save: Callable[[], None] = lambda: None
+    cached: dict[str, EvaluationSummary] = field(default_factory=dict)
+    """Every engine row that has a value on dev, by its hash."""
+    answered: int = 0
+    """Items that were answered for `recorded` evaluations."""
+    _tested: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
         """What is evaluated."""
-        return self.prepared.task
+        return self.session.task
+
+    @property
+    def experts(self) -> list[str]:
+        """Names of the experts."""
+        return self.session.pool.names
 
     @cached_property
-    def _with_objective(self) -> Task:
-        """The task, whose scores tell the objective beside the metric."""
-        return with_smooth_scores(self.prepared.task, self.objective)
+    def objective(self) -> ObjectiveKind:
+        """What a search with the session's settings maximises."""
+        return choose_objective(self.session.settings.objective, self.task)
+
+    @cached_property
+    def search_task(self) -> Task:
+        """The task, whose scores have the objective beside the metric."""
+        return with_smooth_scores(self.task, self.objective)
+
+    def objective_of(self, evaluation: Evaluation) -> Evaluation:
+        """The evaluation by the objective."""
+        return as_objective(evaluation, self.objective, self.task.combine)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
-    def whole_row(self, row: Row) -> Row:
-        """The engine's row for coefficients of the experts, or for a row of the search."""
-        parts = self.prepared.expert_row(row).reshape(-1, len(self.experts))
-        whole = np.zeros((len(parts), len(self.experts) + len(self.made)))
-        whole[:, : len(self.experts)] = parts
-        return whole.reshape(-1)
+    def engine_row(self, row: Row | str) -> Row:
+        """The engine's row [groups * (experts + made)] of a row of the search, of coefficients of the experts, or of
+        the adapter of that name."""
+        if isinstance(row, str):
+            return _unit(len(self.experts) + len(self.made), len(self.experts) + list(self.made).index(row))
+        parts = self.session.expert_row(row).reshape(-1, len(self.experts))
+        padded = np.zeros((len(parts), len(self.experts) + len(self.made)))
+        padded[:, : len(self.experts)] = parts
+        return padded.reshape(-1)
 
     def expert_row(self, name: str) -> Row:
         """The row [experts] of one expert."""
         return _unit(len(self.experts), self.experts.index(name))
 
-    def made_row(self, name: str) -> Row:
-        """The engine's row of one adapter."""
-        return _unit(len(self.experts) + len(self.made), len(self.experts) + self.made.index(name))
+    def model(self, row: Row | str | None) -> Model:
+        """The model of a row of the search, or of the adapter of that name; None is the base model."""
+        return self.engine.particle(None if row is None else self.engine_row(row))
 
-    def model(self, whole: Row | None) -> Model:
-        """The model of an engine's row; None is the base model."""
-        return self.engine.particle(whole)
+    def coefficients(self, row: Row) -> dict[str, float]:
+        """A row by name: all its numbers, in their order."""
+        names = self.experts if row.size == len(self.experts) else self.session.columns
+        if row.size > len(names):
+            names = [f"{group}: {name}" for group in self.session.groups for name in names]
+        return {name: float(value) for name, value in zip(names, row, strict=True)}
 
-    # -- evaluations -------------------------------------------------------------------------------------------------
+    # -- dev ---------------------------------------------------------------------------------------------------------
 
-    async def _evaluate(self, whole: Row | None, split: Split, task: Task) -> Evaluation:
-        evaluation = await (self._with_objective if task is self.task else task)(self.model(whole), split)
-        if self.prepared.judges is not None:
-            stop_without_budget(self.prepared.judges.panel)
-        return evaluation
-
-    async def measure(self, wholes: Rows, task: Task | None = None) -> list[Known]:
-        """Engine's rows on dev, all at the same time; rows that are equal to earlier ones are looked up.
-
-        What an earlier row cost is told again: every method pays for what it asks, whoever asked first.
+    async def batch(
+        self,
+        rows: Rows | Sequence[Row | str],
+        *,
+        task: Task | None = None,
+        record: str | None = None,
+        labels: Sequence[str] = (),
+        report: Report | None = None,
+    ) -> Batch:
+        """Evaluates rows on dev, all at the same time; rows that equal each other or earlier ones once.
 
         Args:
-            wholes: Rows [rows, experts + adapters].
-            task: Another task on the same engine, such as a few examples; the bench's own by default.
+            rows: [rows, columns] of the search, or names of made adapters.
+            task: Another task on the same engine, such as a few examples; its evaluations are not cached.
+            record: Records of the new evaluations are written under this name.
+            labels: Of the rows, in the records.
+            report: Called for each row.
+
+        Raises:
+            StoppedError: The budget is spent or the judge is unreachable.
+            UserError: No row of the first batch has a value.
         """
-        keys = [row_key(row) for row in wholes]
-        known = self._known if task is None else {}
-        first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in known}
+        keys = [_key(self.engine_row(row)) for row in rows]
+        cached = self.cached if task is None else {}
+        first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in cached}
         new = sorted(first.values())
         start = time.perf_counter()
-        found = await asyncio.gather(*(self._evaluate(wholes[k], "dev", task or self.task) for k in new))
-        each = (time.perf_counter() - start) / max(1, len(new))  # they wait for each other, so their own times overlap
-        fresh = {keys[k]: self._told(e, Cost.of(e, each)) for k, e in zip(new, found, strict=True)}
-        known |= {key: one for key, one in fresh.items() if one.measured.value is not None}  # missing: asked again
-        return [fresh[key] if key in fresh else known[key] for key in keys]
 
-    def _told(self, evaluation: Evaluation, cost: Cost) -> Known:
-        objective = self.objective_of(evaluation).value
-        return Known(measured(evaluation), cost, {self.objective: objective, "metric": evaluation.value})
+        async def evaluate(k: int) -> Evaluation:
+            evaluation = await (task or self.search_task)(self.model(rows[k]), "dev")
+            if report is not None:
+                report(k, self._summary(evaluation, rows[k]), evaluation.n + evaluation.n_unscored)
+            return evaluation
 
-    def objective_of(self, evaluation: Evaluation) -> Evaluation:
-        """What the objective of the run's settings says of an evaluation."""
-        return as_objective(evaluation, self.objective, self.task.combine)
+        evaluations = await self.rules.gather(*(evaluate(k) for k in new))
+        self.rules.check_judge(evaluations)
+        if record is not None:
+            self.store.save_records(record, [(labels[k], e) for k, e in zip(new, evaluations, strict=True)])
+        if task is None and not cached and evaluations:
+            self.rules.check_scored(evaluations)
+        each = (time.perf_counter() - start) / max(1, len(new))  # they wait for each other, so their times overlap
+        fresh = {
+            keys[k]: replace(self._summary(e, rows[k]), cost=Cost.of(e, each))
+            for k, e in zip(new, evaluations, strict=True)
+        }
+        if task is None:  # a missing value is not a low one: the row is evaluated again when it is asked for again
+            cached |= {key: one for key, one in fresh.items() if one.objective is not None}
+        summaries = [fresh[key] if key in fresh else cached[key] for key in keys]
+        if report is not None:
+            for k in sorted({*range(len(keys))} - {*new}):
+                report(k, summaries[k], 0)
+        return Batch(new, evaluations, summaries)
 
-    async def recorded(self, name: str, split: Split, whole: Row | None) -> tuple[Evaluation, Cost]:
-        """An evaluation whose answers are needed later: read from its records where it was made before.
+    def _summary(self, evaluation: Evaluation, row: Row | str) -> EvaluationSummary:
+        e, objective = evaluation, self.objective_of(evaluation).value
+        coefficients = () if isinstance(row, str) else tuple(row.tolist())
+        return EvaluationSummary(e.value, e.se, e.n, e.n_unscored, objective, coefficients)
 
-        A row that is equal to an earlier one has the same answers, which are recorded again under its own name.
+    def summary(self, row: Row) -> EvaluationSummary:
+        """What is cached of a row on dev."""
+        return self.cached.get(_key(self.engine_row(row)), NOT_EVALUATED)
+
+    # -- evaluations whose answers are needed later --------------------------------------------------------------------
+
+    async def recorded(
+        self, record: str, label: str, row: Row | str | None, split: Split, task: Task | None = None
+    ) -> Evaluation:
+        """An evaluation with its answers: read from `records/<record>.parquet` if it is there, else made and written.
 
         Args:
-            name: What its records are called.
+            record: Name of the records.
+            label: Of the model, in the records.
+            row: Of the search, or the name of a made adapter; None is the base model.
             split: Which split.
-            whole: The engine's row; None is the base model.
+            task: Another task on the same engine, such as held-out items; by default the session's.
+
+        Raises:
+            StoppedError: The budget is spent or the judge is unreachable.
         """
-        record = f"{self.task.name}-{name}-{split}"
         evaluation = self.store.evaluation(record, self.task.combine)
+        key = None if row is None else _key(self.engine_row(row))
         if evaluation is None:
             start = time.perf_counter()
-            same = self._tested.get(row_key(whole)) if split == "test" and whole is not None else None
-            evaluation = same or await self._evaluate(whole, split, self.task)
-            self.store.save_records(record, [(name, evaluation)])
+            evaluation = self._tested.get(key) if split == "test" and task is None and key is not None else None
+            if evaluation is None:
+                chosen = task or (self.search_task if split == "dev" else self.task)
+                (evaluation,) = await self.rules.gather(chosen(self.model(row), split))
+                self.rules.check_judge([evaluation])
+                self.answered += evaluation.n + evaluation.n_unscored
+            self.store.save_records(record, [(label, evaluation)])
             self.checkpoint.setdefault("seconds", {})[record] = time.perf_counter() - start
             self.save()
-        cost = Cost.of(evaluation, self.checkpoint.get("seconds", {}).get(record, 0.0))
-        if whole is None:
-            return evaluation, cost
-        if split == "test":
-            self._tested.setdefault(row_key(whole), evaluation)
-        elif evaluation.value is not None:
-            self._known.setdefault(row_key(whole), self._told(evaluation, cost))
-        return evaluation, cost
+        if key is not None and row is not None and task is None:
+            if split == "test":
+                self._tested.setdefault(key, evaluation)
+            elif evaluation.value is not None:
+                summary = replace(self._summary(evaluation, row), cost=self.cost_of(record, evaluation))
+                self.cached.setdefault(key, summary)
+        return evaluation
+
+    def cost_of(self, record: str, evaluation: Evaluation) -> Cost:
+        """What a recorded evaluation took when it was made."""
+        return Cost.of(evaluation, self.checkpoint.get("seconds", {}).get(record, 0.0))
+
+    def record_name(self, name: str, split: Split) -> str:
+        """The name of records in a folder that several tasks share."""
+        return f"{self.task.name}-{name}-{split}"
 
     async def expert_evaluations(self, split: Split) -> tuple[list[Evaluation], Cost]:
-        """All experts on a split, in the order of the pool, and what that cost together."""
-        found = []
+        """All experts on a split, in the order of the pool, and what that took together.
+
+        Raises:
+            UserError: No expert has a value.
+        """
+        found, cost = [], Cost()
         for name in self.experts:
-            whole = self.whole_row(self.expert_row(name))
-            found.append(await self.recorded(f"expert-{name}", split, whole))
-        return [evaluation for evaluation, _ in found], sum((cost for _, cost in found), Cost())
+            record = self.record_name(f"expert-{name}", split)
+            found.append(await self.recorded(record, f"expert-{name}", self.expert_row(name), split))
+            cost += self.cost_of(record, found[-1])
+        self.rules.check_scored(found)
+        return found, cost
 
     async def ranked_experts(self) -> tuple[list[int], Cost]:
-        """Numbers of the experts, the best on dev first, of equal ones the first; those without a value last."""
+        """Numbers of the experts, the best on dev first; of equal ones the first; those without a value last."""
         evaluations, cost = await self.expert_evaluations("dev")
         values = [-np.inf if e.value is None else e.value for e in evaluations]
         return sorted(range(len(values)), key=lambda k: -values[k]), cost
 
-    # -- searches ----------------------------------------------------------------------------------------------------
+    async def report_only(self, record: str, evaluation: Evaluation) -> dict[str, Measured]:
+        """What the task's report-only scorers say of the test answers of a recorded evaluation."""
+        found = {}
+        for name, one in self.task.report_only.items():
+            stored = self.store.records(f"beside_{name}_{record}")
+            if stored is not None:
+                scored = Evaluation.of(next(iter(stored.values())))
+            else:
+                items, answers = self.task.item_sets[one.of].test, evaluation.leaf(one.of)
+                (scored,) = await self.rules.gather(one(items, answers))
+                self.rules.check_judge([scored])
+                self.store.save_records(f"beside_{name}_{record}", [(record, scored)])
+            found[name] = measured(scored)
+        return found
 
-    async def search(
-        self,
-        name: str,
-        inner: SearchStrategy,
-        budget: int,
-        *,
-        task: Task | None = None,
-        penalty: Callable[[Row], float] | None = None,
-        objective: ObjectiveKind = "metric",
-    ) -> tuple[Budgeted, Cost]:
-        """Runs a search to its end, or from where an interrupted one stood; it chooses on dev alone.
+    async def noise(self, row: Row, beside: Row | None = None) -> Noise | None:
+        """Evaluates a row on dev twice, the second time in reversed order and beside another row.
 
-        Args:
-            name: What its state is saved under.
-            inner: The search.
-            budget: Evaluations.
-            task: As in `measure`.
-            penalty: As in `Budgeted`.
-            objective: What the search is told: the metric, or the objective of the run's settings.
+        Other batches round differently, so two options that are equally likely may change places.
 
-        Raises:
-            UserError: No row had a value.
+        Returns:
+            The difference; None for a judged task: a judge is paid for every answer, and has noise of its own.
         """
-        kept = self.checkpoint.get("searches", {}).get(name, {})
-        optimiser = Budgeted(inner, budget, penalty, History.from_dict(kept["state"]) if kept else None)
-        cost = Cost(**kept["cost"]) if kept else Cost()
-
-        async def evaluate(rows: Rows) -> list[float | None]:
-            nonlocal cost
-            found = await self.measure(np.array([self.whole_row(row) for row in rows]), task)
-            cost = sum((one.cost for one in found), cost)
-            return [one.objectives["metric" if task is not None else objective] for one in found]
-
-        def after() -> None:
-            self.checkpoint["searches"] = {name: {"state": optimiser.state.to_dict(), "cost": asdict(cost)}}
-            self.save()  # one search at a time; a finished one needs no state
-
-        await search(optimiser, evaluate, after)
-        if optimiser.best[1] is None:
-            raise UserError(f"none of the {optimiser.evaluations} mixtures that were tried has a value on dev")
-        return optimiser, cost
-
-    async def finalist(self, name: str, found: Budgeted, top_k: int) -> tuple[Row, Cost]:
-        """The mean of the best rows of a search, unless the best one is certainly better on dev; what that costs.
-
-        Args:
-            name: What its evaluations are recorded under.
-            found: The search.
-            top_k: How many rows are averaged.
-        """
-        rows = [finalists.Found(row, value) for row, value in found.evaluated]
-        middle, best = finalists.mean_of_top_k(rows, top_k), found.best[0]
-        cost = Cost()
-
-        async def evaluate(which: finalists.Finalist, row: Row) -> Evaluation:
-            nonlocal cost
-            evaluation, own = await self.recorded(f"{name}-{which}", "dev", self.whole_row(row))
-            cost = own if which == "top-k-mean" else cost  # what the best row costs was paid when it was found
-            return self.objective_of(evaluation)
-
-        chosen = await finalists.choose(middle, best, evaluate, self.task.combine)
-        return middle if chosen == "top-k-mean" else best, cost
-
-    # -- results -----------------------------------------------------------------------------------------------------
-
-    def coefficients(self, row: Row) -> dict[str, float]:
-        """A row of experts, or of the search, by name: all its numbers, in their order."""
-        names = self.experts if row.size == len(self.experts) else self.prepared.columns
-        if row.size > len(names):
-            names = [f"{group}: {name}" for group in self.prepared.groups for name in names]
-        return {name: float(value) for name, value in zip(names, row, strict=True)}
-
-    async def noise_floor(self) -> float:
-        """How far two measurements of the same expert lie apart: of the best one on dev, with the items turned round.
-
-        Other batches round differently, and two options that are equally likely may change places.
-        """
-        ranked, _ = await self.ranked_experts()
-        whole = self.whole_row(self.expert_row(self.experts[ranked[0]]))
-        turned = {name: replace(s, dev=tuple(reversed(s.dev))) for name, s in self.task.item_sets.items()}
-        (first,) = await self.measure(whole[None])
-        (again,) = await self.measure(whole[None], replace(self.task, item_sets=turned))
-        a, b = first.measured.value, again.measured.value
-        return 0.0 if a is None or b is None else abs(a - b)
+        if self.task.judged:
+            return None
+        again = reversed_dev(self.task)
+        (first,) = await self.rules.gather(self.task(self.model(row), "dev"))
+        rows = [row] if beside is None else [row, beside]
+        second, *_ = await self.rules.gather(*(again(self.model(one), "dev") for one in rows))
+        one, two = (
+            {(name, r.item_id): r.response.text for name, leaf in e.leaves.items() for r in leaf.results}
+            for e in (first, second)
+        )
+        apart = None if first.value is None or second.value is None else abs(first.value - second.value)
+        return Noise(value=apart, items=len(one), changed=sum(two[key] != text for key, text in one.items()))
 
 
-def _unit(size: int, at: int) -> Row:
+async def evaluate_models(session: Prepared, engine: Engine, split: Split) -> dict[str, Evaluation]:
+    """The base model and every expert on a split, all at the same time; nothing is recorded.
+
+    Raises:
+        StoppedError: The budget is spent or the judge is unreachable.
+    """
+    names, rows = [BASE, *session.pool.names], [None, *np.eye(len(session.pool.names))]
+    rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "repeat the command")
+    found = await rules.gather(*(session.task(engine.particle(row), split) for row in rows))
+    rules.check_judge(found)
+    return dict(zip(names, found, strict=True))
+
+
+def difference(a: Evaluation, b: Evaluation, combine: Combine) -> Difference:
+    """The paired difference a - b with its 95 % interval, or why there is none."""
+    reason = a.problem or b.problem
+    found = None if reason else paired_difference(a, b, combine)
+    if found is None:
+        return Difference(value=None, low=None, high=None, problem=reason or "too few items were scored by both")
+    return Difference(value=found.value, low=found.low, high=found.high)
+
+
+def reversed_dev(task: Task) -> Task:
+    """The task with its dev items in reversed order."""
+    return replace(task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in task.item_sets.items()})
+
+
+def _unit(size: int, place: int) -> Row:
     row = np.zeros(size)
-    row[at] = 1.0
+    row[place] = 1.0
     return row
+
+
+def _key(row: Row) -> str:
+    return sha256(row_key(row)).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.run_folder.store import Store
+from harness.session.evaluator import StopRules
 from harness.session.judges import open_judges
 from harness.session.session import load_task_of
 from harness.session.settings import stored_settings
+from harness.session.sync import run_sync
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Item, ItemResult, Split
 from utilities.errors import UserError, in_words
@@ -59,8 +60,9 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
         judges = open_judges(after, ask=True)
         task, stored_task = load_task_of(after, judges.panel if judges else None), load_task_of(before)
         done = []
+        rules = StopRules(task.name, judges.panel if judges else None, "retry with the same command")
         for name, split in model_records(folder):
-            told = list(_rescored(store, name, split, task, stored_task))
+            told = run_sync(_rescored(store, name, split, task, stored_task, rules))
             utility = re.sub(r"\W+", "-", Path(str(settings.get("utility") or "own")).name)
             store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
             done += told
@@ -81,14 +83,20 @@ def model_records(folder: Path) -> Iterator[tuple[str, Split]]:
             yield path.stem, "dev" if split[1] == "dev" else "test"
 
 
-def _rescored(store: Store, name: str, split: Split, task: Task, before: Task) -> Iterator[Rescored]:
+async def _rescored(
+    store: Store, name: str, split: Split, task: Task, before: Task, rules: StopRules
+) -> list[Rescored]:
     by_label: dict[str, dict[str, list[ItemResult]]] = {}
     for (label, part), results in (store.records(name) or {}).items():
         by_label.setdefault(label, {})[part] = results
-    for label, parts in by_label.items():
-        now = asyncio.run(scored_anew(task, split, parts, f"{store.folder}, {name}"))
+    where = f"{store.folder}, {name}"
+    scored = await rules.gather(*(scored_anew(task, split, parts, where) for parts in by_label.values()))
+    rules.check_judge(scored)
+    found = []
+    for (label, parts), now in zip(by_label.items(), scored, strict=True):
         stored = {part: Evaluation.of(results) for part, results in parts.items()}
-        yield Rescored(label, split, combine_evaluations(stored, before.combine), now)
+        found.append(Rescored(label, split, combine_evaluations(stored, before.combine), now))
+    return found
 
 
 async def scored_anew(task: Task, split: Split, parts: Mapping[str, Sequence[ItemResult]], where: str) -> Evaluation:

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Engine, engines
-from harness.experts.pool import LoraPool, Pool, check_finite, folder_hash, open_pool, resolve
-from harness.run.overoptimisation import split_hold_out
+from harness.engines.base import Engine
+from harness.engines.gpu_sharing import share_gpu
+from harness.experts.pool import Pool, check_finite, open_pool, resolve
+from harness.session.engine_start import close_when_started, make_engine, start_engine
+from harness.session.hold_out import split_hold_out
 from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
-from utilities.tasks import Task, load_task, read_task_file
-from utilities.user_code import absolute_spec, file_of
+from utilities.tasks import Task, load_task
 
 if TYPE_CHECKING:
     from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
-__all__ = ["BASE", "Prepared", "changed_inputs", "load_task_of", "make_engine", "prepare", "provenance", "task_hash"]
+__all__ = ["BASE", "Prepared", "load_task_of", "prepare"]
 
 BASE = "base model"
 """Name of the base model's row in tables."""
@@ -96,9 +91,15 @@ class Prepared:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know before the start, in sentences."""
+        """Sentences that the user should read before the start."""
+        overlaps = [
+            f"{name}: {len(s.overlap)} of {len(s.test)} test items also occur in dev (contamination); the test value is"
+            " optimistic; --drop-overlap removes them"
+            for name, s in self.task.item_sets.items()
+            if s.overlap
+        ]
         notes = (self.pool.doubt, self._grouping_told, unknown_topic_warning(self.task, self.judges))
-        return [note for note in notes if note is not None]
+        return [*overlaps, *(note for note in notes if note is not None)]
 
     @property
     def _grouping_told(self) -> str | None:
@@ -119,62 +120,17 @@ class Prepared:
         if self.judges is not None:
             self.judges.close()
         if self.starting is not None:
-            _close_when_started(self.starting)
+            close_when_started(self.starting)
 
     def engine(self, state: Mapping[str, Any] | None = None) -> Engine:
         """The engine of the settings, with the base model loaded."""
         if self.starting is not None:
-            return self.starting.result()
-        return make_engine(self.settings, self.base, self.pool, state)
-
-
-def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None = None) -> Engine:
-    """The engine that the settings ask for; by default vLLM where it and a GPU are there, else the local one.
-
-    Raises:
-        UserError: It cannot be made here, or cannot serve these experts.
-    """
-    name = settings.engine if settings.engine != "auto" else best_engine(pool)
-    asked = settings.engine_settings
-    if asked.adapter_slots is None:
-        asked = asked.model_copy(update={"adapter_slots": settings.swarm.particles})
-    return engines.get(name)(base, pool, asked, dict(state or {}))
-
-
-def best_engine(pool: Pool) -> str:
-    """What `--engine auto` means on this machine, for these experts."""
-    if find_spec("vllm") is None or not isinstance(pool, LoraPool):
-        return "local"
-    import torch
-
-    return "vllm" if torch.cuda.is_available() else "local"
-
-
-def _start(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None) -> Future[Engine]:
-    """Makes the engine in a thread of its own.
-
-    Where another mistake ends the program, that is said at once, and the end waits for the engine: a thread that is
-    still loading a model when the interpreter goes would abort the process, and an engine's children would be left.
-    """
-    engines.get(settings.engine if settings.engine != "auto" else best_engine(pool))  # imports are not for threads
-    starting: Future[Engine] = Future()
-
-    def make() -> None:
-        try:
-            starting.set_result(make_engine(settings, base, pool, state))
-        except BaseException as error:
-            starting.set_exception(error)
-
-    Thread(target=make, name="engine-start").start()
-    return starting
-
-
-def _close_when_started(starting: Future[Engine]) -> None:
-    def close(done: Future[Engine]) -> None:
-        if done.exception() is None:
-            done.result().close()
-
-    starting.add_done_callback(close)
+            engine = self.starting.result()
+        else:
+            engine = make_engine(self.settings, self.base, self.pool, state)
+        if self.settings.engine_settings.share_gpu:
+            share_gpu(engine, self.task)
+        return engine
 
 
 def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
@@ -232,7 +188,7 @@ def prepare(
         pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
         pool = pool.grouped(settings.granularity)
         if start:
-            starting = _start(settings, base, pool, state)
+            starting = start_engine(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
         if settings.validation_share and task.judged:
             raise UserError(
@@ -245,7 +201,7 @@ def prepare(
         if judges is not None:
             judges.close()
         if starting is not None:
-            _close_when_started(starting)
+            close_when_started(starting)
         raise
     monitor_set = validation_set = None
     if task.judged and settings.judging.monitor_share:
@@ -263,71 +219,3 @@ def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:
         kept[name], held[name] = (replace(s, dev=part) for part in parts)
     whole = all(s.dev for s in held.values())
     return (replace(task, item_sets=kept), replace(task, item_sets=held)) if whole else (task, None)
-
-
-def provenance(prepared: Prepared) -> dict[str, Any]:
-    """What `settings.yaml` says beside the settings: versions, commit, and hashes of data and experts."""
-    packages = {}
-    for package in ("model-swarms", "torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = "not installed"
-    return {
-        "versions": {"python": platform.python_version(), **packages},
-        "commit": _commit(),
-        "task": task_hash(prepared.settings, prepared.task),
-        "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
-        "experts": {expert.name: folder_hash(expert.folder) for expert in prepared.pool.experts},
-        "base": folder_hash(prepared.base),
-    }
-
-
-def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resumed run would find different: names of data sets, experts and base whose content changed."""
-    changed = [] if then.get("task") == now["task"] else ["the task file or the utility"]
-    for kind, group in (("item set", "data"), ("expert", "experts")):
-        before, after = then.get(group, {}), now[group]
-        changed += [f"{kind} {k!r}" for k in {**before, **after} if before.get(k) != after.get(k)]
-    if then.get("base") != now["base"]:
-        changed.append("the base model")
-    return changed
-
-
-def _commit() -> str | None:
-    """The checkout's commit, where the package stands in one."""
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed command
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-def task_hash(settings: RunSettings, task: Task) -> str:
-    """Hash of what the task file says of scorers, of the combination, and of the user's own files that score.
-
-    Titles and recommended settings may change.
-    """
-    described, path = read_task_file(settings.task, trust=settings.trust_task)
-    edition = described.editions[task.edition]
-    parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
-    parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
-    digest = sha256("\n".join(parts).encode())
-    utility = settings.utility
-    for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
-        if (own := file_of(spec)) is not None:
-            digest.update(own.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _data_hash(items: tuple[Any, ...]) -> str:
-    digest = sha256()
-    for item in items:
-        digest.update(item.model_dump_json().encode())
-    return digest.hexdigest()[:16]

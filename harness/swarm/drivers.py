@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.swarm.loop import Snapshot
 from harness.swarm.update import Row, Rows
 
-__all__ = ["Budgeted", "Generations", "History", "SearchStrategy", "row_key"]
+__all__ = ["Budgeted", "Generations", "History", "Penalty", "SearchStrategy", "row_key"]
 
 Values = tuple[float | None, ...]
 
@@ -55,6 +55,10 @@ class History:
     def from_dict(cls, data: dict[str, Any]) -> History:
         """The inverse of `to_dict`."""
         return cls(tuple(tuple(values) for values in data["values"]))
+
+
+Penalty = Callable[[Row], float]
+"""A row to what is subtracted from its value."""
 
 
 def row_key(row: Row) -> bytes:
@@ -120,6 +124,8 @@ class Budgeted(_Driver):
         budget: Evaluations, at least 1.
         penalty: Subtracted from the value of a row.
         state: Of an earlier object with the same arguments; its values are replayed.
+        first: Initial rows [rows, experts], which are evaluated first; the strategy gets no values of them.
+        patience: Iterations without a better row after which the search ends; None for no such limit.
 
     Raises:
         ValueError: The state belongs to another search.
@@ -129,11 +135,15 @@ class Budgeted(_Driver):
         self,
         inner: SearchStrategy,
         budget: int,
-        penalty: Callable[[Row], float] | None = None,
+        penalty: Penalty | None = None,
         state: History | None = None,
+        *,
+        first: Rows | None = None,
+        patience: int | None = None,
     ) -> None:
         super().__init__(inner)
         self.budget, self._penalty = budget, penalty
+        self._first, self._patience, self._unchanged = first, patience, 0
         self.evaluations = 0
         """Rows evaluated so far."""
         self._values: dict[bytes, float | None] = {}
@@ -145,7 +155,14 @@ class Budgeted(_Driver):
         """Why the search is over; None if it is not."""
         if self.evaluations >= self.budget:
             return f"{self.budget} evaluations done"
-        return self._inner.finished
+        if self._patience is not None and self._unchanged >= self._patience:
+            return f"no better mixture for {self._patience} iterations"
+        return None if self._initial is not None else self._inner.finished
+
+    @property
+    def _initial(self) -> Rows | None:
+        """The initial rows, if they are not evaluated yet."""
+        return None if self._history else self._first
 
     @property
     def evaluated(self) -> list[tuple[Row, float]]:
@@ -168,7 +185,8 @@ class Budgeted(_Driver):
         Repeated calls return the same rows: only `tell` advances the search.
         """
         if self._rows is None:
-            self._rows = np.asarray(self._inner.ask(), dtype=np.float64)
+            rows = self._inner.ask() if self._initial is None else self._initial
+            self._rows = np.asarray(rows, dtype=np.float64)
             first = {row_key(row): k for k, row in reversed(list(enumerate(self._rows)))}
             new = sorted(k for key, k in first.items() if key not in self._values)
             self._new = new[: self.budget - self.evaluations]
@@ -181,14 +199,18 @@ class Budgeted(_Driver):
             ValueError: `ask` was not called, or the number of values differs from the number of rows.
         """
         rows = _check_values(self._rows, values, len(self._new))
+        improved = False
         for k, value in zip(self._new, values, strict=True):
             if value is not None and self._penalty is not None:
                 value -= self._penalty(rows[k])
             self._values[row_key(rows[k])] = value
-            self._update_best(rows[k], value)
+            improved |= self._update_best(rows[k], value)
+        if self._initial is None:
+            self._inner.tell([self._values.get(row_key(row)) for row in rows])
+            # An iteration without any value gives no information.
+            self._unchanged = 0 if improved else self._unchanged + any(value is not None for value in values)
         self._history.append(tuple(values))
         self.evaluations += len(self._new)
-        self._inner.tell([self._values.get(row_key(row)) for row in rows])
         self._rows, self._new = None, []
 
 

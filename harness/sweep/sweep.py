@@ -11,7 +11,6 @@ knows nothing but the finished trials, so a continued sweep equals one that was 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,24 +20,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-import yaml
 
-from harness.compare.compare import changed_settings
+from harness.compare.budgeted_search import default_search
 from harness.compare.requirements import Case, why_not
-from harness.compare.result import measured
-from harness.run.overoptimisation import split_hold_out
-from harness.run_folder.result import Difference
 from harness.run_folder.store import Store, write_atomically
-from harness.session.evaluator import Bench
-from harness.session.session import Prepared, changed_inputs, prepare, provenance
+from harness.session.evaluator import Evaluator, StopRules, difference, measured
+from harness.session.hold_out import split_hold_out
+from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
+from harness.session.session import Prepared, prepare
 from harness.session.settings import RunSettings
-from harness.swarm.particle_swarm import ParticleSwarm
+from harness.session.sync import run_sync
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row
 from harness.sweep.result import Final, Fold, Swept, SweptTrial
 from utilities.core import Evaluation
 from utilities.errors import UserError
-from utilities.statistics import paired_difference
 from utilities.tasks import ItemSet, Task
 
 if TYPE_CHECKING:
@@ -172,39 +168,14 @@ def _document(prepared: Prepared, plan: Plan) -> dict[str, Any]:
 def _open(folder: Path, document: dict[str, Any]) -> Store:
     if not UNADDRESSABLE.isdisjoint(str(folder.resolve())):
         raise UserError(f"--out {folder}: the address of a database holds none of {' '.join(sorted(UNADDRESSABLE))}")
-    if not (folder / "settings.yaml").is_file():
-        try:
-            Store.check_new(folder)
-        except UserError:
-            raise UserError(f"--out {folder} is there already and holds no sweep; choose another") from None
-        return Store.create(folder, document)
-    store = Store.open(folder)
-    try:
-        if differing := _differences(store.settings(), yaml.safe_load(yaml.safe_dump(document, sort_keys=False))):
-            raise UserError(
-                f"{folder} holds a sweep that cannot be continued so: {'; '.join(differing)}. Give the command that it"
-                " began with, or another --out"
-            )
-    except BaseException:
-        store.close()
-        raise
-    return store
+    return open_folder(folder, "sweep", document, _differences)
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two documents, in words.
-
-    Raises:
-        UserError: The first is not of a sweep.
-    """
-    if "sweep" not in then:
-        kind = "a comparison" if "compare" in then else "a run"
-        raise UserError(f"the folder given by --out holds {kind}, no sweep; choose another --out")
-    changes = [
-        *changed_settings(then["sweep"], now["sweep"]),
-        *changed_settings(then["task"]["settings"], now["task"]["settings"]),
-    ]
-    return changes + [f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"])]
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two documents, as messages."""
+    yield from changed_settings(then["sweep"], now["sweep"])
+    yield from changed_settings(then["task"]["settings"], now["task"]["settings"])
+    yield from (f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"]))
 
 
 # -- Optuna ------------------------------------------------------------------------------------------------------------
@@ -310,7 +281,7 @@ class Sweep:
         self.lists = {name: tuple(sorted({*values, own[name]})) for name, values in LISTS.items()}
         """The paper's, and what the settings say where that is not among them: trial 0 is a point of the space."""
         self.defaults = {name: values.index(own[name]) for name, values in self.lists.items()}
-        self.checkpoint: dict[str, Any] = store.checkpoint() or {"bench": {}, "engine": None, "seconds": 0.0}
+        self.checkpoint: dict[str, Any] = store.checkpoint() or {"evaluator": {}, "engine": None, "seconds": 0.0}
         self._began = time.perf_counter()
 
     def run(self) -> Swept:
@@ -318,27 +289,29 @@ class Sweep:
         path = self.store.folder / "sweep.json"
         if path.is_file():
             return _read(path)
-        with _finished_trials(self.store.folder / "trials.db") as study, self._benches() as (picking, confirming):
-            swept = asyncio.run(self._measure(study, picking, confirming))
+        with _finished_trials(self.store.folder / "trials.db") as study, self._evaluators() as (picking, confirming):
+            swept = run_sync(self._measure(study, picking, confirming))
         write_atomically(path, swept.model_dump_json(indent=2) + "\n")
         return swept
 
     @contextmanager
-    def _benches(self) -> Iterator[tuple[Bench, Bench]]:
+    def _evaluators(self) -> Iterator[tuple[Evaluator, Evaluator]]:
         """The two folds on one engine."""
         engine = self.prepared.engine(self.checkpoint["engine"])
         try:
             self.checkpoint["engine"] = engine.state()
-            kept = self.checkpoint["bench"]
+            kept = self.checkpoint["evaluator"]
+            panel = self.prepared.judges.panel if self.prepared.judges else None
+            rules = StopRules(self.picking.name, panel, "retry with the same command")
             picking, confirming = (
-                Bench(replace(self.prepared, task=task), engine, [], self.store, kept, self._save)
+                Evaluator(replace(self.prepared, task=task), engine, self.store, rules, (), kept, self._save)
                 for task in (self.picking, self.confirming)
             )
             yield picking, confirming
         finally:
             engine.close()
 
-    async def _measure(self, study: Study, picking: Bench, confirming: Bench) -> Swept:
+    async def _measure(self, study: Study, picking: Evaluator, confirming: Evaluator) -> Swept:
         experts, _ = await picking.expert_evaluations("dev")  # those of a continued sweep are read, not asked again
         self.watch(trials := _kept(study))
         while (number := len(trials)) < self.plan.trials:
@@ -374,8 +347,8 @@ class Sweep:
             defaults=defaults,
             best_initial=initial,
             difference={
-                "picked_minus_defaults": self._difference(picked_test, defaults_test),
-                "picked_minus_best_initial": self._difference(picked_test, initial_test),
+                "picked_minus_defaults": difference(picked_test, defaults_test, self.picking.combine),
+                "picked_minus_best_initial": difference(picked_test, initial_test, self.picking.combine),
             },
             importance=shares,
             importance_problem=problem,
@@ -383,31 +356,34 @@ class Sweep:
             seconds=self.checkpoint["seconds"],
         )
 
-    async def _trial(self, bench: Bench, number: int, places: Mapping[str, int]) -> SweptTrial:
+    async def _trial(self, evaluator: Evaluator, number: int, places: Mapping[str, int]) -> SweptTrial:
         """The ordinary search with a trial's hyperparameters, but for its iterations: the budget says when it ends."""
         parameters = {name: values[places[name]] for name, values in self.lists.items()}
-        swarm = self.prepared.settings.swarm
-        settings = swarm.model_copy(update={**parameters, "iterations": self.plan.budget})
-        columns, groups = len(self.prepared.columns), len(self.prepared.groups)
-        inner = ParticleSwarm(columns, settings, self.prepared.settings.seed, groups=groups)
+        own = {
+            **parameters,
+            "optimiser": "pso",
+            "winner": "best",
+        }  # the hyperparameters are those of the published swarm
+        swarm = self.prepared.settings.swarm.model_copy(update=own)
         # The places are in the name: the state of a search must not be told to one with other hyperparameters.
         name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
-        found, cost = await bench.search(name, inner, self.plan.budget)
-        row, value = found.best
+        seed, budget = self.prepared.settings.seed, self.plan.budget
+        found = await default_search(evaluator, name, swarm, budget, seed, objective="metric")
+        value = evaluator.summary(found.row).value
         assert value is not None  # noqa: S101 - else the search has raised
         return SweptTrial(
             number=number,
             parameters=parameters,
             value=value,
-            **asdict(cost),
-            coefficients=bench.coefficients(row),
-            ended=found.finished or "",
+            **asdict(found.cost),
+            coefficients=evaluator.coefficients(found.row),
+            ended=found.note or f"{budget} evaluations done",
         )
 
     async def _final(
         self,
-        picking: Bench,
-        confirming: Bench,
+        picking: Evaluator,
+        confirming: Evaluator,
         row: Row,
         value: float | None,
         *,
@@ -416,9 +392,8 @@ class Sweep:
     ) -> tuple[Final, Evaluation]:
         """A trial's best mixture, or an expert, with its picking value: on the confirming fold and on test."""
         name = f"trial-{trial}" if expert is None else f"expert-{expert}"
-        whole = picking.whole_row(row)
-        held, _ = await confirming.recorded(f"{name}-confirming", "dev", whole)
-        test, _ = await picking.recorded(name, "test", whole)
+        held = await confirming.recorded(confirming.record_name(f"{name}-confirming", "dev"), name, row, "dev")
+        test = await picking.recorded(picking.record_name(name, "test"), name, row, "test")
         final = Final(
             trial=trial,
             expert=expert,
@@ -430,13 +405,6 @@ class Sweep:
             records=f"records/{self.picking.name}-{name}-test.parquet",
         )
         return final, test
-
-    def _difference(self, a: Evaluation, b: Evaluation) -> Difference:
-        problem = a.problem or b.problem
-        found = None if problem else paired_difference(a, b, self.picking.combine)
-        if found is None:
-            return Difference(value=None, low=None, high=None, problem=problem or "too few items were scored by both")
-        return Difference(**found._asdict())
 
     def _save(self) -> None:
         now = time.perf_counter()

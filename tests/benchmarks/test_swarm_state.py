@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.run.adapt import Adaptation
+from harness.run.adapt import SearchRun
 from harness.run_folder.store import Store
 from harness.swarm.loop import search
 from harness.swarm.particle_swarm import ParticleSwarm
@@ -74,7 +74,7 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
         notes=[],
     )
     store = Store.create(tmp_path / "run", {})
-    run = Adaptation(prepared, store, lambda event: None, engine, None, time.perf_counter())
+    run = SearchRun(prepared, store, lambda event: None, engine, None, time.perf_counter())
     asyncio.run(search(run.optimiser, run._evaluate, run._iteration_done))
     saved = store.checkpoint()
     store.close()

@@ -6,8 +6,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from harness.compare.result import ALL_TASKS, Absent, Compared, Measured, Outcome, Ranking, Versus, measured
+from harness.compare.result import ALL_TASKS, Absent, Compared, Measured, Outcome, Ranking, Versus
 from harness.compare.table import COLUMNS, comparison_tables, live_view, task_table, write_csv
+from harness.session.evaluator import measured
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
 
 

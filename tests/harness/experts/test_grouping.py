@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import make_base
 from hypothesis import given as for_all
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -25,7 +26,6 @@ from harness.run_folder.events import Bus, Evaluated, IterationDone, Note
 from harness.run_folder.store import Store
 from harness.session.session import BASE, prepare
 from harness.session.settings import run_settings
-from tests.conftest import make_base
 from utilities import statistics
 from utilities.errors import UserError
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import make_base
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,9 +20,9 @@ from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated, Finished, IterationDone, Started
 from harness.run_folder.result import Result
 from harness.run_folder.store import Store
-from harness.session.session import BASE, changed_inputs, prepare, provenance
+from harness.session.provenance import changed_inputs, provenance
+from harness.session.session import BASE, prepare
 from harness.session.settings import run_settings
-from tests.conftest import make_base
 from utilities import statistics
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
@@ -224,9 +225,9 @@ def test_equal_rows_are_evaluated_once(given, adapters, asked, tmp_path):
     seen = []
     result = job(given(experts=[str(adapters[0])], particles=4), tmp_path / "run", seen.append)
     assert result.evaluations == 1
-    # Two item sets: the one row on dev and, as expert and as winner, on test; the base model on both. For the noise
-    # floor the winner is asked twice, the second time beside the best expert.
-    assert asked.count((1.0,)) == 2 * 3 + 2 * 3
+    # Two item sets: the one row, which is expert and winner, on dev and on test. For the noise floor the winner is
+    # evaluated twice, the second time beside the best expert.
+    assert asked.count((1.0,)) == 2 * 2 + 2 * 3
     assert asked.count(None) == 2 * 2
     told = [event for event in seen if isinstance(event, Evaluated)]
     assert len(told) == 4 * 4
@@ -312,7 +313,7 @@ def test_a_checkpoint_is_small(whole):
 def test_a_checkpoint_without_its_parts_is_a_users_error(content, given, tmp_path):
     Store.create(tmp_path / "run", {}).close()
     (tmp_path / "run" / "checkpoint" / "state.json").write_text(content)
-    with pytest.raises(UserError, match=r"checkpoint .* is damaged"):
+    with pytest.raises(UserError, match=r"checkpoint .* is corrupt"):
         job(given(), tmp_path / "run")
 
 
@@ -366,7 +367,7 @@ def refusing(monkeypatch, refuse):
 def test_a_run_in_which_nothing_can_be_scored_ends_at_once_and_says_why(given, monkeypatch, tmp_path):
     refusing(monkeypatch, lambda row, k: True)
     seen = []
-    with pytest.raises(UserError, match=r"no particle could be scored on medical: .*transport: the line is cut"):
+    with pytest.raises(UserError, match=r"no model could be scored on medical: .*transport: the line is cut"):
         job(given(iterations=50), tmp_path / "run", seen.append)
     assert not [event for event in seen if isinstance(event, IterationDone)]
     assert not (tmp_path / "run" / "result.json").exists()

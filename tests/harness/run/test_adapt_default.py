@@ -125,7 +125,7 @@ def test_finalists_are_compared_on_items_that_no_search_has_seen(given, tmp_path
     assert result.winner.optimism is None
     values = {}
     for name in ("top-k-mean", "best", "best_initial"):
-        evaluation = Store(tmp_path / "run").evaluation(f"confirm_{name}", prepared.task.combine)
+        evaluation = Store(tmp_path / "run").evaluation(f"validation_{name}", prepared.task.combine)
         assert {r.item_id for leaf in evaluation.leaves.values() for r in leaf.results} <= held
         values[name] = as_objective(evaluation, "smooth", prepared.task.combine).value
     assert values[result.winner.finalist] == max(values.values())

@@ -6,12 +6,13 @@ import shutil
 import pytest
 import yaml
 from peft import PeftModel
-from tests.harness.test_adapt import Stopped, StopsAfterEveryStep, accuracy, job, lasting
-from tests.harness.test_adapt import rough_intervals as rough_intervals
+from test_adapt import Stopped, StopsAfterEveryStep, accuracy, job, lasting
+from test_adapt import rough_intervals as rough_intervals
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.run_folder.store import Store
-from harness.session.session import changed_inputs, prepare, provenance
+from harness.session.provenance import changed_inputs, provenance
+from harness.session.session import prepare
 from harness.session.settings import run_settings
 
 DOMAINS = ("sea", "land", "air")

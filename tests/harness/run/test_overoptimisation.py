@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.run.overoptimisation import Gain, Seen, Watch, split_hold_out
+from harness.run.overoptimisation import Gain, Seen, Watch
+from harness.session.hold_out import split_hold_out
 from utilities import statistics
 from utilities.combine import combine_evaluations, mean, minimum
 from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored

@@ -10,7 +10,8 @@ from conftest import refused
 
 from harness.engines.base import engines
 from harness.session import session as preparation
-from harness.session.session import best_engine, make_engine, prepare
+from harness.session.engine_start import best_engine, make_engine
+from harness.session.session import prepare
 from harness.session.settings import run_settings
 from utilities.errors import UserError
 

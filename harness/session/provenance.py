@@ -1,0 +1,142 @@
+"""What a run folder must have in common with the command that continues it: settings, versions, hashes of inputs."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.experts.pool import folder_hash
+from harness.run_folder.store import Store
+from harness.session.session import Prepared
+from harness.session.settings import RunSettings
+from utilities.errors import UserError
+from utilities.tasks import Task, read_task_file
+from utilities.user_code import absolute_spec, file_of
+
+__all__ = ["changed_inputs", "changed_settings", "open_folder", "provenance", "task_hash"]
+
+MAY_CHANGE = {"budget_tokens", "budget_usd"}
+"""Settings that may differ when a folder is continued: without more budget for its judges it could not be."""
+
+
+def open_folder(
+    folder: Path, kind: str, document: Mapping[str, Any], differences: Callable[[Any, Any], Iterator[str]]
+) -> Store:
+    """A new folder, or that of an interrupted study that is continued.
+
+    Args:
+        folder: Of the study.
+        kind: The verb, which is the key of its own settings in `settings.yaml`.
+        document: What `settings.yaml` says.
+        differences: What differs between the stored document and this one, as messages.
+
+    Raises:
+        UserError: The folder holds something else, was begun with other settings, or is in use.
+    """
+    if not (folder / "settings.yaml").is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--out {folder} already exists and is not a folder of `{kind}`; choose another folder")
+        return Store.create(folder, document)
+    store = Store.open(folder)
+    try:
+        then, now = store.settings(), yaml.safe_load(yaml.safe_dump(dict(document), sort_keys=False))
+        if kind not in then:
+            raise UserError(f"--out {folder} already exists and is not a folder of `{kind}`; choose another folder")
+        if found := list(dict.fromkeys(differences(then, now))):
+            raise UserError(
+                f"cannot resume `{kind}` in {folder}: its settings differ: {'; '.join(found)}. Re-run with the"
+                " original settings or use another --out"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two documents of settings, but for `MAY_CHANGE`, as messages."""
+    for name in {**then, **now}:
+        before, after = then.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from changed_settings(before, after)
+        elif before != after and name not in MAY_CHANGE:
+            yield f"{name} was {_shown(before)} and is now {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def provenance(prepared: Prepared) -> dict[str, Any]:
+    """What `settings.yaml` says beside the settings: versions, commit, and hashes of data and experts."""
+    packages = {}
+    for package in ("model-swarms", "torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "not installed"
+    return {
+        "versions": {"python": platform.python_version(), **packages},
+        "commit": _commit(),
+        "task": task_hash(prepared.settings, prepared.task),
+        "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
+        "experts": {expert.name: folder_hash(expert.folder) for expert in prepared.pool.experts},
+        "base": folder_hash(prepared.base),
+    }
+
+
+def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a resumed run would find different: names of data sets, experts and base whose content changed."""
+    changed = [] if then.get("task") == now["task"] else ["the task file or the utility"]
+    for kind, group in (("item set", "data"), ("expert", "experts")):
+        before, after = then.get(group, {}), now[group]
+        changed += [f"{kind} {k!r}" for k in {**before, **after} if before.get(k) != after.get(k)]
+    if then.get("base") != now["base"]:
+        changed.append("the base model")
+    return changed
+
+
+def _commit() -> str | None:
+    """The checkout's commit, where the package stands in one."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def task_hash(settings: RunSettings, task: Task) -> str:
+    """Hash of what the task file says of scorers, of the combination, and of the user's own files that score.
+
+    Titles and recommended settings may change.
+    """
+    described, path = read_task_file(settings.task, trust=settings.trust_task)
+    edition = described.editions[task.edition]
+    parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
+    parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
+    digest = sha256("\n".join(parts).encode())
+    utility = settings.utility
+    for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
+        if (own := file_of(spec)) is not None:
+            digest.update(own.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _data_hash(items: tuple[Any, ...]) -> str:
+    digest = sha256()
+    for item in items:
+        digest.update(item.model_dump_json().encode())
+    return digest.hexdigest()[:16]
