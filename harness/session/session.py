@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.engines.base import Engine
 from harness.engines.gpu_sharing import share_gpu
 from harness.experts.pool import Pool, check_finite, open_pool, resolve
-from harness.session.engine_start import close_when_started, make_engine, start_engine
+from harness.session import engine_start
 from harness.session.hold_out import split_hold_out
 from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import RunSettings
@@ -120,14 +120,14 @@ class Prepared:
         if self.judges is not None:
             self.judges.close()
         if self.starting is not None:
-            close_when_started(self.starting)
+            engine_start.close_when_started(self.starting)
 
     def engine(self, state: Mapping[str, Any] | None = None) -> Engine:
         """The engine of the settings, with the base model loaded."""
         if self.starting is not None:
             engine = self.starting.result()
         else:
-            engine = make_engine(self.settings, self.base, self.pool, state)
+            engine = engine_start.make_engine(self.settings, self.base, self.pool, state)
         if self.settings.engine_settings.share_gpu:
             share_gpu(engine, self.task)
         return engine
@@ -188,7 +188,7 @@ def prepare(
         pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
         pool = pool.grouped(settings.granularity)
         if start:
-            starting = start_engine(settings, base, pool, state)
+            starting = engine_start.start_engine(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
         if settings.validation_share and task.judged:
             raise UserError(
@@ -201,7 +201,7 @@ def prepare(
         if judges is not None:
             judges.close()
         if starting is not None:
-            close_when_started(starting)
+            engine_start.close_when_started(starting)
         raise
     monitor_set = validation_set = None
     if task.judged and settings.judging.monitor_share:

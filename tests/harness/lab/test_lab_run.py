@@ -182,7 +182,7 @@ def test_stored_answers_are_enough(sums, given, here, monkeypatch):
     run_evaluate(given(utility="mine.py:vowels"), "test", sums / "test", False)
     run_search(given(utility="mine.py:vowels", iterations=0), sums, "run", "none", False)
     lab(given(), "mine.py:vowels", out=sums / "lab")
-    monkeypatch.setattr("harness.session.session.make_engine", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("harness.session.engine_start.make_engine", lambda *_: pytest.fail("a model was loaded"))
     whole = json.loads((sums / "lab" / "lab.json").read_text())["designs"][0]["models"]
     for folders in (["dev", "test"], ["run"], ["lab"]):
         wanted = Wanted(("mine.py:length", "mine.py:vowels"))

@@ -9,6 +9,7 @@ import torch
 from conftest import refused
 
 from harness.engines.base import engines
+from harness.session import engine_start
 from harness.session import session as preparation
 from harness.session.engine_start import best_engine, make_engine
 from harness.session.session import prepare
@@ -60,7 +61,7 @@ def test_the_engine_starts_while_data_and_experts_are_read(settings, read, monke
         checked.append(begun.wait(LONG))
         check(pool)
 
-    monkeypatch.setattr(preparation, "make_engine", make)
+    monkeypatch.setattr(engine_start, "make_engine", make)
     monkeypatch.setattr(preparation, "check_finite", finite)
     prepared = prepare(settings, start=True)
     assert prepared.engine() is prepared.engine() is made[0]
@@ -73,7 +74,7 @@ def test_why_it_did_not_start_is_told_when_it_is_needed(settings, monkeypatch):
     def make(*given):
         raise UserError("no room on the card")
 
-    monkeypatch.setattr(preparation, "make_engine", make)
+    monkeypatch.setattr(engine_start, "make_engine", make)
     prepared = prepare(settings, start=True)
     with pytest.raises(UserError, match="no room on the card"):
         prepared.engine()
@@ -91,7 +92,7 @@ def test_an_engine_that_starts_is_closed_where_the_data_is_refused(settings, rea
         read.set()
         raise UserError("no such item")
 
-    monkeypatch.setattr(preparation, "make_engine", make)
+    monkeypatch.setattr(engine_start, "make_engine", make)
     monkeypatch.setattr(preparation, "load_task_of", refuse)
     with pytest.raises(UserError, match="no such item"):
         prepare(settings, start=True)
@@ -108,14 +109,14 @@ def test_a_mistake_in_the_data_ends_the_program_in_one_line_though_the_engine_wa
 
 
 def test_without_being_asked_to_it_starts_nothing(settings, monkeypatch):
-    monkeypatch.setattr(preparation, "make_engine", None)
+    monkeypatch.setattr(engine_start, "make_engine", None)
     assert prepare(settings).starting is None
 
 
 @pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("gpu", [True, False])
 def test_auto_is_vllm_where_it_and_a_gpu_are_there(installed, gpu, settings, monkeypatch):
-    monkeypatch.setattr(preparation, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(engine_start, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert best_engine(prepare(settings).pool) == ("vllm" if installed and gpu else "local")
 
