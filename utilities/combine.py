@@ -35,7 +35,8 @@ def harmonic_mean(values: Mapping[str, Floats]) -> Floats:
     """
     stacked = _stacked(values)
     positive = np.where(stacked > 0, stacked, np.nan)
-    whole = stacked.shape[0] / (1.0 / positive).sum(axis=0)
+    least = positive.min(axis=0)  # relative to it, no reciprocal is too large
+    whole = least * stacked.shape[0] / (least / positive).sum(axis=0)
     # A part that a resample left without any item is nan there already; only true zeros become zero.
     whole = np.where((stacked == 0).any(axis=0), 0.0, whole)
     return np.where((stacked < 0).any(axis=0), np.nan, whole)

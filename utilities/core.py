@@ -21,6 +21,7 @@ from utilities.registry import Registry
 
 __all__ = [
     "MAX_OPTIONS",
+    "MOST_SCORE",
     "ChoiceLogprobs",
     "Evaluation",
     "Item",
@@ -43,6 +44,9 @@ Split = Literal["dev", "test"]
 
 MAX_OPTIONS = 26
 """Options are lettered A to Z in prompts."""
+
+MOST_SCORE = 1e100
+"""Size of a score at most: sums, squares and products of scores stay finite numbers."""
 
 UNSCORED_LIMIT = 0.10
 """Share of unscored items past which an evaluation is not comparable with others."""
@@ -72,8 +76,8 @@ class Score:
     """JSON text of what led to the value where numbers do not tell it: a judge's words, claims and their evidence."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"a score is a finite number, not {self.value}; what cannot be scored is Unscored")
+        if not abs(self.value) <= MOST_SCORE:
+            raise ValueError(f"a score is a number within {MOST_SCORE:g}, not {self.value}; else an item is Unscored")
 
 
 @dataclass(frozen=True, slots=True)

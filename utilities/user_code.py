@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from utilities.errors import UserError, unknown_name
+from utilities.errors import UserError, describe, unknown_name
 
 __all__ = ["absolute_spec", "file_of", "object_in_file"]
 
@@ -69,7 +69,7 @@ def _run(path: Path, label: str) -> ModuleType:
         del sys.modules[name]
         line = _line_in(path, error)
         where = f", line {line}" if line else ""
-        raise UserError(f"{label}: {path}{where} could not be run: {type(error).__name__}: {error}") from error
+        raise UserError(f"{label}: {path}{where} could not be run: {describe(error)}") from error
     return module
 
 

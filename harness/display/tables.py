@@ -168,6 +168,8 @@ def number(value: float | None, se: float | None = None) -> str:
     """A value, with its standard error if given; values above 1, such as ratings, have two decimals."""
     if value is None:
         return "-"
+    if abs(value) >= 1e7:
+        return f"{value:.3g}" if se is None else f"{value:.3g} ± {se:.3g}"
     digits = 4 if abs(value) <= 1 else 2
     return f"{value:.{digits}f}" if se is None else f"{value:.{digits}f} ± {se:.{digits}f}"
 

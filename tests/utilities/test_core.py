@@ -37,7 +37,7 @@ def test_an_item_has_2_to_26_options(n):
         ({"question": " \n"}, "the question is empty"),
         ({"choices": {"A": "yes", "B": " "}}, "an option is empty"),
         ({"choices": {"A": "yes", "B": ""}}, "an option is empty"),
-        ({"choices": {"A": "yes", "B": 2}}, r"choices.B: Input should be a valid string \(got '2'\)"),
+        ({"choices": {"A": "yes", "B": 2}}, r"choices.B: Input should be a valid string \(got 2\)"),
         ({"answer": "C"}, r"the answer 'C' is none of the options \['A', 'B'\]"),
         ({"answer": "a"}, "the answer 'a' is none of"),
         ({"answer": None}, "the answer None is none of"),
@@ -72,9 +72,9 @@ def test_a_question_wins_over_a_prompt():
     assert Item(id="1", question="this", prompt="that").question == "this"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e101, -1e308])
 def test_a_score_is_finite(value):
-    with pytest.raises(ValueError, match="what cannot be scored is Unscored"):
+    with pytest.raises(ValueError, match="else an item is Unscored"):
         Score(value)
 
 
@@ -130,7 +130,7 @@ def test_without_any_score_an_evaluation_has_no_value(n):
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 any_float = st.floats()  # with NaN and the infinities
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(-1e100, 1e100)
 texts = st.text(max_size=5)
 responses = st.builds(
     Response,

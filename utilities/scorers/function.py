@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from utilities.core import Item, Outcome, Reason, Response, Score, Scorer, Unscored
+from utilities.core import Item, Outcome, Reason, Response, Scorer, Unscored
 from utilities.errors import UserError
 from utilities.scorers.generation import GenerationScorer
 from utilities.user_code import object_in_file
+from utilities.user_process import process_of, scored
 
 __all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_function", "scorer_from_file", "utility"]
 
 ScoringFunction = Callable[[Item, Response], float]
 GIVE_UP_AFTER = 3
-"""Items that may pass the time limit; after them a function is not called again in the same evaluation."""
+"""Calls that may pass the time limit or end their process; after them the evaluation calls the function no more."""
 
 
 class FunctionScorer(GenerationScorer):
@@ -26,7 +26,8 @@ class FunctionScorer(GenerationScorer):
 
     Whatever the function does, the run goes on: an exception, NaN, a value that is no number or a call past the time
     limit makes the item unscored, with the reason. Past the share that `Evaluation` allows, it is not comparable.
-    One thing no limit can cut short: C code that never lets Python go on, as a regular expression that backtracks.
+    A function of a file is called in a process of its own, see `utilities.user_process`. A function object is called
+    in a thread: there, no limit ends C code that holds the interpreter, and `os._exit` ends the program.
 
     Args:
         function: `score(item, response) -> float`; booleans count as 0 and 1.
@@ -34,6 +35,7 @@ class FunctionScorer(GenerationScorer):
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
         time_limit_s: Seconds that one call may take.
+        spec: FILE.py:NAME, if the function is to be called in a process of its own; else it is called in a thread.
 
     Raises:
         UserError: There is no such prompt, or a limit that nothing can keep.
@@ -46,47 +48,44 @@ class FunctionScorer(GenerationScorer):
         max_tokens: int = 64,
         stop: Sequence[str] = (),
         time_limit_s: float = 5.0,
+        spec: str | None = None,
     ) -> None:
         super().__init__(prompt, max_tokens, stop)
         if not time_limit_s > 0:
             raise UserError(f"time_limit_s is {time_limit_s}; a call needs more than 0 seconds")
-        self.function, self.time_limit_s = function, time_limit_s
+        self.function, self.time_limit_s, self.spec = function, time_limit_s, spec
 
     def check(self, item: Item) -> str | None:
         """Only the function knows what it needs."""
         return None
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """Scores responses one after another, in a thread that is left behind where it does not come back."""
+        """Scores responses one after another."""
         outcomes: list[Outcome] = []
-        late = 0
+        lost = 0
         for item, response in zip(items, responses, strict=True):
-            if late >= GIVE_UP_AFTER:
-                outcomes.append(Unscored(Reason.TIME, f"not called: {late} calls took over {self.time_limit_s:g} s"))
+            if lost >= GIVE_UP_AFTER:
+                outcomes.append(Unscored(Reason.TIME, f"not called: {lost} calls before it did not return"))
                 continue
-            outcomes.append(self.score_one(item, response))
-            late += isinstance(outcomes[-1], Unscored) and outcomes[-1].reason is Reason.TIME
+            outcome, returned = self._call(item, response)
+            outcomes.append(outcome)
+            lost += not returned
         return outcomes
 
     def score_one(self, item: Item, response: Response) -> Outcome:
         """Scores one response within the time limit."""
-        found: list[Outcome] = []
-        worker = threading.Thread(target=lambda: found.append(self._called(item, response)), daemon=True)
-        worker.start()
-        worker.join(self.time_limit_s)
-        return found[0] if found else Unscored(Reason.TIME, f"no score within {self.time_limit_s:g} s")
+        return self._call(item, response)[0]
 
-    def _called(self, item: Item, response: Response) -> Outcome:
-        try:
-            value: Any = self.function(item, response)
-            if not hasattr(value, "__float__"):  # what numpy, torch, decimal and fractions call a number has it
-                return Unscored(Reason.MALFORMED, f"the utility returned {value!r:.80}, which is no number")
-            number = float(value)
-        except BaseException as error:  # a user's code may raise anything; even sys.exit() ends only this call
-            return Unscored(Reason.MALFORMED, f"the utility raised {type(error).__name__}: {error}"[:300])
-        if not math.isfinite(number):
-            return Unscored(Reason.OUT_OF_RANGE, f"the utility returned {number}")
-        return Score(number)
+    def _call(self, item: Item, response: Response) -> tuple[Outcome, bool]:
+        if self.spec is not None:
+            return process_of(self.spec).call(item, response, self.time_limit_s)
+        found: list[Outcome] = []
+        call = threading.Thread(target=lambda: found.append(scored(self.function, item, response)), daemon=True)
+        call.start()
+        call.join(self.time_limit_s)
+        if found:
+            return found[0], True
+        return Unscored(Reason.TIME, f"no score within {self.time_limit_s:g} s"), False
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ class DecoratedFunction:
 
     function: ScoringFunction
     defaults: Mapping[str, Any]
+    spec: str | None = None
+    """FILE.py:NAME, if the function is to be called in a process of its own."""
 
     def __call__(self, item: Item, response: Response) -> float:
         """The plain function."""
@@ -108,7 +109,7 @@ class DecoratedFunction:
         """
         chosen = {**self.defaults, **options}
         try:
-            return FunctionScorer(self.function, **chosen)
+            return FunctionScorer(self.function, spec=self.spec, **chosen)
         except TypeError as error:
             raise UserError(f"a utility made of a function does not take its options {chosen}: {error}") from error
 
@@ -172,4 +173,5 @@ def scorer_from_file(spec: str) -> Callable[..., Scorer]:
         check_function(found)
     except UserError as error:
         raise UserError(f"utility {spec!r}: {error}") from error
-    return found.scorer if isinstance(found, DecoratedFunction) else DecoratedFunction(found, {}).scorer
+    decorated = found if isinstance(found, DecoratedFunction) else DecoratedFunction(found, {})
+    return replace(decorated, spec=spec).scorer
