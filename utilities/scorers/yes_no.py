@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
 from utilities.errors import UserError
-from utilities.scorers.extract_letter import ANSWER_IS, plain_text
+from utilities.reply_text import SPACELESS, own_answer, plain_text, word_pattern
+from utilities.scorers.extract_letter import ANSWER_IS, conditional
 from utilities.scorers.generation import GenerationScorer
 
 __all__ = ["YesNo", "extract_yes_no"]
@@ -17,13 +18,13 @@ __all__ = ["YesNo", "extract_yes_no"]
 # Words that may follow a verdict without a comma: "No it is not", "Yes because ...", "Yes and no".
 _FOLLOWS = r"(?:it|this|that|these|those|the|there|they|he|she|we|you|i|because|since|as|but|and|or|nor)\b"
 
-# What is denied is looked for only where one of these occurs at all: most replies have none, and this is known fast.
+# Denials are searched only if one of these occurs at all: most replies have none, and this is known fast.
 _DENYING = ("not", "n't", "never", "neither", "nor ", "wrong", "incorrect")
 
 
 class _Patterns(NamedTuple):
-    given: dict[str, str]
-    """Word in lower case to the word as it was given."""
+    answers: dict[str, str]
+    """Word in lower case to the word as the caller writes it."""
     word: re.Pattern[str]
     stated: re.Pattern[str]
     leading: re.Pattern[str]
@@ -33,13 +34,13 @@ class _Patterns(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compile(answers: tuple[str, ...]) -> _Patterns | None:
-    given = {plain_text(answer).lower(): answer for answer in reversed(answers)}  # of equal ones, the first
-    given.pop("", None)
-    if not given:
+    lowered = {plain_text(answer).lower(): answer for answer in reversed(answers)}  # of equal ones, the first
+    lowered.pop("", None)
+    if not lowered:
         return None
-    either = "|".join(re.escape(word) for word in sorted(given, key=len, reverse=True))
     # Not within a word or a compound ("not", "yes-man", "yes/no"), and not the "no" of "no evidence".
-    word = rf"(?<!\w)(?<!\w['/-])({either})(?!\w)(?!['/-]\w)(?!(?<=\bno) (?!{_FOLLOWS})\w)"
+    either = "|".join(word_pattern(word) for word in sorted(lowered, key=len, reverse=True))
+    word = rf"({either})(?!(?<=\bno) (?!{_FOLLOWS})[a-z\u00c0-\u024f])"
     denied = (
         rf"(?:\b(?!{word})(?:not|never|neither|nor|cannot)|n't)"
         rf"(?: (?:be|think|say|believe|that|it|is|the|answer|either|really|necessarily|simply|quite|an?)){{0,4}}"
@@ -50,42 +51,50 @@ def _compile(answers: tuple[str, ...]) -> _Patterns | None:
     patterns = (
         word,
         rf"{ANSWER_IS}{word}",
-        rf"[\s(\['\"<>#:.,-]{{0,8}}{word}(?=$|[^\w\s]|\n| [^\w]| {_FOLLOWS})",
+        rf"[\s(\['\"<>#:.,-]{{0,8}}{word}(?=$|[^\w\s]|\n| [^\w]| {_FOLLOWS}|[{SPACELESS}])",
         rf"['\")]?[\s.,;:!?&/-]*(?:(?:and|or|but|nor)[\s,]+)?(?:also )?['\"(]?{word}",
         denied,
     )
-    return _Patterns(given, *map(re.compile, patterns))
+    return _Patterns(lowered, *map(re.compile, patterns))
 
 
 def extract_yes_no(text: str, answers: Sequence[str] = ("yes", "no", "neutral")) -> str | None:
-    r"""The word that a reply states as its verdict, or None where it states none or contradicts itself.
+    r"""The word that a reply states as its verdict, or None if it states none or contradicts itself.
 
     Words count in any case, and only as whole words: "not sure" is no "no", and neither is the "no" of "no evidence".
     What is denied counts as not said ("not yes", "yes is wrong"). The first of these rules that finds anything decides;
     if it finds two different words, the outcome is None:
 
-    1. Statements: "the answer is yes", "Answer: no", `\boxed{no}`, "I would say no".
-    2. The word that the reply begins with: "No, because ...", "Yes it is". "Yes and no" contradicts itself.
-    3. The only one of the words anywhere: "I think that is true."
+    1. A word alone on the first line; further lines explain it, or answer another question.
+    2. Statements: "the answer is yes", "Answer: no", `\boxed{no}`, "I would say no", but for those under a condition.
+    3. The word that the reply begins with: "No, because ...", "Yes it is". "Yes and no" contradicts itself.
+    4. Statements under a condition ("the answer would be yes only on Sundays").
+    5. The only one of the words anywhere: "I think that is true."
+
+    Thoughts and further questions that the model asks itself are not read, see `own_answer`.
 
     Args:
         text: The reply, with or without markdown, LaTeX or full-width letters.
         answers: The words to look for, such as `("true", "false")`.
 
     Returns:
-        One of `answers`, as it is written there, or None.
+        One of `answers`, as the caller writes it, or None.
     """
     if (patterns := _compile(tuple(answers))) is None:
         return None
-    said = plain_text(text).lower()
+    said = plain_text(own_answer(text)).lower()
+    first, separator, _ = said.partition("\n")
+    if separator and (alone := patterns.answers.get(first.strip(" .!,:;()[]'\""))) is not None:
+        return alone
     if any(map(said.__contains__, _DENYING)):
         said = patterns.denied.sub(" ", said)
-    if not (matches := list(patterns.stated.finditer(said))):
-        leading = patterns.leading.match(said)
-        matches = [leading] if leading else []
+    stated = list(patterns.stated.finditer(said))
+    sure = [match for match in stated if not conditional(said, *match.span())]
+    leading = [match] if (match := patterns.leading.match(said)) else []
+    matches = sure or leading or stated
     named = {match[1] for match in matches or patterns.word.finditer(said)}
     named |= {joined[1] for match in matches if (joined := patterns.joined.match(said, match.end(1)))}
-    return patterns.given[named.pop()] if len(named) == 1 else None
+    return patterns.answers[named.pop()] if len(named) == 1 else None
 
 
 @scorer_registry.register("yes_no")
@@ -129,5 +138,5 @@ class YesNo(GenerationScorer):
 
 
 def _gold(item: Item) -> str:
-    """The right verdict: the text of the right option where there are options."""
+    """The right verdict: the text of the right option, if the item has options."""
     return (item.choices or {}).get(item.answer or "", item.answer or "")

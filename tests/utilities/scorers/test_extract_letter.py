@@ -5,7 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from utilities.scorers.extract_letter import extract_letter, plain_text
+from utilities.reply_text import plain_text
+from utilities.scorers.extract_letter import extract_letter
 
 
 def lettered(*options):
