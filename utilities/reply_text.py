@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (characters that look alike are meant)
 """The part of a reply that is its answer: without thoughts, and without further questions that a model asks itself.
 
 Also the plain form of a text that the readers of letters, verdicts and numbers search, and where words begin and end in
@@ -57,7 +58,8 @@ _QUESTION = (
 )
 _NEXT_QUESTION = re.compile(
     rf"(?:\n[\s#*>\"'_-]{{0,8}}(?:(?:next|new|another|second|follow-up|下一个|下一個|다음)[ ]?)?"
-    rf"(?i:{_QUESTION}|q)[ ]?(?:(?:no\.|number|\#)[ ]?)?(?:[\d一二三四五六七八九十]{{1,3}}[ *_]{{0,3}}[:：.)\n]|[ *_]{{0,3}}[:：])"
+    rf"(?i:{_QUESTION}|q)[ ]?(?:(?:no\.|number|\#)[ ]?)?"
+    rf"(?:[\d一二三四五六七八九十]{{1,3}}[ *_]{{0,3}}[:：.)\n]|[ *_]{{0,3}}[:：])"
     rf"|(?<=[\s.!?。])(?:Question|Problem|QUESTION)(?: \d{{1,3}})?[ ]?:[ ]"
     rf"|<\|(?:im_start|im_end|eot_id|end|endoftext|user|start_header_id|end_of_text|eom_id)\|>|</s>|<eos>|<end_of_turn>"
     rf"|<start_of_turn>|<｜(?:User|end▁of▁sentence)｜>|\[/?INST\])"
@@ -147,5 +149,6 @@ def word_pattern(word: str) -> str:
         return f"{left}{escaped}{right}"
     if len(word) == 1:
         same = next(script for script in _SINGLE_SCRIPTS if re.match(rf"[{script}]", word))
-        return rf"(?<![{_DENYING}])(?:(?<![a-zA-Z\d{same}]){escaped}(?![{_DENYING}否])|{escaped}(?=的|[^a-zA-Z\d{same}]|$))"
+        inside = rf"a-zA-Z\d{same}"
+        return rf"(?<![{_DENYING}])(?:(?<![{inside}]){escaped}(?![{_DENYING}否])|{escaped}(?=的|[^{inside}]|$))"
     return rf"(?<![{_DENYING}]){escaped}"

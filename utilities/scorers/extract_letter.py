@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001, RUF003  (characters that look alike are meant)
 """Which option a generated answer names: the extraction step of multiple choice by generation.
 
 Known traps of simpler parsers, each a row in the tests: the "A" of "Answer", the article of "A patient", the "or" of
@@ -36,7 +37,10 @@ _ENGLISH_IS = (
     rf"|(?:option|choice|solution)(?: {_IS}|(?=:))|choose|pick|select|go with|going with|opt for|vote for|say)"
     rf"[\s:=>(\['\"-]{{1,5}}{_FILLER}"
 )
-_OTHER_NOT = r"不|非|排除|没|沒|ない|なく|아니|아닌|ไม่|ليس|\b(?:not|nicht|kein\w*|pas|no|non|nem|nie|niet|não|не|ni|weder|değil)\b"
+_OTHER_NOT = (
+    r"不|非|排除|没|沒|ない|なく|아니|아닌|ไม่|ليس"
+    r"|\b(?:not|nicht|kein\w*|pas|no|non|nem|nie|niet|não|не|ni|weder|değil)\b"
+)
 _OTHER_IS = (
     r"(?:答案|正解|正确选项|正確選項|正确的?是|正確的?是|[應应]该?當?选|[應应]該?選|故选|故選|选择|選擇|我选|我選|答え|回答|解答|정답|답은|답:|คำตอบ|คําตอบ"
     r"|الجواب|الإجابة|الاجابة|उत्तर|(?<!\w)(?i:ответ|відповідь|antwort|lösung|respuesta|réponse|risposta|resposta|antwoord|"
@@ -85,8 +89,9 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
     big = rf"{capital}{ends}{not_article}{not_pronoun}"
     small = rf"{letter}{ends}{not_article}{not_pronoun}"
     name = rf"(?:[{_TAGS}]|{small})"
+    several = rf"{name}(?: ?[、,和或与與及] ?{name}){{0,25}}"
     return _Patterns(
-        # "The answer is X", "Answer: X". "It is" announces letters only: too much that follows it is some option's text.
+        # "The answer is X", "Answer: X". "It is" announces letters only: what follows is too often an option's text.
         stated=re.compile(rf"{ANSWER_IS}({name})|(?=[iI])\b(?i:it(?:'s| {_IS}))[\s:(\['\"]{{1,3}}{_FILLER}({small})"),
         # "X is correct", "option X would be the best answer"; of "A or B is correct" both.
         confirmed=re.compile(
@@ -94,17 +99,19 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
             rf"(?: [{_TAGS}])?(?i: (?:is|must be|would be|should be|seems)"
             rf"(?: (?:the|also|most|only|clearly|definitely|probably|likely)){{0,3}} (?:correct|right|best|answer))\b"
         ),
-        # "not A", "isn't A or B", "neither A nor B"; "A is wrong", "A, B and C are incorrect", "A is not the answer". But
-        # "B is not a symptom" is no denial: it answers "which is not a symptom?".
+        # "not A", "isn't A or B", "neither A nor B"; "A is wrong", "A, B and C are incorrect", "A is not the answer".
+        # But "B is not a symptom" is no denial: it answers "which is not a symptom?".
         denied=re.compile(
             rf"(?i:\b(?:not|nor|neither|never|cannot|rather than|instead of|other than|except)|n't)"
             rf"(?i: (?:be|think|believe|that|it|is|the|answer|option|choice|either)){{0,4}} [(\['\"]?{name}"
             rf"(?:[)\]'\"]?,? (?:or|nor) [(\['\"]?{name})*[)\]]?"
-            rf"|(?:不是|不选|不選|并非|並非|排除了?|而非|\b(?i:nicht|не|pas|niet)\b) ?{name}(?: ?[、,和或与與及] ?{name}){{0,25}}"
-            rf"|{alone}{name}(?: ?[、,和或与與及] ?{name}){{0,25}} ?(?:选?项|選?項)?(?:都|均|也)?(?:不对|不對|不正确|不正確|错|錯|ではな|は間違|は誤|은 틀|는 틀|가 아니|이 아니)"
+            rf"|(?:不是|不选|不選|并非|並非|排除了?|而非|\b(?i:nicht|не|pas|niet)\b) ?{several}"
+            rf"|{alone}{several} ?(?:选?项|選?項)?(?:都|均|也)?"
+            r"(?:不对|不對|不正确|不正確|错|錯|ではな|は間違|は誤|은 틀|는 틀|가 아니|이 아니)"
             rf"|{alone}{name}(?:[)'\"]?(?:,|,? (?:and|or)) [(\['\"]?{name}){{0,25}}[):.'\"]{{0,2}}(?: [{_TAGS}])?"
             rf"(?i: (?:is|are|was|were|can be)(?: (?:both|all|also|clearly|simply))? (?:wrong|incorrect|ruled out)"
-            rf"| ?(?:(?:is|are|was|were|can|could|would)(?: not|n't)|cannot)(?: be)?(?: the)? (?:correct|right|best|answer))\b"
+            rf"| ?(?:(?:is|are|was|were|can|could|would)(?: not|n't)|cannot)(?: be)?(?: the)?"
+            rf" (?:correct|right|best|answer))\b"
         ),
         # What names a second option right after the first: "A or B", "A/B", "A, B", "A B".
         joined=re.compile(

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (characters that look alike are meant)
 r"""Numbers in answers: which one is meant, and how much it is, exactly.
 
 Two questions that are kept apart: `extract_number` finds the final number of a reply, `parse_number` reads a gold
@@ -9,14 +10,17 @@ How a number is written, and what it is read as:
 |---|---|---|
 | `1,234.50`, `1{,}234.50` | 1234.5 | commas that group thousands |
 | `1.234,5`, `1.234.567` | 1234.5, 1234567 | can only be the continental way; `1.234` alone is a decimal |
+| `12 500`, `12'500`, `1,50,000` | 12500, 12500, 150000 | thousands with blanks, apostrophes, and as in India |
 | `1,2`, `0,125` | 1.2, 0.125 | a single comma that groups no thousands is a decimal comma |
-| `-7`, `-$5`, `+3` | -7, -5, 3 | a sign touches its number and follows no digit or letter; `10-3` ends in 3 |
+| `-7`, `-$5`, `+3` | -7, -5, 3 | a sign touches its number and follows no digit or letter |
 | `3/4`, `\frac{3}{4}`, `½`, `3/4ths` | 3/4 | `3/0` is no number |
 | `3 1/2`, `3½`, `3\frac{1}{2}` | 7/2 | mixed numbers |
-| `1e3`, `1 \times 10^3` | 1000 | |
+| `1e3`, `1 \times 10^3`, `1·10³` | 1000 | |
 | `50%` | 50 | never 0.5: to take both readings would be to take wrong answers |
-| `5kg`, `5 kg`, `5.`, `x=5`, `005` | 5 | what follows is a unit; words of size are not read: `5 million` is 5 |
-| `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ranks and exponents; sums and powers are not worked out |
+| `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | what follows is a unit |
+| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5` | none | a part of an expression is never taken for all of it |
+| `(3, 4)`, `3 or 4` | none | more than one number |
+| `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ranks and exponents |
 | `10:30`, `12/05/2024`, `1.2.3`, `1,2,3` | none | times, dates, versions, lists without spaces |
 | `two` | none | |
 
@@ -29,6 +33,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from utilities.reply_text import own_answer
+
 __all__ = ["extract_number", "parse_number", "same_number"]
 
 MAX_LENGTH = 400
@@ -37,10 +43,14 @@ MAX_LENGTH = 400
 Wider than a double's range; 1e999999999 as an exact number would not fit into memory.
 """
 
+_BLANK = r"[ \u00a0\u2009\u202f]"
 _NAME = r"\dA-Za-zÀ-ÖØ-öø-ɏ_"  # Latin script alone: Chinese, Japanese and Thai set no space before a number
 
 _RUN = r"""(?:
       (?!0)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)   # 1,234,567.5
+    | (?!0)\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?(?!\d)   # 1,50,000
+    | (?!0)\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?:[.,]\d+)?(?![\d/]|[ ]?/)   # 1 234,5
+    | (?!0)\d{1,3}(?:'\d{3})+(?:[.,]\d+)?(?!\d)   # 1'234.5
     | \d{1,3}(?:\.\d{3})+,\d+                   # 1.234,5
     | \d{1,3}(?:\.\d{3}){2,}(?!\d)              # 1.234.567
     | \d+(?:[.,]\d+)?                           # 12  12.5  12,5
@@ -49,14 +59,17 @@ _RUN = r"""(?:
 
 _NUMBER = rf"""
     (?=[-+.\d])                                 # changes nothing, but passes over the letters quickly
+    (?P<number>
     (?:(?<![{_NAME})\]])(?P<sign>[-+])[$€£¥₹]?)?
     (?<![{_NAME}^])(?<![\^_]\{{)(?<!\d[.,:/])   # not inside a name, an exponent, an index, a date or a time
     (?:(?P<whole>\d+)[ \u00a0](?=\d+/\d))?
     (?P<top>{_RUN})
     (?:
         [ ]?/[ ]?(?P<bottom>{_RUN})
-      | (?:[eE]|[ ]?(?:\u00d7|\\times|[x*])[ ]?10[ ]?\^\{{?)(?P<exponent>[-+]?\d+)\}}?
+      | (?:[eE]|[ ]?(?:[\u00d7\u00b7\u22c5\u2219x*]|\\times|\\cdot)[ ]?10[ ]?(?:\^|\*\*)[ ]?[{{(]?)
+        (?P<exponent>[-+]?\d+)[}})]?
       | (?!(?i:st|nd|rd|th)\b)
+    )
     )
     (?![.,:/]?\d|[⁰¹²³⁴-⁹]|[ ]?\^)
 """
@@ -78,9 +91,46 @@ _STATEMENT = re.compile(
 _STATED_NUMBER = re.compile(_STATED, re.VERBOSE)
 _ANY_NUMBER = re.compile(_NUMBER, re.VERBOSE)
 _WHOLE_NUMBER = re.compile(rf"[$€£¥₹]?[ ]?(?:{_NUMBER})[ ]?[$€£¥₹%]?\.?", re.VERBOSE)
-_THOUSANDS = re.compile(r"(?!0)\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_FRACTION = re.compile(r"(?:(\w) ?)?(?:\\[cdt]?frac\{\s*([-+]?[\d.,]+)\s*\}\{\s*([\d.,]+)\s*\}|([¼-¾⅐-⅞↉]))")
-_SIGNS = str.maketrans({"\u2212": "-", "\uff0d": "-", "\ufe63": "-", "\u2013": "-", "\u2044": "/", "\u2215": "/"})
+_THOUSANDS = re.compile(r"(?!0)(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d+)?")
+_FRACTION = re.compile(
+    r"(?:(\w) ?)?(?:\\[cdt]?frac ?(?:\{\s*([-+]?[\d.,]+)\s*\}|(\d))(?:\{\s*([\d.,]+)\s*\}|(\d))|([¼-¾⅐-⅞↉]))"
+)
+_DEGREES = re.compile(r"\^ ?\{? ?\\circ ?\}?")
+_SIGNS = str.maketrans(
+    {"\u2212": "-", "\uff0d": "-", "\ufe63": "-", "\u2013": "-", "\u2044": "/", "\u2215": "/", "\u2019": "'"}
+    | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff05": "%", "\uff04": "$"}
+)
+_POWER_OF_TEN = re.compile(r"(?<=10)[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+
+# What makes a number a part of something larger, on its right ...
+_GOES_ON = re.compile(
+    r"""[ ]?(?:\*\*?\d|\*[ ]\$?\d)
+      | [a-z]?[ ]?(?:[√πℼ]|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
+      | \((?=[\w(+-])
+      | [ ]?[×⋅·∙÷±]
+      | [ ]?[-+][ ]?(?:[$€£¥₹]?\.?\d|[a-z]\b|\\[a-z])
+      | [ ]?/[ ]?(?:\d|\(|[a-z]\b(?![ ]?[a-z]))
+      | [ ]?[xX][ ]?\d | [xyzni]\b | [kK]\b | '\d | _\d | (?:[ \u00a0\u2009\u202f])\d{3}(?!\d)
+      | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)\b
+      | [ ]?(?:mio|mrd|millionen|milliarden|millions?|milliards?|millones)\b
+      | [ ]?[百千万萬億亿兆백천만억조]
+      | [ ](?:or|and)[ ][$€£¥₹]?-?\d | ,[ ][$€£¥₹]?-?\d[\d.]{0,20}(?:,?[ ](?:or|and)[ ]|,[ ]-?\d)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# ... on its left ...
+_GOES_BEFORE = re.compile(
+    r"""(?:(?:[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:[-+*×⋅·∙÷/±^]|\\(?:times|cdot|div|pm)\b)[ ]?[$€£¥₹]?
+      | √[ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[{\s]*
+      | \\?\b(?:log|ln|sqrt|sin|cos|tan|exp)(?:_\{?\w{1,3}\}?)?[ ]?[({]?
+      | \\[cdt]?frac[ ]?\{[^{}]{1,24}\}\{[ ]? | \d[ \u00a0\u2009\u202f] | \d[ ]?[xX][ ] | \d[ ](?:or|and)[ ][$€£¥₹]?
+      | \\(?:times|cdot|div|pm|[lg]eq?|neq?|approx)\b[ ]? | [\w)][ ]?[≤≥≠±]=?[ ]? | [\w)][ ][<>]=?[ ]
+      | \bbetween[ ][$€£¥₹]?[\d.,]+[ ]and[ ][$€£¥₹]? )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# ... or one of several in brackets.
+_PAIR = re.compile(
+    r"(?:[(\[]|\\\{)[ ]?-?[\d./]+(?:(?:[ ]?[,;][ ]|;|,(?!\d{3}(?!\d)|\d\d,))-?[\d./]+){1,20}[ ]?\\?[)\]}]"
+)
 
 
 def extract_number(text: str) -> Fraction | None:
@@ -95,12 +145,13 @@ def extract_number(text: str) -> Fraction | None:
     Returns:
         The number, or None where there is none, or where the one that counts cannot be read (3/0, 1e999999999).
     """
-    text = _in_plain_signs(text)
-    for statement in reversed(list(_STATEMENT.finditer(text))):
-        if stated := _STATED_NUMBER.match(text, statement.end()):
-            return _value(stated)
-    numbers = list(_ANY_NUMBER.finditer(text))
-    return _value(numbers[-1]) if numbers else None
+    text = _in_plain_signs(own_answer(text))
+    stated = [found for mark in _STATEMENT.finditer(text) if (found := _STATED_NUMBER.match(text, mark.end()))]
+    ends = [found for found in stated if text[found.start() - 4 : found.start()] == "####"]
+    if len(ends) > 1:  # the end of a solution comes once: what follows is another question's
+        stated = ends[:1]
+    numbers = stated or list(_ANY_NUMBER.finditer(text))
+    return _value(numbers[-1]) if numbers and not _is_part(numbers[-1]) else None
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -111,6 +162,14 @@ def parse_number(text: str) -> Fraction | None:
     """
     found = _WHOLE_NUMBER.fullmatch(_in_plain_signs(text).strip())
     return None if found is None else _value(found)
+
+
+def _is_part(number: re.Match[str]) -> bool:
+    """Whether a number is a part of an expression, of a range or of several numbers."""
+    text, start, end = number.string, number.start("number"), number.end("number")
+    if _GOES_ON.match(text, end) or _GOES_BEFORE.search(text[max(0, start - 32) : start]):
+        return True
+    return any(pair.start() < start < pair.end() for pair in _PAIR.finditer(text, max(0, start - 200), end + 200))
 
 
 def same_number(a: Fraction | None, b: Fraction | None) -> bool:
@@ -127,17 +186,20 @@ def _in_plain_signs(text: str) -> str:
 
     Compatibility normalisation of the whole text would do harm: it makes 31/2 of 3½ and 102 of 10².
     """
-    latex = "\\" in text or "{,}" in text
+    latex = "\\" in text or "{,}" in text or "^" in text
     if not latex and text.isascii():
         return text
     text = text.translate(_SIGNS)
+    text = _POWER_OF_TEN.sub(lambda power: "^" + unicodedata.normalize("NFKC", power[0]).replace("\u2212", "-"), text)
     if latex:
         text = text.replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("\\$", "$").replace("\\%", "%")
+        text = _DEGREES.sub("°", text)
     return _FRACTION.sub(_in_one_line, text)
 
 
 def _in_one_line(fraction: re.Match[str]) -> str:
-    before, top, bottom, sign = fraction.groups()
+    before, wide_top, top, wide_bottom, bottom, sign = fraction.groups()
+    top, bottom = top or wide_top, bottom or wide_bottom
     written = unicodedata.normalize("NFKC", sign).replace("\u2044", "/") if sign else f"{top}/{bottom}"
     return f"{before} {written}" if before else written
 
@@ -164,6 +226,7 @@ def _value(number: re.Match[str]) -> Fraction | None:
 
 def _read(run: str) -> Fraction:
     """Digits with their separators as a number; which separator is which is told by the table above."""
+    run = re.sub(rf"(?:{_BLANK}|')(?=\d{{3}})", "", run)
     if _THOUSANDS.fullmatch(run):
         run = run.replace(",", "")
     elif "," in run or run.count(".") > 1:

@@ -108,15 +108,10 @@ REPLIES = {
     "10pm": "10",
     "3/4ths of it": "3/4",
     "1/3rd": "1/3",
-    "5-3": "3",
-    "(3)-7": "7",
-    "between 10 and 20": "20",
-    "10–20": "20",
     "３，４": "4",  # a full-width comma parts numbers
     "COVID-19": "19",
     "It is ½.": "1/2",
     "It is \\frac{3}{4} of it": "3/4",
-    "4\\cdot\\frac{3}{4}": "3/4",  # no product is worked out
     "Natalia sold 48+24 = <<48+24=72>>72 clips.": "72",
     "He has 7 left at 10:30": "7",
     "5 apples on the 3rd day": "5",
@@ -128,7 +123,6 @@ REPLIES = {
     "It costs $1,234.50, all in all.": "1234.5",
     "答えは42です。": "42",
     "Ответ: 42.": "42",
-    "5 million": "5",  # words are not read
     "5 and 3/0": None,  # the number that counts cannot be read; the one before was not the answer
     # what is stated wins
     "The answer is 42. I needed 3 steps.": "42",
@@ -136,7 +130,6 @@ REPLIES = {
     "the answer is: **42**, not 43": "42",
     "**Answer:** $1,234 for 3 days": "1234",
     "**Answer**: 42\n\nStep 7": "42",
-    "ANSWER = 42 or 43": "42",
     "The answer equals -7, not 8": "-7",
     "The answer is about 3.14 (2 digits)": "3.14",
     "Final answer:\n\n42\n\n(after 3 steps)": "42",
@@ -162,12 +155,80 @@ REPLIES = {
     # what only looks like a statement
     "The answer is the sum of 3 and 4, 7": "7",
     "The answer isn't 5 but 7": "7",
-    "My answers is 5 7": "7",
+    "My answers is 5, 7": "7",
     "Is 5 the answer? 7": "7",
     "#### 1. First step\nso 5": "5",
     "#### Step 1\nso 5": "5",
     "##### 4\nso 5": "5",
     "so 5\n####": "5",
+}
+
+
+# Thousands with blanks, with apostrophes and as in India; powers of ten; degrees; digits and separators of Arabic.
+OTHER_NOTATIONS = {
+    "12 500": "12500",
+    "1 234 567,5": "1234567.5",
+    "12\u202f500": "12500",
+    "12'500": "12500",
+    "12’500.25": "12500.25",
+    "1,50,000": "150000",
+    "12,34,567": "1234567",
+    "6 × 10³": "6000",
+    "6·10^3": "6000",
+    "6 \\cdot 10^3": "6000",
+    "6*10**3": "6000",
+    "6×10⁻²": "0.06",
+    "\\frac12": "1/2",
+    "2\\frac13": "7/3",
+    "30^\\circ": "30",
+    "90^{\\circ}": "90",
+    "١٢٫٥": "12.5",
+}
+
+# Of each of these, a reader that takes a part for the whole reads a number.
+EXPRESSIONS = [
+    *(
+        "\\boxed{3\\sqrt{2}}",
+        "\\boxed{\\sqrt{2}}",
+        "\\boxed{2\\pi}",
+        "The answer is 2π.",
+        "The answer is 3√2",
+        "\\log 8",
+        "log_2 8",
+    ),
+    *("\\boxed{\\frac{\\sqrt{3}}{2}}", "\\boxed{\\frac{\\pi}{4}}", "\\boxed{3x+2}", "\\boxed{2x}", "\\boxed{2+3i}"),
+    *(
+        "\\boxed{(3, 4)}",
+        "The answer is (3,4).",
+        "\\boxed{[3, 4]}",
+        "\\boxed{\\{1, 2\\}}",
+        "The answer is 3 or 4",
+        "The answer is 3, 4 and 5",
+    ),
+    *(
+        "The answer is 3 + 4",
+        "The answer is 3 × 4",
+        "2 x 3",
+        "5-3",
+        "(3)-7",
+        "4\\cdot\\frac{3}{4}",
+        "The answer is 3 ± 1",
+        "2^3",
+        "6 × 10 3",
+    ),
+    *("10–20", "between 10 and 20", "x > 5", "The answer is x \\geq 5", "The answer is 5'11", "12_500"),
+    *("The answer is 5 million", "答案是5万", "5k", "2 dozen", "2024-05-03"),
+]
+
+# Thoughts and further questions are no answer.
+CONTINUED = {
+    "<think>The answer is 5.</think>6": "6",
+    "5? The answer is 5. No.</think> The answer is 6.": "6",
+    "<think>It may be 5": None,
+    "#### 18\n\nQuestion: How many doors?\n#### 99": "18",
+    "#### 18\n\nHow many doors are there?\n#### 99": "18",
+    "The answer is 18.\n\nQ: How many doors?\nAnswer: 7": "18",
+    "18<|im_end|>\n<|im_start|>user\nAnd 7?": "18",
 }
 
 
@@ -196,6 +257,22 @@ def test_a_reply_without_a_number_has_none(text):
 
 @pytest.mark.parametrize(("text", "expected"), REPLIES.items(), ids=as_id)
 def test_the_final_number_of_a_reply(text, expected):
+    assert extract_number(text) == number(expected)
+
+
+@pytest.mark.parametrize(("text", "expected"), OTHER_NOTATIONS.items(), ids=as_id)
+def test_a_number_in_another_notation_is_read_as_a_whole(text, expected):
+    assert extract_number(f"The answer is {text}.") == number(expected)
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS, ids=as_id)
+def test_a_part_of_an_expression_is_never_taken_for_the_whole(text):
+    assert extract_number(text) is None
+    assert parse_number(text) is None
+
+
+@pytest.mark.parametrize(("text", "expected"), CONTINUED.items(), ids=as_id)
+def test_the_first_answer_after_the_thoughts_counts(text, expected):
     assert extract_number(text) == number(expected)
 
 
@@ -286,6 +363,7 @@ def test_whole_numbers_survive_separators_and_units(value, frame):
 def test_decimals_survive_separators_and_units(value, frame):
     exact = Fraction(value)
     continental = f"{value:,}".translate(str.maketrans(",.", ".,"))
+    frame = frame.replace("({})", "{}")  # in brackets, "1,5" may be a pair
     for text in (f"{value:f}", f"{value:,}", continental, f"{value:.4e}" if value == 0 else f"{value * 1000:f}e-3"):
         assert extract_number(frame.format(text)) == exact
         assert parse_number(text) == exact

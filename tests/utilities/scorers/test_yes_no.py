@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (characters that look alike are meant)
 import asyncio
 
 import pytest
@@ -95,6 +96,82 @@ def test_what_states_none_or_contradicts_itself(text):
 )
 def test_other_words_may_be_asked_for(answers, text, verdict):
     assert extract_yes_no(text, answers) == verdict
+
+
+YES_NO = ("yes", "no")
+IS_OR_NOT = ("是", "否")
+TRUTH = ("true", "false")
+RUSSIAN = ("да", "нет")
+JAPANESE = ("はい", "いいえ")
+KOREAN = ("예", "아니요")
+THAI = ("ใช่", "ไม่ใช่")
+ARABIC = ("نعم", "لا")
+HINDI = ("हाँ", "नहीं")
+CHINESE = ("对", "错")
+CORRECT = ("正确", "错误")
+SPANISH = ("sí", "no")
+GERMAN = ("ja", "nein")
+OTHER_SCRIPTS = [
+    ("答案是no。", "no", YES_NO),
+    ("答えはyesです。", "yes", YES_NO),
+    ("정답은 no입니다", "no", YES_NO),
+    ("yes입니다", "yes", YES_NO),
+    ("คำตอบคือyes", "yes", YES_NO),
+    ("Yes。因为", "yes", YES_NO),
+    ("否", "否", IS_OR_NOT),
+    ("否。", "否", IS_OR_NOT),
+    ("答案是是", "是", IS_OR_NOT),
+    ("答案：是", "是", IS_OR_NOT),
+    ("是", "是", IS_OR_NOT),
+    ("Answer: 是", "是", IS_OR_NOT),
+    ("True", "true", TRUTH),
+    ("答案是true", "true", TRUTH),
+    ("Да", "да", RUSSIAN),
+    ("Ответ: нет.", "нет", RUSSIAN),
+    ("нет, это не так", "нет", RUSSIAN),
+    ("はい", "はい", JAPANESE),
+    ("いいえ、違います", "いいえ", JAPANESE),
+    ("答えははいです", "はい", JAPANESE),
+    ("예", "예", KOREAN),
+    ("정답은 아니요입니다", "아니요", KOREAN),
+    ("ใช่", "ใช่", THAI),
+    ("ไม่ใช่", "ไม่ใช่", THAI),
+    ("คำตอบคือใช่", "ใช่", THAI),
+    ("نعم", "نعم", ARABIC),
+    ("الجواب هو لا", "لا", ARABIC),
+    ("हाँ", "हाँ", HINDI),
+    ("उत्तर: नहीं", "नहीं", HINDI),
+    ("答案是对的", "对", CORRECT + CHINESE),
+    ("错误", "错误", CORRECT),
+    ("答案：正确", "正确", CORRECT),
+    ("<think>no</think>yes", "yes", YES_NO),
+    ("no way</think>yes", "yes", YES_NO),
+    ("[THINK]no[/THINK]yes", "yes", YES_NO),
+    ("<thinking>The answer is no.</thinking>\nThe answer is yes.", "yes", YES_NO),
+    ("<think>The answer is yes", None, YES_NO),
+    ("No\n\nQ: Is it?\nA: Yes", "no", YES_NO),
+    ("The answer is no.\n\nQuestion: x?\nThe answer is yes.", "no", YES_NO),
+    ("No\n\nIs glass hard?\nAnswer: Yes", "no", YES_NO),
+    ("False\nTrue or false: x\nAnswer: True", "false", TRUTH),
+    ("Yes. The answer would be no only in winter.", "yes", YES_NO),
+    ("The answer is yes. It would be no if it rained.", "yes", YES_NO),
+    ("Nein.", "nein", GERMAN),
+    ("Antwort: Ja", "ja", GERMAN),
+    ("Ja, natürlich", "ja", GERMAN),
+    ("**Yes**", "yes", YES_NO),
+    ("No evidence", None, YES_NO),
+    ("yes or no", None, YES_NO),
+    ("There is no doubt", None, YES_NO),
+    ("nope", None, YES_NO),
+    ("I know", None, YES_NO),
+    ("Si.", None, SPANISH),
+    ("No, porque", "no", SPANISH),
+]
+
+
+@pytest.mark.parametrize(("text", "verdict", "words"), OTHER_SCRIPTS)
+def test_verdicts_of_every_script_after_thoughts_and_before_further_questions(text, verdict, words):
+    assert extract_yes_no(text, words) == verdict
 
 
 pieces = st.sampled_from(
