@@ -10,7 +10,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["OPENS_WORD", "SPACELESS", "WORD", "own_answer", "plain_text", "without_thoughts", "word_pattern"]
+__all__ = [
+    "OPENS_WORD",
+    "SPACELESS",
+    "WORD",
+    "is_unended_thought",
+    "own_answer",
+    "plain_text",
+    "without_thoughts",
+    "word_pattern",
+]
 
 # Thoughts
 
@@ -31,8 +40,8 @@ _THOUGHT_MARK = re.compile(
 def without_thoughts(text: str) -> str:
     """The text with its thoughts as blanks, everything else at its own place.
 
-    A thought without a beginning is everything before its end (chat templates often write the beginning); one without
-    an end is everything after its beginning.
+    A thought without a beginning is everything before its end (chat templates often write the beginning), unless the
+    text begins as JSON or the end is quoted. One without an end is all of a text that begins with it.
     """
     if not any(mark in text for mark in "<[◁"):
         return text
@@ -42,11 +51,20 @@ def without_thoughts(text: str) -> str:
             begins = mark.start() if begins is None else begins
             continue
         if begins is None:  # whatever was written so far was thought
+            line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
+            if text.lstrip().startswith("{") or line.count('"') % 2:
+                continue
             pieces, done, begins = [], 0, 0
         pieces += [text[done:begins], " " * (mark.end() - begins)]
         done, begins = mark.end(), None
-    end = len(text) if begins is None else begins
-    return "".join([*pieces, text[done:end], " " * (len(text) - end)])
+    cut = begins is not None and not "".join([*pieces, text[done:begins]]).strip()
+    return "".join([*pieces, " " * (len(text) - done) if cut else text[done:]])
+
+
+def is_unended_thought(text: str) -> bool:
+    """Whether a text is the beginning of a thought, and no more."""
+    marks = [mark["open"] for mark in _THOUGHT_MARK.finditer(text)]
+    return bool(marks) and all(marks) and not without_thoughts(text).strip()
 
 
 # Further questions

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from utilities.core import Reason, Unscored
 from utilities.errors import in_words
+from utilities.reply_text import is_unended_thought, without_thoughts
 
 __all__ = [
     "Message",
@@ -122,7 +123,7 @@ OPENING = 300
 
 def refused(text: str) -> bool:
     """Whether a reply declines to judge, and holds neither a rating nor a JSON object."""
-    text = _without_thought(text).lstrip()
+    text = without_thoughts(text).lstrip()
     opening = " ".join(text[:OPENING].replace("\u2019", "'").replace("I'm", "I am").split())
     if not REFUSAL.search(opening) or OBJECT.search(text):
         return False
@@ -136,7 +137,7 @@ def readable(reply: Reply) -> bool:
 
 def thinks(reply: Reply) -> bool:
     """Whether the judge reasons before it answers."""
-    return reply.thought or reply.text.lstrip().startswith(THOUGHT[0])
+    return reply.thought or without_thoughts(reply.text) != reply.text
 
 
 MORE_ROOM = "a larger --judge-max-tokens gives it room"
@@ -156,7 +157,7 @@ def _unfinished(reply: Reply) -> Unscored | None:
         return unscored(Reason.REFUSED, "the judge declined")
     cut = bool(known) and known[0] is Reason.TRUNCATED
     empty = not reply.text.strip()
-    if _unended_thought(reply.text) or (cut and empty and reply.thought):
+    if is_unended_thought(reply.text) or (cut and empty and reply.thought):
         return unscored(Reason.TRUNCATED, f"the judge used up its tokens on reasoning before it answered; {MORE_ROOM}")
     if cut:
         return unscored(Reason.TRUNCATED, f"the reply was cut off before it was complete ({reply.finish_reason})")
@@ -168,23 +169,6 @@ def _unfinished(reply: Reply) -> Unscored | None:
     if not known:
         return unscored(Reason.MALFORMED, f"the reply ended for the unknown reason {reply.finish_reason!r}")
     return None
-
-
-THOUGHT = "<think>", "</think>"
-"""The marks around the reasoning of a model whose server does not separate it."""
-
-
-def _unended_thought(text: str) -> bool:
-    return text.lstrip().startswith(THOUGHT[0]) and THOUGHT[1] not in text
-
-
-def _without_thought(text: str) -> str:
-    """The text after a leading thought, at its own place: what is before it becomes blanks."""
-    if not text.lstrip().startswith(THOUGHT[0]):
-        return text
-    end = text.find(THOUGHT[1])
-    start = len(text) if end < 0 else end + len(THOUGHT[1])
-    return " " * start + text[start:]
 
 
 # JSON
@@ -213,7 +197,7 @@ def as_object(reply: Reply, shape: type[M]) -> M | Unscored:
     def unscored(detail: str, reason: Reason = Reason.MALFORMED) -> Unscored:
         return Unscored(reason, detail, raw=reply.text)
 
-    span = _last_object(_without_thought(reply.text))
+    span = _last_object(without_thoughts(reply.text))
     if span is None:
         return unscored("there is no JSON object in the reply")
     start, end = span
@@ -347,7 +331,7 @@ def _read_rating(reply: Reply, low: int, high: int) -> tuple[float, int] | Unsco
 
 def _own_words(text: str, low: int, high: int) -> str:
     """The judge's words, each at its own place: thoughts, quotations and the scale's description become blanks."""
-    text = _without_thought(text).translate(WIDE)
+    text = without_thoughts(text).translate(WIDE)
     if (whole := WHOLE_QUOTE.fullmatch(text)) is not None:
         return " " * whole.start(1) + whole.group(1)
     scale = rf"\({SPACE}{low}{SPACE}(?:[{DASH}]|to){SPACE}{high}{SPACE}\)"
