@@ -56,14 +56,14 @@ def task_table(compared: Compared, task: str) -> RenderableType:
     reference = shown_reference(compared)
     told = any(against == reference for _, against in pairs)
     best_dev, best_test = _highest(rows, "dev"), _highest(rows, "test")
-    # what is not told apart from the best on test
+    # not significantly different from the best on test
     near = {m for (m, against), v in pairs.items() if against in best_test and v.verdict == "tie"} - best_test
 
     shown = [value for row in rows.values() for value in (row.dev, row.test) if value is not None]
     digits = 3 if all(abs(value) <= 1 for value in shown) else 2
     table = _table(f"{task} ({compared.engine}, {compared.model}, budget {compared.budget})")
     table.add_column("method", overflow="fold")
-    for name in ("dev", "test ± se", "", *([f"vs {reference}"] if told else []), "opt.", "evals", "time"):
+    for name in ("dev", "test ± se", "", *([f"vs {reference}"] if told else []), "gap", "evals", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in order:
         row = rows[method]
@@ -100,10 +100,12 @@ def _below(
         floor = compared.noise_floor.get(task)
         lines.append(f"vs {reference}: {_legend(compared, task, reference)}" + _floor(floor, digits))
     if near:
-        lines.append(f"{NEAR_BEST} not told apart from the best on test, which is the bold one")
+        lines.append(f"{NEAR_BEST} not significantly different from the best test value (bold)")
     if rows:
-        lines.append("opt. (optimism) dev - test; only what exceeds base's comes from choosing on dev")
-    lines += [f"{method}: left out of test: {text}" for method, row in rows.items() for text in row.problems]
+        lines.append("gap = dev - test; subtract base's gap to get the selection bias")
+    lines += [f"{method}: no test value: {text}" for method, row in rows.items() for text in row.problems]
+    tested = [(o.method, o.test) for o in compared.outcomes if o.task == task and o.test.unscored]
+    lines += dict.fromkeys(f"{name}: {m.unscored} of {m.n + m.unscored} test items unscored" for name, m in tested)
     notes = dict.fromkeys((o.method, o.note) for o in compared.outcomes if o.task == task and o.note)
     lines += [f"{method}: {note}" for method, note in notes]
     lines += [f"absent: {one.method}: {one.reason}" for one in compared.absent if one.task == task]

@@ -1,7 +1,7 @@
-"""A topic of one's own: a person's interest becomes instructions, and these a task file that can be read and edited.
+"""A user's topic: an interest becomes instructions, and these a task file that can be read and edited.
 
-A judge model writes the instructions, for several personas, so that they differ. The embedded judge writes none; with
-it, subjects of the bundled corpus that fit the topic are asked about. Or the user brings a file.
+A judge model writes the instructions for several personas, so that they differ. The embedded judge cannot write; with
+it, the instructions ask about subjects of the bundled corpus that fit the topic. Or the user provides a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.topics.instructions import (
     bare,
     checked_topic,
     is_instruction,
-    parted,
+    split_apart,
 )
 from harness.topics.read_instructions import read_instructions
 from harness.topics.task_file import slug, to_task_file
@@ -46,13 +46,13 @@ T = TypeVar("T")
 
 PERSONAS = 8
 ROUNDS = 4
-"""How often personas are asked for more, where repetitions have left too few instructions."""
+"""Rounds of requests, if repetitions leave too few instructions."""
 SPARE = 1.5
-"""Instructions asked for, of those that are missing: about a third repeats another or is near to both splits."""
+"""Instructions requested for each missing one: about a third repeats another or is near to both splits."""
 ROOM = 2048
-"""Tokens of a reply at most; a dozen instructions take about five hundred, more in scripts that tokenizers split."""
+"""Most tokens of a reply; a dozen instructions take about 500, more in scripts that tokenizers split."""
 PERSONA_TOKENS, INSTRUCTION_TOKENS = 50, 40
-"""About what one takes in a reply; for an estimate beforehand."""
+"""Approximate tokens of one in a reply, for the cost estimate."""
 
 
 class Personas(Strict):
@@ -84,26 +84,26 @@ async def write_topic(topic: str, panel: Panel, *, dev: int = 25, test: int = 25
     writer = next((judge for judge in panel.judges if judge.name != EMBEDDED), panel.judges[0])
     personas = await _personas(topic, writer)
     leave_out = frozenset(stems(topic))
-    kept: list[str] = []
+    texts: list[str] = []
     dropped = unreadable = 0
     splits: tuple[list[str], list[str]] = ([], [])
     for turn in range(ROUNDS):
         missing = dev + test - len(splits[0]) - len(splits[1])
         count = max(3, math.ceil(SPARE * missing / len(personas)))
-        asked = [_instructions(topic, persona, count, kept, writer, turn) for persona in personas]
-        replies = await asyncio.gather(*asked)
+        requests = [_instructions(topic, persona, count, texts, writer, turn) for persona in personas]
+        replies = await asyncio.gather(*requests)
         failed = [reply for reply in replies if isinstance(reply, Unscored)]
-        if len(failed) == len(replies):  # four rounds of this would cost four times as much and bring as little
-            raise UserError(f"{writer.name} wrote no instructions for {topic!r}: {_told(failed[0])}")
-        found = [text for reply in replies if not isinstance(reply, Unscored) for text in reply]
-        before, kept = len(kept) + len(found), without_repeats([*kept, *found], leave_out)
-        dropped += before - len(kept)
+        if len(failed) == len(replies):  # further rounds would cost as much and give as little
+            raise UserError(f"{writer.name} wrote no instructions for {topic!r}: {_reason(failed[0])}")
+        new = [text for reply in replies if not isinstance(reply, Unscored) for text in reply]
+        before, texts = len(texts) + len(new), without_repeats([*texts, *new], leave_out)
+        dropped += before - len(texts)
         unreadable += len(failed)
-        splits = parted(kept, dev, test, seed, leave_out)
+        splits = split_apart(texts, dev, test, seed, leave_out)
         if len(splits[0]) == dev and len(splits[1]) == test:
             return TopicDraft(topic, tuple(splits[0]), tuple(splits[1]), writer.name, personas, dropped)
         if spent := [reply for reply in failed if reply.reason is Reason.BUDGET]:
-            raise UserError(f"{writer.name} wrote only {len(kept)} instructions for {topic!r}: {_told(spent[0])}")
+            raise UserError(f"{writer.name} wrote only {len(texts)} instructions for {topic!r}: {_reason(spent[0])}")
     raise UserError(
         f"{writer.name} wrote too few different instructions for {topic!r}: after {ROUNDS} rounds"
         f" {len(splits[0])} of {dev} for dev and {len(splits[1])} of {test} for test ({dropped} repeated others,"
@@ -113,14 +113,14 @@ async def write_topic(topic: str, panel: Panel, *, dev: int = 25, test: int = 25
 
 
 async def _personas(topic: str, writer: JudgeClient) -> tuple[Persona, ...]:
-    told = await _ask(writer, "topic_personas", Personas, _read_personas, 0, topic=topic, count=PERSONAS)
-    if isinstance(told, Unscored):
-        raise UserError(f"{writer.name} wrote no personas for {topic!r}: {_told(told)}")
-    return told
+    reply = await _request(writer, "topic_personas", Personas, _read_personas, 0, topic=topic, count=PERSONAS)
+    if isinstance(reply, Unscored):
+        raise UserError(f"{writer.name} wrote no personas for {topic!r}: {_reason(reply)}")
+    return reply
 
 
-def _read_personas(told: Personas) -> tuple[Persona, ...] | Unscored:
-    plain = [Persona(name=bare(one.name), interest=bare(one.interest)) for one in told.personas]
+def _read_personas(reply: Personas) -> tuple[Persona, ...] | Unscored:
+    plain = [Persona(name=bare(one.name), interest=bare(one.interest)) for one in reply.personas]
     fit = {
         one.name.casefold(): one for one in plain if one.name and one.interest and len(str(one)) < LONGEST_INSTRUCTION
     }
@@ -133,42 +133,42 @@ async def _instructions(
     topic: str, persona: Persona, count: int, written: Sequence[str], writer: JudgeClient, turn: int
 ) -> list[str] | Unscored:
     about = {"topic": topic, "name": persona.name, "interest": persona.interest, "count": count, "written": written}
-    return await _ask(writer, "topic_instructions", Instructions, _read_list, turn, **about)
+    return await _request(writer, "topic_instructions", Instructions, _read_list, turn, **about)
 
 
-def _read_list(told: Instructions) -> list[str] | Unscored:
-    fit = [plain for text in told.instructions if is_instruction(plain := bare(text))]
+def _read_list(reply: Instructions) -> list[str] | Unscored:
+    fit = [plain for text in reply.instructions if is_instruction(plain := bare(text))]
     return fit or Unscored(Reason.MALFORMED, f"no instruction of at most {LONGEST_INSTRUCTION} characters")
 
 
-async def _ask(
+async def _request(
     writer: JudgeClient, prompt: str, shape: type[S], read: Callable[[S], T | Unscored], turn: int, **variables: object
 ) -> T | Unscored:
     from utilities.judges.parsing import Message, Reply, as_object
     from utilities.prompts import load_prompt
 
     def read_reply(reply: Reply) -> T | Unscored:
-        told = as_object(reply, shape)
-        return told if isinstance(told, Unscored) else read(told)
+        parsed = as_object(reply, shape)
+        return parsed if isinstance(parsed, Unscored) else read(parsed)
 
     question = [Message("user", load_prompt(prompt).render(**variables))]
     schema = shape.model_json_schema()
-    told = await writer.ask_for(question, read_reply, max_tokens=ROOM, schema=schema, replicate=turn)
-    return told if isinstance(told, Unscored) else told.value
+    result = await writer.ask_for(question, read_reply, max_tokens=ROOM, schema=schema, replicate=turn)
+    return result if isinstance(result, Unscored) else result.value
 
 
-def _told(failure: Unscored) -> str:
+def _reason(failure: Unscored) -> str:
     return f"{failure.reason.value}{f', {failure.detail}' if failure.detail else ''}"
 
 
 def offline_topic(topic: str, *, dev: int = 25, test: int = 25, seed: int = 0) -> TopicDraft:
-    """Asks about subjects of the bundled corpus that fit the topic: without a model, and so for the bundled family.
+    """Instructions about subjects of the bundled corpus that fit the topic, for the bundled models; needs no judge.
 
-    Those that fit best come first. Where they are too few, some are asked about in other words too, and there may still
-    be fewer than `dev` and `test` instructions.
+    Subjects that fit best come first. If they are too few, a second wording asks about some of them again, and there
+    may still be fewer than `dev` and `test` instructions.
 
     Raises:
-        UserError: No topic, or the corpus has hardly anything on it.
+        UserError: No topic, or the corpus has too few subjects that fit it.
     """
     from harness.embedded.on_topic import fitting_subjects, wishes
 
@@ -176,28 +176,26 @@ def offline_topic(topic: str, *, dev: int = 25, test: int = 25, seed: int = 0) -
     subjects = fitting_subjects(topic, seed)
     if any(len(fitting) < FEWEST // 2 for fitting in subjects.values()):
         raise UserError(
-            f"the bundled corpus has hardly anything on {topic!r} ({len(subjects['dev'])} subjects for dev,"
-            f" {len(subjects['test'])} for test), and the embedded judge writes no instructions: name a judge that does"
-            " with --judge, or give your own with --instructions FILE"
+            f"the bundled corpus has too few subjects on {topic!r} ({len(subjects['dev'])} for dev,"
+            f" {len(subjects['test'])} for test), and the embedded judge cannot write instructions: name a judge that"
+            " can with --judge, or give your own instructions with --instructions FILE"
         )
-    asked = {split: wishes(subjects[split], size) for split, size in (("dev", dev), ("test", test))}
-    return TopicDraft(topic, asked["dev"], asked["test"], "the bundled corpus of facts", embedded=True)
+    texts = {split: wishes(subjects[split], size) for split, size in (("dev", dev), ("test", test))}
+    return TopicDraft(topic, texts["dev"], texts["test"], "the bundled corpus of facts", embedded=True)
 
 
 def writing_estimate(topic: str, panel: Panel, dev: int, test: int) -> str:
-    """What the writing of instructions is going to cost, in a sentence; more where many of them repeat others."""
+    """The estimated cost of writing instructions, as a sentence; repetitions add to it."""
     from utilities.judges.budget import estimate_tokens
     from utilities.prompts import load_prompt
 
-    (writer,), asked = panel.judges, 1 + PERSONAS
-    prompts = estimate_tokens(load_prompt("topic_instructions").source + topic) * asked
+    (writer,), requests = panel.judges, 1 + PERSONAS
+    prompts = estimate_tokens(load_prompt("topic_instructions").source + topic) * requests
     replies = INSTRUCTION_TOKENS * math.ceil(SPARE * (dev + test)) + PERSONA_TOKENS * PERSONAS
-    told = f"{writer.name} writes instructions: about {asked} questions, {prompts + replies:,} tokens in all"
+    text = f"{writer.name} writes instructions: about {requests} requests, {prompts + replies:,} tokens in all"
     if writer.price is None:
-        return f"{told}, price unknown"
-    return (
-        f"{told}, about ${usd:,.4f}" if (usd := writer.price.usd(prompts, replies)) else f"{told}, which cost nothing"
-    )
+        return f"{text}, price unknown"
+    return f"{text}, about ${usd:,.4f}" if (usd := writer.price.usd(prompts, replies)) else f"{text}, $0.00"
 
 
 def draft_topic(
@@ -209,15 +207,15 @@ def draft_topic(
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[TopicDraft, Spent]:
-    """Instructions by the first judge that can write them, or else of the bundled corpus; and what they have cost.
+    """Instructions by the first judge that can write, or else from the bundled corpus, and their cost.
 
     Args:
         topic: As in `write_topic`.
-        judging: Who judges, and the limits. Nobody, or the embedded judge alone, means the corpus.
+        judging: The judges and their limits. No judge, or the embedded judge alone, means the corpus.
         dev: As in `write_topic`.
         test: As in `write_topic`.
         seed: As in `write_topic`.
-        tell: Is told the cost to come, before anybody is asked.
+        tell: Receives the cost estimate, before any request.
 
     Raises:
         UserError: As in `write_topic`, `offline_topic` and `open_panel`.
@@ -244,14 +242,14 @@ def topic_task(
 ) -> tuple[Path, Spent]:
     """A task file on a topic, drafted or with the user's own instructions, in the folder of the runs, and its cost.
 
-    A file that is there already is used as it stands: it may have been edited, and a draft costs money.
+    An existing file of the topic is used unchanged: it may have been edited, and a draft costs money.
 
     Args:
-        topic: The interest; by default what the name of `instructions` says.
+        topic: The interest; by default the file name of `instructions`.
         instructions: The user's own file.
-        settings: Who judges, and which model answers.
+        settings: The judges, and the model that answers.
         out: Folder of run folders.
-        tell: Is told the cost to come, and what was drafted.
+        tell: Receives the cost estimate, and what was drafted.
 
     Raises:
         UserError: As in `draft_topic` and `read_instructions`.
@@ -261,7 +259,7 @@ def topic_task(
         topic = checked_topic(topic or "")
         path = out / f"topic-{slug(topic)}-{prompt_hash(topic)[:6]}.yaml"  # scripts without Latin letters share a slug
         if path.is_file():
-            tell(f"the instructions in {path} are used as they stand")
+            tell(f"the instructions in {path} are used unchanged")
             return path, spent
         draft, spent = draft_topic(topic, settings.judging, tell=tell)
     else:
@@ -275,5 +273,5 @@ def topic_task(
 
 def count_line(draft: TopicDraft) -> str:
     """How many instructions a draft has, and of which source."""
-    repeated = f"; {draft.dropped} that repeated others were left out" if draft.dropped else ""
+    repeated = f"; {draft.dropped} repetitions were dropped" if draft.dropped else ""
     return f"{len(draft.dev)} instructions for dev and {len(draft.test)} for test, from {draft.source}{repeated}."

@@ -1,6 +1,6 @@
-"""Instructions on a topic before a person has looked at them: what they are, and how they become dev and test.
+"""Drafted instructions on a topic, and their split into dev and test.
 
-However they came, dev and test ask about different matters: what dev has chosen, test could not have given away.
+No dev instruction is near to a test instruction, so selection on dev does not contaminate test.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ __all__ = [
     "checked_topic",
     "is_instruction",
     "on_one_line",
-    "parted",
+    "split_apart",
 ]
 
 LONGEST_TOPIC, LONGEST_INSTRUCTION = 300, 2000
-"""In characters: a topic is an interest in a sentence, and an instruction no document."""
+"""In characters; a topic is about a sentence long, and an instruction is not a document."""
 FEWEST = 4
-"""Instructions that a task needs at least, two a split: of one alone nothing can be said about noise."""
+"""Fewest instructions of a task, two a split: one alone has no standard error."""
 
 
 class Strict(BaseModel):
-    """A judge's reply, in a schema that strict servers take."""
+    """A judge's reply, in a schema that strict servers accept."""
 
-    # As strict servers want a schema; lengths are checked where replies are read, for they refuse those in it.
+    # Strict servers refuse length limits in a schema; lengths are checked when replies are read.
     model_config = ConfigDict(frozen=True, json_schema_extra={"additionalProperties": False})
 
 
 class Persona(Strict):
-    """Somebody who is interested in the topic."""
+    """A kind of person with an interest in the topic."""
 
     name: str
     interest: str
@@ -52,18 +52,18 @@ class Persona(Strict):
 
 @dataclass(frozen=True, slots=True)
 class TopicDraft:
-    """Instructions on a topic, before a person has looked at them."""
+    """Instructions on a topic, not yet reviewed."""
 
     topic: str
     dev: tuple[str, ...]
     test: tuple[str, ...]
     source: str
-    """Who or what they come from."""
+    """Where they come from."""
     personas: tuple[Persona, ...] = ()
     dropped: int = 0
-    """Instructions that were left out because another one asks the same."""
+    """Instructions dropped as repetitions."""
     embedded: bool = False
-    """Whether they are such as the bundled model family can answer."""
+    """Whether the bundled models can answer them."""
 
 
 def checked_topic(topic: str) -> str:
@@ -83,7 +83,7 @@ def checked_topic(topic: str) -> str:
 
 
 _MARKER = re.compile(r"^(?:[-*•]|\d{1,3}[.)])\s+")
-"""What a line of a list begins with."""
+"""The marker of a list entry."""
 
 
 def on_one_line(text: str) -> str:
@@ -93,28 +93,28 @@ def on_one_line(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """A text on one line, without the mark that an entry of a list begins with."""
+    """A text on one line, without a list marker."""
     return _MARKER.sub("", on_one_line(text))
 
 
 def is_instruction(text: str) -> bool:
-    """Whether somebody may be asked this: words, and no document."""
+    """Whether a text can be an instruction: it has letters and is not too long."""
     return len(text) <= LONGEST_INSTRUCTION and any(character.isalpha() for character in text)
 
 
-def parted(
+def split_apart(
     texts: Sequence[str], dev: int, test: int, seed: int, leave_out: Set[str] = frozenset()
 ) -> tuple[list[str], list[str]]:
     """At most `dev` and `test` of the texts, such that no text of one split is near to one of the other.
 
-    A text that is near to one split can only go there, and one that is near to both to neither; of the others each goes
-    where more is missing, and those that are near to it come next. The order is the seed's; within a split it is that
+    A text near to one split can only join that split, and a text near to both joins neither. Each of the others joins
+    the split that lacks more, followed by the texts near to it. The seed decides the order; within a split it is that
     of `texts`.
     """
-    mine = [frozenset(stems(text)) - leave_out for text in texts]
+    words = [frozenset(stems(text)) - leave_out for text in texts]
     near: list[set[int]] = [set() for _ in texts]
     for one, other in combinations(range(len(texts)), 2):
-        if nearness(mine[one], mine[other]) >= NEAR:
+        if nearness(words[one], words[other]) >= NEAR:
             near[one].add(other)
             near[other].add(one)
     shuffled = random.Random(seed).sample(range(len(texts)), len(texts))

@@ -14,7 +14,7 @@ from harness.topics.instructions import (
     bare,
     checked_topic,
     is_instruction,
-    parted,
+    split_apart,
 )
 from utilities.bounded_input import read_json, read_yaml
 from utilities.errors import UserError
@@ -26,41 +26,42 @@ __all__ = ["read_instructions"]
 def read_instructions(path: Path, *, topic: str | None = None, seed: int = 0) -> TopicDraft:
     """The user's own instructions: text with one a line, or JSON, JSON lines or YAML with a list of them.
 
-    A file with `dev` and `test` is split already. Otherwise it is split in half, near ones into the same half as far as
-    that goes. What stands there twice, but for writing, is kept once, and in dev where it stands in both.
+    A file with `dev` and `test` is already split. Otherwise it is split in half, with similar instructions in the same
+    half if possible. Repetitions that differ only in case and punctuation are dropped, from test if they are in both.
 
     Args:
         path: A file .txt, .json, .jsonl, .yaml or .yml.
-        topic: What they are about; by default what the file's name says.
-        seed: Decides on the halves.
+        topic: Their topic; by default the file's name.
+        seed: Of the split in half.
 
     Raises:
-        UserError: No such file, another format, something that is no instruction, or fewer than `FEWEST` of them.
+        UserError: The file does not exist or has another format, an entry is not an instruction, or fewer than
+            `FEWEST` are left.
     """
     topic = checked_topic(path.stem.replace("_", " ") if topic is None else topic)
-    given = _read(path)
-    splits = given if isinstance(given, dict) else {"": given}
+    content = _read(path)
+    splits = content if isinstance(content, dict) else {"": content}
     seen: set[str] = set()
-    kept: dict[str, list[str]] = {name: [] for name in splits}
+    unique: dict[str, list[str]] = {name: [] for name in splits}
     for name, entries in splits.items():
         for k, entry in enumerate(entries, 1):
             text = _entry(entry, f"{path}: {name or 'instruction'} {k}")
             if (key := " ".join(re.findall(r"\w+", text.casefold()))) not in seen:
                 seen.add(key)
-                kept[name].append(text)
+                unique[name].append(text)
     total = sum(len(entries) for entries in splits.values())
-    if len(seen) < FEWEST or any(len(texts) < FEWEST // 2 for texts in kept.values()):
-        counts = ", ".join(f"{len(texts)} {name}".strip() for name, texts in kept.items())
+    if len(seen) < FEWEST or any(len(texts) < FEWEST // 2 for texts in unique.values()):
+        counts = ", ".join(f"{len(texts)} {name}".strip() for name, texts in unique.items())
         raise UserError(
             f"{path}: {counts} different instructions of {total}; at least {FEWEST} are needed, {FEWEST // 2} a split"
         )
-    dev, test = (kept["dev"], kept["test"]) if isinstance(given, dict) else _halves(kept[""], topic, seed)
+    dev, test = (unique["dev"], unique["test"]) if isinstance(content, dict) else _halves(unique[""], topic, seed)
     return TopicDraft(topic, tuple(dev), tuple(test), path.name, dropped=total - len(seen))
 
 
 def _halves(texts: Sequence[str], topic: str, seed: int) -> tuple[list[str], list[str]]:
     size = len(texts) // 2
-    dev, test = parted(texts, size, len(texts) - size, seed, frozenset(stems(topic)))
+    dev, test = split_apart(texts, size, len(texts) - size, seed, frozenset(stems(topic)))
     for text in texts:
         if text not in dev and text not in test:  # near to both, or to a half that is full
             (dev if len(dev) < size else test).append(text)
@@ -74,7 +75,7 @@ def _read(path: Path) -> list[Any] | dict[str, list[Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; expected {ACCEPTED}") from None
+        raise UserError(f"{path}: file does not exist; expected {ACCEPTED}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as text ({error}); expected {ACCEPTED}") from error
     lines = [line for line in text.splitlines() if line.strip()]
@@ -100,12 +101,12 @@ def _read(path: Path) -> list[Any] | dict[str, list[Any]]:
 
 
 def _entry(entry: Any, where: str) -> str:
-    """An instruction: a text, or an object that holds one as the published files do."""
+    """An instruction: a text, or an object with one, as in the published files."""
     if isinstance(entry, dict):
         entry = next((entry[name] for name in ("instruction", "prompt", "question") if name in entry), entry)
     text = bare(entry) if isinstance(entry, str) else ""
     if not is_instruction(text):
         raise UserError(
-            f"{where}: expected a text of at most {LONGEST_INSTRUCTION} characters, found {str(entry)[:60]!r}"
+            f"{where}: expected a text of at most {LONGEST_INSTRUCTION} characters, got {str(entry)[:60]!r}"
         )
     return text

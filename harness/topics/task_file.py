@@ -1,4 +1,4 @@
-"""The task file that a draft of instructions becomes, for people to read and edit."""
+"""A draft of instructions as a task file, to read and edit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["slug", "to_task_file"]
 
 
 def slug(topic: str) -> str:
-    """A name for files, of the topic's Latin letters and digits; "topic" where it has none."""
+    """A file name made of the topic's Latin letters and digits; "topic" if it has none."""
     ascii_only = unicodedata.normalize("NFKD", topic).encode("ascii", "ignore").decode().lower()
     return "_".join(re.findall(r"[a-z0-9]+", ascii_only))[:40].strip("_") or "topic"
 
 
 def to_task_file(draft: TopicDraft, *, embedded: bool | None = None) -> str:
-    """The draft as a task file for people to read and edit.
+    """The draft as a task file, to read and edit.
 
     Args:
         draft: The instructions.
-        embedded: Whether a model of the bundled family will answer them, which needs other options than models that
-            were made for chatting; by default what the draft says.
+        embedded: Whether a bundled model will answer them, which needs other options than a chat model; by default the
+            draft's own.
     """
     small = draft.embedded if embedded is None else embedded
     answering: dict[str, Any] = (
@@ -35,14 +35,14 @@ def to_task_file(draft: TopicDraft, *, embedded: bool | None = None) -> str:
         else {"prompt": "bare", "chat": True, "max_tokens": 512}
     )
     head = [
-        f"Instructions on a topic of one's own: {draft.topic}",
+        f"Instructions on the topic: {draft.topic}",
         f"From {on_one_line(draft.source)}; {len(draft.dev)} dev, {len(draft.test)} test.",
-        "Read them before they are used: take out what nobody would ask, change it, add your own, one a line.",
-        "dev chooses the winner and test is read once, so nothing in one should ask what the other asks.",
+        "Review them first: remove or edit instructions, or add your own, one a line.",
+        "The winner is selected on dev and test is read once: do not use an instruction in both.",
         "Then: python run.py --task THIS_FILE",
         *(f"persona: {persona.name}: {persona.interest}" for persona in draft.personas),
     ]
-    # Two supported facts are what 40 tokens hold; longer answers are measured by the scorer's own K.
+    # 40 tokens hold two supported facts; for longer answers the scorer's own k applies.
     factuality = {"scorer": "factuality", "options": {"k": 2} if small else {}}
     body = {
         "name": slug(draft.topic),
@@ -66,7 +66,7 @@ def to_task_file(draft: TopicDraft, *, embedded: bool | None = None) -> str:
 
 
 class _Readable(yaml.SafeDumper):
-    """Texts with spaces in quotes, so that an editing hand may put colons and the like into them; lists indented."""
+    """Quotes texts with spaces, so that they can be edited to contain colons; indents lists."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)

@@ -325,7 +325,7 @@ def test_what_a_topic_cost_to_write_counts_against_the_budget_of_its_run(here, t
     command = [*topic[2:], "--topic", "robots", *SEARCH, "--monitor-share", 0, "--limit", 3, "--option", "chat=false"]
     done = here(*command, "--name", "one", "--option", "max_tokens=9", "--budget-tokens", 60_000)
     refused(done, "the judges' budget is spent", "resume runs/one")
-    assert "note: stub-1 writes instructions: about 9 questions" in done.stderr
+    assert "note: stub-1 writes instructions: about 9 requests" in done.stderr
     assert "25 instructions for dev and 25 for test, from stub-1" in done.stderr
     spent = [json.loads(line) for line in Path("runs/one/events.jsonl").read_text().splitlines() if '"judged"' in line]
     assert 9 * 2000 < spent[-1]["prompt_tokens"] + spent[-1]["completion_tokens"] <= 60_000
@@ -345,5 +345,5 @@ def test_repeated_instructions_are_told_before_anything_is_paid(here, topic, ser
     )
     command = [*topic[2:], "--instructions", "mine.txt", *SEARCH, "--option", "chat=false", "--option", "max_tokens=9"]
     done = here(*command, "--name", "one", "--budget-tokens", 10)
-    assert "1 that repeated others were left out" in done.stderr
+    assert "1 repetitions were dropped" in done.stderr
     assert server.requests == []
