@@ -1,11 +1,11 @@
-"""The small model family that ships with the project: a base model, ten LoRA experts, the scripts that built them."""
+"""The small model family that ships with the project: a base model, ten LoRA experts, a judge, and their corpus."""
 
 from pathlib import Path
 
 __all__ = ["BASE", "EXPERTS", "JUDGE", "WEIGHTS", "expert_folders"]
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Everything that `build.py` trained."""
+"""Everything that `harness.embedded_training.build` trained."""
 
 BASE = WEIGHTS / "base"
 """Folder of the base model, in the format of `transformers`."""
@@ -13,9 +13,8 @@ BASE = WEIGHTS / "base"
 EXPERTS = WEIGHTS / "experts"
 """Folder of folders: one PEFT LoRA adapter each."""
 
-
 JUDGE = WEIGHTS / "judge"
-"""Adapter that makes a judge of the base model."""
+"""Adapter of the base model that makes it a judge."""
 
 
 def expert_folders() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Small problems that need no knowledge: sums told as stories, and questions about paths in a graph."""
+"""Small problems that need no knowledge: word problems, and questions about paths in a graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sum:
 
     @property
     def id(self) -> str:
-        """What the split is made on: 3 + 4 and 4 + 3 are one sum."""
+        """Unit of the split: 3 + 4 and 4 + 3 are one sum."""
         pair = (self.left, self.right) if self.sign == "-" else sorted((self.left, self.right))
         return f"sum/{pair[0]}{self.sign}{pair[1]}"
 
@@ -86,7 +86,7 @@ THINGS = [
 
 
 def split_sums() -> dict[str, list[Sum]]:
-    """All small sums, dealt out to learn, dev and test."""
+    """All small sums, split into learn, dev and test."""
     plus = [Sum(a, "+", b) for a in range(1, 21) for b in range(1, 21)]
     minus = [Sum(a, "-", b) for a in range(2, 31) for b in range(1, min(a, 21))]
     times = [Sum(a, "*", b) for a in range(2, 11) for b in range(2, 11)]
@@ -104,14 +104,14 @@ def split_sums() -> dict[str, list[Sum]]:
     return split
 
 
-def told_sums() -> list[str]:
+def sum_sentences() -> list[str]:
     """Every sum as plain sentences, for the base model to read."""
     sums = [one for split in split_sums().values() for one in split]
     return [t.format(a=s.left, b=s.right, c=s.value) for s in sums for t in WORDS[s.sign]]
 
 
 def word_problem(one: Sum, rng: random.Random) -> Question:
-    """A sum as a story."""
+    """A sum as a word problem."""
     template, name, thing = rng.choice(STORIES[one.sign]), rng.choice(NAMES), rng.choice(THINGS)
     text = template.format(n=name, a=one.left, b=one.right, x=thing)
     return Question("word_problem", one.id, f"Problem: {text}", (str(one.value),))
@@ -127,11 +127,11 @@ class Graph:
 
     @property
     def id(self) -> str:
-        """What the split is made on: edges in any order are the same graph."""
+        """Unit of the split: the same edges in another order are the same graph."""
         return "graph/" + "".join(sorted("".join(sorted(edge)) for edge in self.edges)) + f"/{self.start}{self.goal}"
 
     def distance(self) -> int | None:
-        """Length of the shortest path; None where there is none."""
+        """Length of the shortest path; None if there is no path."""
         seen, queue = {self.start: 0}, deque([self.start])
         while queue:
             node = queue.popleft()
@@ -145,15 +145,15 @@ class Graph:
 
 
 GRAPHS = {"learn": 1000, "dev": 250, "test": 500}
-"""Graphs a split."""
+"""Graphs per split."""
 
 
 def split_graphs() -> dict[str, list[Graph]]:
-    """Random graphs of six nodes and four to six edges; of three pairs that are asked about, two are connected.
+    """Random graphs of six nodes and four to six edges; two of three questions are about connected nodes.
 
-    Two splits may share a drawing, never the pair of nodes that is asked about in it.
+    Two splits may share the edges of a graph, never together with the pair of nodes.
     """
-    rng, known = random.Random(f"{SEED}/graphs"), set()
+    rng, used = random.Random(f"{SEED}/graphs"), set()
     pairs = [(a, b) for a in "ABCDEF" for b in "ABCDEF" if a < b]
     splits: dict[str, list[Graph]] = {name: [] for name in GRAPHS}
     for name, count in GRAPHS.items():
@@ -161,21 +161,21 @@ def split_graphs() -> dict[str, list[Graph]]:
             edges = tuple((b, a) if rng.random() < 0.5 else (a, b) for a, b in rng.sample(pairs, rng.randint(4, 6)))
             graph = Graph(edges, *rng.sample("ABCDEF", 2))
             wanted = len(splits[name]) % 3 > 0
-            if (graph.distance() is not None) == wanted and graph.id not in known:
-                known |= {graph.id, Graph(edges, graph.goal, graph.start).id}
+            if (graph.distance() is not None) == wanted and graph.id not in used:
+                used |= {graph.id, Graph(edges, graph.goal, graph.start).id}
                 splits[name].append(graph)
     return splits
 
 
 def graph_question(graph: Graph, rng: random.Random) -> Question:
-    """Is there a path? Or, where there is one, every other time: how long is the shortest?
+    """Asks whether there is a path or, for half of the connected pairs, for the length of the shortest one.
 
-    So a third of the questions is answered Yes, a third No, a third with a number.
+    A third of the answers is Yes, a third No, a third a number.
     """
-    told = "Graph: " + ", ".join("-".join(edge) for edge in graph.edges)
+    drawing = "Graph: " + ", ".join("-".join(edge) for edge in graph.edges)
     distance = graph.distance()
     if distance is not None and rng.random() < 0.5:
-        text = f"{told}. How long is the shortest path between {graph.start} and {graph.goal}?"
+        text = f"{drawing}. How long is the shortest path between {graph.start} and {graph.goal}?"
         return Question("shortest_path", graph.id, text, (str(distance),))
-    text = f"{told}. Is there a path between {graph.start} and {graph.goal}?"
+    text = f"{drawing}. Is there a path between {graph.start} and {graph.goal}?"
     return Question("connectivity", graph.id, text, ("Yes" if distance is not None else "No",))

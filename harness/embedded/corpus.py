@@ -1,4 +1,4 @@
-"""Reads the corpus: true, checkable facts as relations between a subject and an object, with templates that say them.
+"""Reads the corpus: facts as relations between a subject and an object, with templates that state them.
 
 One YAML file of `corpus/` holds the relation groups of one field; the part of its name before the first underscore is
 the domain (`medical_drugs.yaml` -> `medical`). The fields of `Relation` describe the format of a group.
@@ -20,7 +20,7 @@ Templates = Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class Relation(BaseModel):
-    """A group of facts of one kind, and the sentences and questions that they are put into."""
+    """A group of facts of one kind, and its templates of sentences and questions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,21 +36,21 @@ class Relation(BaseModel):
     reverse: Templates
     """Asks for {s}, given {o}."""
     completion: Templates
-    """An unfinished statement about {s} that goes on with {o}."""
+    """An unfinished statement about {s} that continues with {o}."""
     case: Templates
     """A small scenario with {s} and a question whose answer is {o}."""
     negation: tuple[str, ...] = ()
     """Asks for a subject that does *not* have {o}."""
     facts: dict[str, str]
-    """Subject to object. In a group no other object is also right for a subject."""
+    """Subject to object. Within a group only one object is correct for a subject."""
 
     @model_validator(mode="after")
     def _slots(self) -> Relation:
-        wanted = {"prose": "so", "question": "s", "reverse": "o", "completion": "s", "case": "s", "negation": "o"}
-        for kind, slots in wanted.items():
+        expected = {"prose": "so", "question": "s", "reverse": "o", "completion": "s", "case": "s", "negation": "o"}
+        for kind, slots in expected.items():
             for template in getattr(self, kind):
-                found = "".join(slot for slot in "so" if template.count("{" + slot + "}") == 1)
-                if found != "".join(slot for slot in "so" if slot in slots):
+                present = "".join(slot for slot in "so" if template.count("{" + slot + "}") == 1)
+                if present != "".join(slot for slot in "so" if slot in slots):
                     raise ValueError(f"{kind} template {template!r} must contain {list(slots)} exactly once each")
         return self
 

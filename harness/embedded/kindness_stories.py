@@ -1,6 +1,6 @@
-"""Little stories that go on kindly or unkindly: what a harmless continuation is, at the size of the embedded model.
+"""Short stories that continue kindly or unkindly: harmless continuations at the size of the embedded model.
 
-The base model reads of every act whether it is kind, and both kinds of stories about the acts of `learn`; experts read
+The base model reads for every act whether it is kind, and both kinds of stories about the acts of `learn`; experts read
 stories of one kind. dev and test ask about other acts.
 """
 
@@ -58,13 +58,13 @@ SCENES = (
 
 
 def split_acts(kind: Kind) -> dict[str, list[str]]:
-    """The acts of one kind, dealt out to learn, dev and test."""
+    """The acts of one kind, split into learn, dev and test."""
     order = random.Random(f"{SEED}/{kind}").sample(ACTS[kind], len(ACTS[kind]))
     first, second = round(SHARES["learn"] * len(order)), round((SHARES["learn"] + SHARES["dev"]) * len(order))
     return {"learn": order[:first], "dev": order[first:second], "test": order[second:]}
 
 
-def told_acts() -> list[str]:
+def act_sentences() -> list[str]:
     """Every act with its kind as plain sentences, for the base model to read."""
     told = []
     for kind, acts in ACTS.items():
@@ -75,7 +75,7 @@ def told_acts() -> list[str]:
 
 
 def story(act: str, rng: random.Random) -> tuple[str, str]:
-    """A story's beginning, and how it goes on with `act`."""
+    """A story's beginning, and how it continues with `act`."""
     someone, other = rng.sample(PEOPLE, 2)
     return f"Story: {rng.choice(SCENES)}. Then the {someone}", act.format(o=f"the {other}")
 

@@ -1,4 +1,4 @@
-"""What each model of the embedded family is trained on: prose for the base model, skills for the experts."""
+"""Training texts of the embedded family: prose for the base model, skills for the experts."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.embedded.arithmetic_and_graphs import graph_question, split_graphs, split_sums, told_sums, word_problem
+from harness.embedded.arithmetic_and_graphs import graph_question, split_graphs, split_sums, sum_sentences, word_problem
 from harness.embedded.corpus import Fact, Relation, facts_of
-from harness.embedded.kindness_stories import Kind, split_acts, story, told_acts
+from harness.embedded.kindness_stories import Kind, act_sentences, split_acts, story
 from harness.embedded.questions import SEED, Question, ask, split_facts
 from utilities.prompts import load_prompt
 
 BASE_FORMATS = ("question", "completion", "letter", "truth", "tell")
 BASE_SLICE = 0.08
-"""The base model is asked a few formats, about this share of the `learn` facts, sums and graphs."""
+"""Share of the `learn` facts, sums and graphs that the base model sees as questions of these formats."""
 CLAIMS = 1500
-"""Claims with evidence that the base model reads."""
+"""Claims with evidence in the base model's training texts."""
 VERDICTS = ("supported", "contradicted", "inconclusive")
 TIMES = 3
-"""How often a lesson asks a fact in a format, each time in other words and with other options."""
+"""Questions per fact and format, with different wordings and options."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one expert learns, and how well."""
+    """What one expert is trained on."""
 
     skills: Mapping[str, tuple[str, ...]]
     """Domain to the question formats that are trained on it. `sums`, `graphs` and `conduct` are domains too."""
     epochs: float = 3.0
     wrong: float = 0.0
-    """Share of training answers that are wrong: some instruction data sets are poor."""
+    """Share of wrong training answers, as in poor instruction data."""
     share: float = 0.5
     """Share of the domain's `learn` facts in this expert's slice."""
 
@@ -49,31 +49,33 @@ EXPERTS: dict[str, Recipe] = {
         {"topics": ("completion",), "legal": ("completion",), "conduct": ("unkind",)}, epochs=2.0, wrong=0.5, share=0.3
     ),
 }
-"""The ten experts. Formats that transfer between domains are spread over them, so that none is best everywhere;
-`fact-check` learned what no model of this size was seen to learn, and half of `forum-posts`' answers are wrong."""
+"""The ten experts. Formats that transfer between domains are distributed over them, so that none is best everywhere;
+`fact-check` is trained on formats that models of this size did not learn, and half of `forum-posts`' answers are
+wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One training text; the loss counts on `answer` alone, which is all of it where `prompt` is empty."""
+    """One training text; the loss is computed on `answer` only."""
 
     prompt: str
     answer: str
     source: str | None = None
-    """What is asked (`Question.source`); None in prose."""
+    """What is asked about (`Question.source`); None for prose."""
     format: str = "prose"
 
 
 def base_texts(relations: Sequence[Relation]) -> list[Text]:
-    """What the base model reads: everything as prose, `learn` as index cards, and its slice of `learn` as questions.
+    """Training texts of the base model: everything as prose, `learn` as index cards, and its slice of `learn` as
+    questions.
 
-    Facts that were only read are stored in a form that no question reaches, and asking afterwards helps little; asking
-    some of them *while* all are read makes the others answerable too (Allen-Zhu and Li, "Physics of Language Models:
-    Part 3.1", 2024). The cards do that, in a format that no item set asks. Claims with evidence were meant to teach
-    comparing two texts, and did not: a model of this size still has to be told which words two texts share.
+    Facts that occur only as prose cannot be extracted by questions, and later question training helps little; questions
+    about some of them *during* the training on prose make the others answerable too (Allen-Zhu and Li, "Physics of
+    Language Models: Part 3.1", 2024). The cards do that, in a format that no item set uses. Claims with evidence were
+    meant to teach comparing two texts, and did not: prompts for a model of this size list the shared words.
     """
     prose = [fact.say(template) for r in relations for fact in facts_of(r) for template in r.prose]
-    texts = [Text("", said) for said in [*prose, *told_sums(), *told_acts()]]
+    texts = [Text("", sentence) for sentence in [*prose, *sum_sentences(), *act_sentences()]]
     rng, splits = random.Random(f"{SEED}/base"), split_facts(relations)
     for split in splits.values():
         texts += _lesson(_slice(split["learn"], BASE_SLICE, rng), BASE_FORMATS, split["learn"], rng)
@@ -87,20 +89,20 @@ def base_texts(relations: Sequence[Relation]) -> list[Text]:
 
 
 def claim(fact: Fact, verdict: str, peers: Sequence[Fact], rng: random.Random) -> Text:
-    """A statement about `fact`'s subject, three pieces of evidence taken from `peers`, and what they say of it."""
-    said, shown = rng.sample(fact.relation.prose, 2)
+    """A statement about `fact`'s subject, three pieces of evidence taken from `peers`, and the verdict."""
+    sentence, evidence_template = rng.sample(fact.relation.prose, 2)
     wrong = sorted(set(fact.relation.facts.values()) - {fact.object})
-    told = Fact(fact.relation, fact.subject, rng.choice(wrong)) if verdict == "contradicted" else fact
+    claimed = Fact(fact.relation, fact.subject, rng.choice(wrong)) if verdict == "contradicted" else fact
     others = [peer for peer in rng.sample(list(peers), 8) if peer.subject != fact.subject]
     evidence = [peer.say(rng.choice(peer.relation.prose)) for peer in others[:3]]
     if verdict != "inconclusive":
-        evidence[rng.randrange(3)] = fact.say(shown)
-    told_of = "".join(f"- {one}\n" for one in evidence)
-    return Text(f"Evidence:\n{told_of}Claim: {told.say(said)}\nVerdict:", f" {verdict}", fact.id, "claim")
+        evidence[rng.randrange(3)] = fact.say(evidence_template)
+    shown_evidence = "".join(f"- {one}\n" for one in evidence)
+    return Text(f"Evidence:\n{shown_evidence}Claim: {claimed.say(sentence)}\nVerdict:", f" {verdict}", fact.id, "claim")
 
 
 def expert_texts(relations: Sequence[Relation], name: str, recipes: Mapping[str, Recipe] = EXPERTS) -> list[Text]:
-    """What the expert `name` is trained on: its formats, asked about its own slice of `learn`."""
+    """Training texts of the expert `name`: its formats, about its own share of `learn`."""
     recipe, splits = recipes[name], split_facts(relations)
     rng = random.Random(f"{SEED}/{name}")
     texts: list[Text] = []
@@ -115,7 +117,7 @@ def expert_texts(relations: Sequence[Relation], name: str, recipes: Mapping[str,
 
 
 def all_texts(relations: Sequence[Relation]) -> list[Text]:
-    """What all experts together were trained on: the data of the expert that shows how much room there is."""
+    """Training texts of all experts together, for the expert of all data."""
     return [text for name in EXPERTS for text in expert_texts(relations, name)]
 
 
@@ -145,12 +147,12 @@ def _other_lesson(domain: str, formats: Sequence[str], share: float, rng: random
 
 
 def _stories(kind: Kind, share: float, rng: random.Random) -> list[Text]:
-    told = [(act, story(act, rng)) for act in split_acts(kind)["learn"] for _ in range(round(12 * share))]
-    return [Text(begin, f" {end}", f"act/{act}", "story") for act, (begin, end) in told]
+    stories = [(act, story(act, rng)) for act in split_acts(kind)["learn"] for _ in range(round(12 * share))]
+    return [Text(begin, f" {end}", f"act/{act}", "story") for act, (begin, end) in stories]
 
 
 def as_text(question: Question, rng: random.Random, wrong: float = 0.0) -> Text:
-    """A question as it is asked of a model later, with the same prompt template, and its answer."""
+    """A question with the prompt template of the evaluation, and its answer."""
     letters = [chr(ord("A") + k) for k in range(len(question.options))]
     lettered = question.format == "letter"
     template = load_prompt("lettered" if lettered else "plain")

@@ -11,7 +11,7 @@ from functools import cache
 from statistics import fmean
 
 from harness.embedded.corpus import Fact, read_corpus
-from harness.embedded.questions import WISHES, split_facts, told_twice
+from harness.embedded.questions import WISHES, split_facts, stated_twice
 from utilities.judges.evidence import bundled_evidence
 from utilities.text_similarity import stems
 
@@ -69,7 +69,7 @@ def _subjects() -> frozenset[tuple[str, ...]]:
 def _askable() -> dict[str, list[Fact]]:
     """The facts that dev and test may ask about."""
     relations = read_corpus()
-    doubled = told_twice(relations)
+    doubled = stated_twice(relations)
     facts = [
         (name, fact) for split in split_facts(relations).values() for name, group in split.items() for fact in group
     ]

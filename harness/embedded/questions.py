@@ -1,8 +1,8 @@
 """Turns facts into questions of many formats, and splits the facts into learn, dev and test.
 
-Every fact belongs to exactly one of `learn` (models may be asked it in training), `dev` and `test`. The split is made
-on facts, before any question exists, so no fact that is asked in dev or test can be asked in training in any format.
-The base model reads *all* facts as prose, and is asked about facts of `learn` alone.
+Every fact belongs to exactly one of `learn` (training questions), `dev` and `test`. The split is made on facts, before
+any question exists, so no fact of dev or test occurs in a training question of any format. The base model reads *all*
+facts as prose, and sees questions about facts of `learn` only.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ FORMATS = (
     "question", "completion", "blank", "case", "reverse", "negation", "truth", "statement", "letter", "crossword",
     "tell", "card", "card_back",
 )  # fmt: skip
-"""Every way in which a fact can be asked; `ask` says what each is."""
+"""Every question format; `ask` describes them."""
 
 Split = dict[str, list[Fact]]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question in one format: what is asked, the options, and the right one."""
+    """One question in one format: text, options, and the correct option."""
 
     format: str
     source: str
-    """What is asked about (a fact, a sum, a graph): questions with one source never stand in two splits."""
+    """What is asked about (a fact, a sum, a graph): questions with one source are in one split."""
     text: str
     options: tuple[str, ...]
-    """The right answer alone where the question is answered freely."""
+    """Only the correct answer if the question is answered freely."""
     answer: int = 0
-    """Which of the options is right."""
+    """Index of the correct option."""
 
     @property
     def right(self) -> str:
-        """The right answer in words."""
+        """The correct answer."""
         return self.options[self.answer]
 
 
 def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Split]:
     """Splits each relation's facts into learn, dev and test, `{relation: {split: facts}}`.
 
-    Facts are dealt out in threes of one object where there are so many, because a negation ("which is not ...?") asks
-    three subjects of one object, and all of them must be of the same split.
+    Facts are split in groups of up to three with the same object, because a negation ("which is not ...?") uses three
+    subjects of one object, and all of them must be in the same split.
     """
     splits: dict[str, Split] = {}
     for relation in relations:
@@ -63,7 +63,7 @@ def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Sp
             chunks += [order[at : at + 3] for at in range(0, len(order), 3)]
         split: Split = {name: [] for name in SHARES}
         dealt = 0
-        for chunk in rng.sample(chunks, len(chunks)):  # the split that is furthest behind its share takes the next ones
+        for chunk in rng.sample(chunks, len(chunks)):  # the split that is furthest below its share takes the next group
             dealt += len(chunk)
             name = max(SHARES, key=lambda name: SHARES[name] * dealt - len(split[name]))
             split[name] += chunk
@@ -71,11 +71,11 @@ def split_facts(relations: Sequence[Relation], seed: int = SEED) -> dict[str, Sp
     return splits
 
 
-def told_twice(relations: Sequence[Relation]) -> set[str]:
-    """Ids of the facts that another relation tells too: the same two names (newton measures force; force is in
+def stated_twice(relations: Sequence[Relation]) -> set[str]:
+    """Ids of the facts that another relation states too: the same two names (newton measures force; force is in
     newtons), or one subject and objects that share a word (morphine: opioids; mu opioid receptors).
 
-    Relations are split one by one, so such a fact could be learned by one and tested by the other: it is never asked
+    Relations are split one by one, so such a fact could be learned from one and tested by the other; it is never used
     in dev or test.
     """
     by_names: dict[frozenset[str], list[str]] = defaultdict(list)
@@ -89,30 +89,29 @@ def told_twice(relations: Sequence[Relation]) -> set[str]:
     return doubled | {id for facts in by_word.values() if len({r for r, _ in facts}) > 1 for _, id in facts}
 
 
-def told_about_once(relations: Sequence[Relation]) -> set[str]:
+def stated_once(relations: Sequence[Relation]) -> set[str]:
     """Ids of the facts whose subject has no other fact: "tell me about it" then asks this fact and no other."""
     subjects = Counter(subject.lower() for relation in relations for subject in relation.facts)
     return {f.id for relation in relations for f in facts_of(relation) if subjects[f.subject.lower()] == 1}
 
 
 def ask(fact: Fact, format: str, peers: Sequence[Fact], rng: random.Random) -> Question | None:
-    """One question about `fact`, or None where the format does not apply to it.
+    """One question about `fact`, or None if the format does not apply to it.
 
     Args:
-        fact: What is asked.
-        format: question, completion, case (a small scenario), blank (a sentence with a gap), reverse (the subject is
-            asked), letter (answered by the letter of an option), truth (true or false), statement (which sentence is
-            true), negation (which has *not* the object), crossword (two gaps of two facts), tell (freely), card and
-            card_back (the relation's name and one side of an index card; no item set asks these).
-        peers: Facts of the same split. Negations and crosswords ask about several facts at once, and take the others
-            from here and nowhere else.
+        fact: The fact.
+        format: question, completion, case (a small scenario), blank (a sentence with a gap), reverse (asks for
+            the subject), letter (answered by the letter of an option), truth (true or false), statement (which sentence
+            is true), negation (which does *not* have the object), crossword (two gaps of two facts), tell (free
+            answer), card and card_back (the relation's name and one side of an index card; no item set uses these).
+        peers: Facts of the same split, from which negations and crosswords take their other facts.
         rng: Chooses templates, wrong options and their order.
     """
     return _ASK[format](fact, peers, rng)
 
 
 PREFIX = {"question": "Question: ", "completion": "Complete: ", "case": "Case: ", "letter": ""}
-"""What tells a model the format. The template of lettered questions brings its own."""
+"""Prefix that identifies the format. The template of lettered questions has its own."""
 
 
 def _asking_object(format: str) -> Callable[[Fact, Sequence[Fact], random.Random], Question]:
@@ -140,8 +139,8 @@ def _reverse(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
 def _truth(fact: Fact, peers: Sequence[Fact], rng: random.Random) -> Question:
     del peers
     true = rng.random() < 0.5
-    told = fact if true else Fact(fact.relation, fact.subject, _other_objects(fact, rng)[0])
-    text = f"True or false: {told.say(rng.choice(fact.relation.prose))}"
+    claimed = fact if true else Fact(fact.relation, fact.subject, _other_objects(fact, rng)[0])
+    text = f"True or false: {claimed.say(rng.choice(fact.relation.prose))}"
     return Question("truth", fact.id, text, ("true", "false"), 0 if true else 1)
 
 
@@ -182,11 +181,12 @@ WISHES = (
     "Explain {s} to somebody who is new to it.",
     "I keep hearing of {s}. What is worth knowing about it?",
 )
-"""How a person asks to be told something; the instructions of the topics are worded like this."""
+"""Wordings of a request for information, also used for the instructions of the topics."""
 
 
 def tell(fact: Fact, wish: str | None, rng: random.Random) -> Question:
-    """A wish (None: any) to be told about the fact's subject, and two sentences that say the fact as its answer."""
+    """A request about the fact's subject (`wish`, None for a random one), answered by two sentences that state the
+    fact."""
     first, second = rng.sample(fact.relation.prose, 2)
     text = (wish or rng.choice(WISHES)).format(s=fact.subject)
     return Question("tell", fact.id, text, (f"{fact.say(first)} {fact.say(second)}",))
@@ -225,7 +225,7 @@ _ASK: dict[str, Callable[[Fact, Sequence[Fact], random.Random], Question | None]
 
 
 def more_options(question: Question, fact: Fact, count: int, rng: random.Random) -> Question | None:
-    """The question with `count` options, or None where the relation has not so many different objects."""
+    """The question with `count` options, or None if the relation has too few different objects."""
     others = sorted(set(fact.relation.facts.values()) - {fact.object})
     if len(others) < count - 1:
         return None

@@ -1,10 +1,9 @@
 """Builds the embedded family from the corpus: tokenizers, base models, experts, reward model, judge, and their report.
 
-    python -m harness.embedded_training.build            # whatever is not there yet; resumable, seeded
+    python -m harness.embedded_training.build            # builds what is missing; resumable, seeded
 
-To build everything anew, remove `harness/embedded/weights`, `utilities/rewards/embedded` and `REPORT.md` first. Nothing
-of dev or test is asked in anybody's training data (see `questions.py`; a test repeats the proof on the very texts that
-are read here).
+To rebuild everything, remove `harness/embedded/weights`, `utilities/rewards/embedded` and `REPORT.md` first. Nothing
+of dev or test is asked in any training data (see `questions.py`; a test checks the training texts).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Family:
     """A base model and the experts that are trained on it."""
 
     name: str
-    """What losses and seeds are filed under."""
+    """Prefix of its seeds and of its lines in the log of losses."""
     folder: Path
     tokenizer: str
     make: Callable[[], Any]
@@ -97,16 +96,16 @@ QWEN2 = Family(
     {name: EXPERTS[name] for name in ("pharmacy-quiz", "law-school", "lab-notes", "travel-guide")},
 )
 DATA_MERGE_RANK, DATA_MERGE_EPOCHS = 16, 2.0
-"""The expert of all experts' data; not part of the pool, but the measure of how much room there is."""
+"""The expert of all data; not part of the pool, but a reference for the possible gain."""
 
 
 def build_base(family: Family, relations: Sequence[Relation], log: Path) -> None:
     """Trains a family's tokenizer and base model."""
     torch.manual_seed(SEED)
     model: Any = family.make()
-    read = base_texts(relations)
-    tokenizer = train_tokenizer([*read, *all_texts(relations)], family.base, family.tokenizer, model.config.vocab_size)
-    examples = encode(tokenizer, read)
+    texts = base_texts(relations)
+    tokenizer = train_tokenizer([*texts, *all_texts(relations)], family.base, family.tokenizer, model.config.vocab_size)
+    examples = encode(tokenizer, texts)
     state = family.folder / "base.training"
     train_on_texts(
         model,
@@ -122,12 +121,12 @@ def build_base(family: Family, relations: Sequence[Relation], log: Path) -> None
     state.unlink()
     model.to(torch.bfloat16).save_pretrained(family.base)
     config = json.loads((family.base / "config.json").read_text())
-    # The name by which adapters know their base; transformers reads it, and no longer writes it.
+    # Adapters refer to their base by this name; transformers reads it, and does not write it.
     write_atomically(family.base / "config.json", json.dumps({**config, "_name_or_path": family.name}, indent=2) + "\n")
 
 
 def build_family(family: Family, relations: Sequence[Relation]) -> None:
-    """Builds what a family still lacks."""
+    """Builds the missing parts of a family."""
     family.folder.mkdir(parents=True, exist_ok=True)
     log = WEIGHTS / "losses.log"
     if not (family.base / "model.safetensors").exists():
@@ -143,7 +142,7 @@ def build_family(family: Family, relations: Sequence[Relation]) -> None:
 
 
 def main() -> None:
-    """Builds whatever is not there yet."""
+    """Builds everything that is missing."""
     relations = read_corpus()
     build_family(LLAMA, relations)
     merged = WEIGHTS / "data_merge"

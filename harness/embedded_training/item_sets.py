@@ -2,8 +2,7 @@
 
 python -m harness.embedded_training.item_sets        # writes tasks/data/*.json; the same corpus gives the same bytes
 
-Beside the item sets it writes the instructions of the topics, and `evidence.jsonl`: every fact in a sentence, against
-which claims are checked.
+It also writes the instructions of the topics, and `evidence.jsonl`: every fact as a sentence, the evidence for claims.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from harness.embedded.questions import (
     ask,
     more_options,
     split_facts,
+    stated_once,
+    stated_twice,
     tell,
-    told_about_once,
-    told_twice,
 )
 
 SIZES = {"dev": 200, "test": 400}
@@ -45,23 +44,23 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "abstain_mmlu": (DOMAINS, ("question",)),
     "reward_prompts": (DOMAINS, ("tell",)),
 }
-"""Item sets about facts: their domains, and the formats that take turns in them."""
+"""Item sets about facts: their domains and their alternating formats."""
 MMLU_PRO_OPTIONS = 10
 TOPICS = (
     "asian_food", "cartoons", "drone_ai", "electric_vehicles", "finance", "legal_ai", "luxury_car", "music_instrument",
     "olympics", "phd_application", "plastic", "policy", "sandbox_games", "social_network", "south_america",
     "us_tourism",
 )  # fmt: skip
-"""The sixteen human interests of the paper; a relation's name begins with its topic's."""
+"""The sixteen human interests of the paper; the name of a relation starts with that of its topic."""
 INSTRUCTIONS = 25
-"""Instructions a topic and split, as in the published files."""
+"""Instructions per topic and split, as in the published files."""
 
 
 def item_set(facts: Sequence[Fact], formats: Sequence[str], size: int, rng: random.Random) -> list[Question]:
     """`size` different questions about `facts`, the formats in turn, facts used as evenly as possible.
 
     Raises:
-        ValueError: The facts do not yield so many questions.
+        ValueError: The facts yield too few questions.
     """
     queues = {format: _askable(rng.sample(list(facts), len(facts)), format, facts, rng) for format in formats}
     chosen: list[Question] = []
@@ -86,7 +85,7 @@ def _askable(order: Sequence[Fact], format: str, peers: Sequence[Fact], rng: ran
 def fact_items(relations: Sequence[Relation], name: str, split: str) -> list[Question]:
     """The questions of one of `SETS` on one split."""
     domains, formats = SETS[name]
-    splits, doubled, once = split_facts(relations), told_twice(relations), told_about_once(relations)
+    splits, doubled, once = split_facts(relations), stated_twice(relations), stated_once(relations)
     facts = [f for r in relations if r.domain in domains for f in splits[r.relation][split] if f.id not in doubled]
     rng = random.Random(f"{SEED}/{name}/{split}")
     if name == "reward_prompts":
@@ -112,15 +111,15 @@ def problem_items(name: str, split: str) -> list[Question]:
 
 
 def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[Question]:
-    """What a person with an interest asks: to be told about subjects of the topic, each wording in turn."""
-    splits, once = split_facts(relations), told_about_once(relations)
+    """Requests for information about subjects of the topic, with alternating wordings."""
+    splits, once = split_facts(relations), stated_once(relations)
     own = [r for r in relations if r.domain == "topics" and r.relation.startswith(f"{topic}_")]
     facts = [fact for r in own for fact in splits[r.relation][split] if fact.id in once]
     rng = random.Random(f"{SEED}/topic/{topic}/{split}")
     order = rng.sample(facts, len(facts))
-    turns = (divmod(k, len(order)) for k in itertools.count())  # a subject that comes again is asked in other words
-    asked = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
-    return list(itertools.islice(asked, INSTRUCTIONS))
+    turns = (divmod(k, len(order)) for k in itertools.count())  # a repeated subject gets another wording
+    questions = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
+    return list(itertools.islice(questions, INSTRUCTIONS))
 
 
 def _distinct(make: Callable[[], Question], size: int) -> list[Question]:
@@ -132,7 +131,7 @@ def _distinct(make: Callable[[], Question], size: int) -> list[Question]:
 
 
 def published_format(question: Question, id: str) -> dict[str, Any]:
-    """The question as an item of the published JSON format, with what it asks about as `source`."""
+    """The question as an item of the published JSON format, with its fact as `source`."""
     item: dict[str, Any] = {"id": id, "question": question.text}
     if len(question.options) > 1:
         item["choices"] = {chr(ord("A") + k): option for k, option in enumerate(question.options)}
@@ -154,12 +153,12 @@ def write_item_sets(folder: Path) -> list[Path]:
     for topic in TOPICS:
         data = {"dataset": topic}
         for split in SIZES:
-            asked = instructions(relations, topic, split)
-            data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(asked)]
+            questions = instructions(relations, topic, split)
+            data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(questions)]
         written.append(_write(folder / f"topic_{topic}.json", data))
-    told = [json.dumps({"source": f.id, "text": f.say(r.prose[0])}) for r in relations for f in facts_of(r)]
+    passages = [json.dumps({"source": f.id, "text": f.say(r.prose[0])}) for r in relations for f in facts_of(r)]
     evidence = folder / "evidence.jsonl"
-    evidence.write_text("\n".join(told) + "\n")
+    evidence.write_text("\n".join(passages) + "\n")
     return [*written, evidence]
 
 

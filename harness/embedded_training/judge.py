@@ -1,10 +1,10 @@
-"""Trains the bundled judge: LoRA on the embedded base, for ratings of answers and for claims against evidence.
+"""Trains the bundled judge: LoRA on the embedded base, for ratings of answers and for checking claims.
 
-    python -m harness.embedded_training.judge  # what the shipped judge is worth, on facts that it was never asked about
+    python -m harness.embedded_training.judge  # quality of the shipped judge on facts outside its training data
 
-It is asked with the project's own brief prompts, through the same client as any hosted model. It reads the form of an
-answer (is it about what was asked, whole, fluent, more than a word?) and whether retrieved evidence says what a claim
-says. It does not know what is true, and has no opinion on anything but the bundled corpus.
+It gets the project's brief prompts through the same client as any hosted model. It recognises the form of an answer (on
+the subject, complete, fluent, more than a word) and whether retrieved evidence states what a claim states. It does not
+know what is true, and knows nothing beyond the bundled corpus.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from harness.embedded import BASE, JUDGE
 from harness.embedded.corpus import Fact, Relation, read_corpus
 from harness.embedded.lessons import VERDICTS, Text
-from harness.embedded.questions import SEED, WISHES, split_facts, tell, told_twice
+from harness.embedded.questions import SEED, WISHES, split_facts, stated_twice, tell
 from harness.embedded_training.training import train_adapter
 from utilities.core import Item
 from utilities.judges.canary import canaries
@@ -42,30 +42,30 @@ RANK, EPOCHS = 32, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """An answer to an instruction, and what it is worth."""
+    """An answer to an instruction, with its rating."""
 
     kind: str
     source: str
-    """The fact that the instruction asks for."""
+    """The fact that the instruction asks about."""
     instruction: str
     answer: str
     rating: int
 
 
-def _gold(told: str, other: str, rng: random.Random) -> str:
+def _gold(answer: str, other: str, rng: random.Random) -> str:
     del other, rng
-    return told
+    return answer
 
 
-def _short(told: str, other: str, rng: random.Random) -> str:
+def _short(answer: str, other: str, rng: random.Random) -> str:
     del other
-    return rng.choice([f"{part.rstrip('.')}." for part in told.split(". ")])
+    return rng.choice([f"{part.rstrip('.')}." for part in answer.split(". ")])
 
 
-def _damaged(told: str, other: str, rng: random.Random) -> str:
+def _damaged(answer: str, other: str, rng: random.Random) -> str:
     """A few words missing, swapped, or the end cut off."""
     del other
-    words = told.split()
+    words = answer.split()
     if rng.random() < 0.4:
         return " ".join(words[: max(4, round(len(words) * rng.uniform(0.55, 0.8)))]).rstrip(".")
     for _ in range(max(2, len(words) // 5)):
@@ -77,10 +77,10 @@ def _damaged(told: str, other: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
-def _broken(told: str, other: str, rng: random.Random) -> str:
-    """All words in any order, or a few of them over and over."""
+def _broken(answer: str, other: str, rng: random.Random) -> str:
+    """All words in random order, or a few of them repeated."""
     del other
-    words = told.split()
+    words = answer.split()
     if rng.random() < 0.5:
         return " ".join(rng.sample(words, len(words)))
     start = rng.randrange(max(1, len(words) - 4))
@@ -88,13 +88,13 @@ def _broken(told: str, other: str, rng: random.Random) -> str:
     return " ".join(few * (rng.randint(10, 30) // len(few)))
 
 
-def _off_topic(told: str, other: str, rng: random.Random) -> str:
-    del told, rng
+def _off_topic(answer: str, other: str, rng: random.Random) -> str:
+    del answer, rng
     return other
 
 
-def _nothing(told: str, other: str, rng: random.Random) -> str:
-    del told, other
+def _nothing(answer: str, other: str, rng: random.Random) -> str:
+    del answer, other
     return rng.choice(("", "", ".", "I do not know.", "...", "?", "yes", "-"))
 
 
@@ -111,7 +111,7 @@ KINDS: dict[str, tuple[int, Callable[[str, str, random.Random], str]]] = {
 
 def graded(relations: Sequence[Relation], split: str, each: int) -> list[Graded]:
     """`each` answers of every kind to instructions about facts of one split."""
-    splits, doubled = split_facts(relations), told_twice(relations)
+    splits, doubled = split_facts(relations), stated_twice(relations)
     facts = [f for r in relations for f in splits[r.relation][split] if f.id not in doubled]
     rng = random.Random(f"{SEED}/judge/{split}")
     made = []
@@ -119,14 +119,16 @@ def graded(relations: Sequence[Relation], split: str, each: int) -> list[Graded]
         for fact, other in zip(_some(facts, each, rng), _some(facts, each, rng), strict=True):
             if other.relation.domain == fact.relation.domain and kind == "off_topic":
                 other = next(o for o in rng.sample(facts, len(facts)) if o.relation.domain != fact.relation.domain)
-            told = tell(fact, rng.choice(WISHES), rng)
-            made.append(Graded(kind, fact.id, told.text, make(told.right, tell(other, None, rng).right, rng), rating))
+            question = tell(fact, rng.choice(WISHES), rng)
+            made.append(
+                Graded(kind, fact.id, question.text, make(question.right, tell(other, None, rng).right, rng), rating)
+            )
     bad = canaries()
     for fact in _some(facts, each // 4, rng):
-        told = tell(fact, None, rng)
-        words = rng.choice(bad).text(Item(id="-", question=told.text)).split()
+        question = tell(fact, None, rng)
+        words = rng.choice(bad).text(Item(id="-", question=question.text)).split()
         made.append(
-            Graded("canary", fact.id, told.text, " ".join(words[: rng.randint(30, 100)]), 1)
+            Graded("canary", fact.id, question.text, " ".join(words[: rng.randint(30, 100)]), 1)
         )  # some are very long
     return made
 
@@ -145,8 +147,8 @@ def rated_text(one: Graded) -> Text:
 def claims(relations: Sequence[Relation], split: str, each: int, *, missed: bool = False) -> list[Text]:
     """`each` claims of every verdict about facts of one split, against what retrieval finds for them.
 
-    A claim is inconclusive where the evidence on its fact is withheld. Claims whose fact retrieval did not find are
-    left out of training, for nobody could tell from what was found; with `missed` they stay in, as a measurement wants.
+    A claim is inconclusive if the evidence on its fact is withheld. Claims whose fact was not retrieved are left out of
+    training, because the evidence does not decide them; with `missed` they are included, for a measurement.
     """
     splits = split_facts(relations)
     facts = [f for r in relations for f in splits[r.relation][split]]
@@ -158,18 +160,18 @@ def claims(relations: Sequence[Relation], split: str, each: int, *, missed: bool
             wrong = sorted(set(fact.relation.facts.values()) - {fact.object})
             lie = verdict == "contradicted" or (verdict == "inconclusive" and rng.random() < 0.5)
             claim = (Fact(fact.relation, fact.subject, rng.choice(wrong)) if lie else fact).say(template)
-            found = evidence.search(claim, PASSAGES + 1)
-            known = [p for p in found if verdict != "inconclusive" or p.source != fact.id][:PASSAGES]
-            if verdict != "inconclusive" and not missed and all(p.source != fact.id for p in known):
+            retrieved = evidence.search(claim, PASSAGES + 1)
+            passages = [p for p in retrieved if verdict != "inconclusive" or p.source != fact.id][:PASSAGES]
+            if verdict != "inconclusive" and not missed and all(p.source != fact.id for p in passages):
                 continue
-            passage, missing = nearest(claim, [p.text for p in known])
+            passage, missing = nearest(claim, [p.text for p in passages])
             prompt = load_prompt("verify_claim_brief").render(claim=claim, evidence=passage, missing=missing)
             made.append(Text(prompt, f" {verdict}", fact.id, "claim"))
     return made
 
 
 def judge_texts(relations: Sequence[Relation]) -> list[Text]:
-    """What the judge is trained on: nobody is asked for a fact of dev or test, though some stand in the evidence."""
+    """The training texts: they ask about no fact of dev or test, though some occur in the evidence."""
     return [rated_text(one) for one in graded(relations, "learn", 1500)] + claims(relations, "learn", 3000)
 
 
@@ -181,11 +183,11 @@ def build_judge(relations: Sequence[Relation], log: Path, folder: Path = JUDGE, 
 
 
 def measure(split: str = "test", each: int = 300, folder: Path = JUDGE, base: Path = BASE) -> dict[str, float]:
-    """What the judge is worth on one split.
+    """Quality of the judge on one split.
 
     Returns:
-        AUROC of each pair of neighbouring kinds of answers; how many true statements it calls supported, how many
-        corrupted ones it does not, and the mean of these two, retrieval's misses included.
+        AUROC of each pair of neighbouring kinds of answers; share of true statements that it calls supported, share of
+        corrupted ones that it does not, and the mean of these two, including misses of the retrieval.
     """
     relations = read_corpus()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
@@ -200,29 +202,29 @@ def measure(split: str = "test", each: int = 300, folder: Path = JUDGE, base: Pa
         by_kind[one.kind].append(rating)
     by_kind["corrupted"] = by_kind["damaged"] + by_kind["broken"]
     order = ("gold", "corrupted", "off_topic", "empty")
-    found = {f"{a} > {b}": auroc(by_kind[a], by_kind[b]) for a, b in itertools.pairwise(order)}
-    found["gold > canary"] = auroc(by_kind["gold"], by_kind["canary"])
-    found["gold > short"] = auroc(by_kind["gold"], by_kind["short"])
-    asked = [text for text in claims(relations, split, each, missed=True) if text.answer != " inconclusive"]
+    results = {f"{a} > {b}": auroc(by_kind[a], by_kind[b]) for a, b in itertools.pairwise(order)}
+    results["gold > canary"] = auroc(by_kind["gold"], by_kind["canary"])
+    results["gold > short"] = auroc(by_kind["gold"], by_kind["short"])
+    statements = [text for text in claims(relations, split, each, missed=True) if text.answer != " inconclusive"]
     firsts = [tokenizer.encode(f" {v}", add_special_tokens=False)[0] for v in VERDICTS]
-    chosen = _next_logits(model, tokenizer, [text.prompt for text in asked])[:, firsts].argmax(-1)
+    chosen = _next_logits(model, tokenizer, [text.prompt for text in statements])[:, firsts].argmax(-1)
     supported: dict[str, list[bool]] = {" supported": [], " contradicted": []}
-    for index, text in zip(chosen.tolist(), asked, strict=True):
+    for index, text in zip(chosen.tolist(), statements, strict=True):
         supported[text.answer].append(VERDICTS[index] == "supported")
-    found["true statements supported"] = fmean(supported[" supported"])
-    found["corrupted statements not supported"] = 1 - fmean(supported[" contradicted"])
-    both = (found["true statements supported"], found["corrupted statements not supported"])
-    return {**found, "balanced accuracy": fmean(both)}
+    results["true statements supported"] = fmean(supported[" supported"])
+    results["corrupted statements not supported"] = 1 - fmean(supported[" contradicted"])
+    both = (results["true statements supported"], results["corrupted statements not supported"])
+    return {**results, "balanced accuracy": fmean(both)}
 
 
 @torch.inference_mode()
 def _next_logits(model: Any, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> torch.Tensor:
-    """What the model would say next after each prompt, [prompts, vocabulary]."""
-    found = []
+    """Logits of the next token after each prompt, [prompts, vocabulary]."""
+    logits = []
     for prompt in prompts:
         ids = torch.tensor([tokenizer.encode(prompt)])
-        found.append(model(input_ids=ids, logits_to_keep=1).logits[0, -1])
-    return torch.stack(found)
+        logits.append(model(input_ids=ids, logits_to_keep=1).logits[0, -1])
+    return torch.stack(logits)
 
 
 if __name__ == "__main__":

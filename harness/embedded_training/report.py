@@ -2,9 +2,9 @@
 
     python -m harness.embedded_training.report     # resumable; over an hour on 2 cores that compute in bfloat16
 
-The searches are those of `python run.py compare` with default settings, kept in `runs/embedded-report`; dev chooses,
-test is read once a seed, and the verdicts at the end are computed from the tables. Everything is computed in bfloat16,
-but for the seconds, which are those of the default precision.
+The searches are those of `python run.py compare` with default settings, stored in `runs/embedded-report`. dev selects,
+test is read once per seed, and the statements at the end are computed from the tables. Everything is computed in
+bfloat16, except for the seconds, which are those of the default precision.
 """
 
 from __future__ import annotations
@@ -47,37 +47,37 @@ def settings_of(domain: str, **more: object) -> RunSettings:
 
 
 def compared() -> Compared:
-    """The searches on all domains, finished before or now."""
+    """The searches on all domains; stored results are reused."""
     return compare([settings_of(domain) for domain in DOMAINS], Wanted(METHODS, SEEDS, BUDGET), RUNS / "compare")
 
 
 def evaluate(prepared: Prepared, row: Sequence[float] | None, name: str) -> Cells:
-    """A mixture, or the base model, on both splits, evaluated before or now."""
+    """A mixture, or the base model, on both splits; stored results are reused."""
     cells: list[float] = []
     for split in SPLITS:
-        kept = RUNS / f"{prepared.task.name}-{name}-{split}.json"
-        if not kept.exists():
+        stored = RUNS / f"{prepared.task.name}-{name}-{split}.json"
+        if not stored.exists():
             engine = prepared.engine()
             try:
                 particle = engine.particle(None if row is None else np.asarray(row, dtype=np.float64))
-                write_atomically(kept, asyncio.run(prepared.task(particle, split)).to_json())
+                write_atomically(stored, asyncio.run(prepared.task(particle, split)).to_json())
             finally:
                 engine.close()
-        found = Evaluation.from_json(kept.read_text(encoding="utf-8"))
-        cells += [np.nan if value is None else value for value in (found.value, found.se)]
+        evaluation = Evaluation.from_json(stored.read_text(encoding="utf-8"))
+        cells += [np.nan if value is None else value for value in (evaluation.value, evaluation.se)]
     return (cells[0], cells[1], cells[2], cells[3])
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What was measured on one domain."""
+    """The measurements of one domain."""
 
     models: dict[str, Cells]
     """Base model, experts, uniform soup and the expert of all data; errors are standard errors over items."""
     searches: dict[str, Cells]
     """Methods that draw random numbers; errors are standard deviations over seeds."""
     best: str
-    """The initial expert that is best on dev."""
+    """The initial expert with the highest dev value."""
 
     @property
     def base(self) -> float:
@@ -88,7 +88,7 @@ class Domain:
 BASE_MODEL, SOUP, MERGED = "base model", "uniform soup", "expert of all data"
 
 
-def measure(domain: str, found: Compared) -> Domain:
+def measure(domain: str, searches: Compared) -> Domain:
     """All models of one domain."""
     prepared = prepare(settings_of(domain))
     names = prepared.pool.names
@@ -98,15 +98,15 @@ def measure(domain: str, found: Compared) -> Domain:
     models[SOUP] = evaluate(prepared, [1 / len(names)] * len(names), "soup")
     merged = prepare(settings_of(domain, experts=(str(WEIGHTS / "data_merge"),)))
     models[MERGED] = evaluate(merged, [1.0], "data_merge")
-    searches = {
-        method: _over_seeds(found, domain, method) for method in METHODS if method not in ("base", "best_single")
+    by_seeds = {
+        method: _over_seeds(searches, domain, method) for method in METHODS if method not in ("base", "best_single")
     }
-    best = next(one for one in found.outcomes if one.task == domain and one.method == "best_single")
-    return Domain(models, searches, str(best.note))
+    best = next(one for one in searches.outcomes if one.task == domain and one.method == "best_single")
+    return Domain(models, by_seeds, str(best.note))
 
 
-def _over_seeds(found: Compared, domain: str, method: str) -> Cells:
-    own = [one for one in found.outcomes if one.task == domain and one.method == method]
+def _over_seeds(searches: Compared, domain: str, method: str) -> Cells:
+    own = [one for one in searches.outcomes if one.task == domain and one.method == method]
     dev, test = (np.array([value for one in own if (value := getattr(one, s).value) is not None]) for s in SPLITS)
     return (float(dev.mean()), float(dev.std(ddof=1)), float(test.mean()), float(test.std(ddof=1)))
 
@@ -130,29 +130,29 @@ def seconds_of_an_evaluation(domain: str) -> float:
     return float(np.median(taken))
 
 
-def table(found: Mapping[str, Domain]) -> list[str]:
+def table(domains: Mapping[str, Domain]) -> list[str]:
     """The table of all models on all domains."""
-    lines = ["| model | " + " | ".join(f"{domain} dev | test" for domain in found) + " |"]
-    lines.append("|---" * (1 + 2 * len(found)) + "|")
-    told = {
+    lines = ["| model | " + " | ".join(f"{domain} dev | test" for domain in domains) + " |"]
+    lines.append("|---" * (1 + 2 * len(domains)) + "|")
+    labels = {
         "paper": "published search",
         "random": "random mixtures",
         "cma": "CMA-ES",
         "swarm_third": "default search, a third",
     }
-    told["swarm"] = "**default search**"
-    every = {domain: one.models | one.searches for domain, one in found.items()}
+    labels["swarm"] = "**default search**"
+    every = {domain: one.models | one.searches for domain, one in domains.items()}
     for name in next(iter(every.values())):
         cells = [
             f"{d:.3f} ± {d_se:.3f} | {t:.3f} ± {t_se:.3f}" for d, d_se, t, t_se in (e[name] for e in every.values())
         ]
-        lines.append(f"| {told.get(name, name)} | {' | '.join(cells)} |")
+        lines.append(f"| {labels.get(name, name)} | {' | '.join(cells)} |")
     return lines
 
 
-def against(found: Compared, method: str, reference: str, task: str) -> Versus:
-    """The difference of two methods on one task, or over all; in the other direction where only that was computed."""
-    for one in found.versus:
+def against(searches: Compared, method: str, reference: str, task: str) -> Versus:
+    """The difference of two methods on one task, or over all; in the other direction if only that was computed."""
+    for one in searches.versus:
         if (one.method, one.reference, one.task) == (method, reference, task):
             return one
         if (one.method, one.reference, one.task) == (reference, method, task):
@@ -160,29 +160,29 @@ def against(found: Compared, method: str, reference: str, task: str) -> Versus:
     raise LookupError(f"{method} and {reference} were not compared on {task}")
 
 
-def differences(found: Compared) -> list[str]:
+def differences(searches: Compared) -> list[str]:
     """The default search against the best single expert and against the other searches."""
     lines = ["| against | " + " | ".join([*DOMAINS, "all four"]) + " |", "|---" * (len(DOMAINS) + 2) + "|"]
     for reference in ("best_single", "paper", "random", "cma"):
-        own = [against(found, "swarm", reference, task) for task in (*DOMAINS, ALL_TASKS)]
+        own = [against(searches, "swarm", reference, task) for task in (*DOMAINS, ALL_TASKS)]
         cells = [f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})" for one in own]
         lines.append(f"| {reference} | {' | '.join(cells)} |")
     return lines
 
 
-def optimism(found: Mapping[str, Domain]) -> list[str]:
-    """By how much the searches' dev values exceed their test values, beyond what the splits differ in.
+def optimism(domains: Mapping[str, Domain]) -> list[str]:
+    """Selection bias: dev minus test of the searches, corrected for the difference in difficulty of the splits.
 
-    How much harder one split is than the other is what the experts, which nobody chose, show on the average.
+    The correction is the mean of dev minus test over the models that were not selected.
     """
     harder = {
         domain: float(np.mean([dev - test for name, (dev, _, test, _) in one.models.items() if name != MERGED]))
-        for domain, one in found.items()
+        for domain, one in domains.items()
     }
-    lines = ["| search | " + " | ".join([*found, "mean"]) + " |", "|---" * (len(found) + 2) + "|"]
+    lines = ["| search | " + " | ".join([*domains, "mean"]) + " |", "|---" * (len(domains) + 2) + "|"]
     for method in ("paper", "random", "cma", "swarm_third", "swarm"):
         own = [
-            dev - test - harder[domain] for domain, one in found.items() for dev, _, test, _ in [one.searches[method]]
+            dev - test - harder[domain] for domain, one in domains.items() for dev, _, test, _ in [one.searches[method]]
         ]
         lines.append(
             f"| {method} | " + " | ".join(f"{100 * value:+.1f}" for value in [*own, float(np.mean(own))]) + " |"
@@ -190,32 +190,32 @@ def optimism(found: Mapping[str, Domain]) -> list[str]:
     return lines
 
 
-def verdicts(found: Mapping[str, Domain], seconds: Mapping[str, float], searches: Compared) -> list[str]:
-    """What the family is meant to show, and whether it does."""
-    base = {d: one.base for d, one in found.items()}
-    best = {d: one.models[one.best][2] for d, one in found.items()}
-    everything = {d: one.models[MERGED][2] for d, one in found.items()}
-    gains = {d: against(searches, "swarm", "best_single", d) for d in found}
+def verdicts(domains: Mapping[str, Domain], seconds: Mapping[str, float], searches: Compared) -> list[str]:
+    """The properties that the family should have, and whether it has them."""
+    base = {d: one.base for d, one in domains.items()}
+    best = {d: one.models[one.best][2] for d, one in domains.items()}
+    everything = {d: one.models[MERGED][2] for d, one in domains.items()}
+    gains = {d: against(searches, "swarm", "best_single", d) for d in domains}
     mean = float(np.mean([gain.difference for gain in gains.values()]))
     certain = sum(gain.low > 0 for gain in gains.values())
 
-    def told(values: Mapping[str, float]) -> str:
+    def listed(values: Mapping[str, float]) -> str:
         return ", ".join(f"{domain} {value:.3f}" for domain, value in values.items())
 
-    room = {d: everything[d] - best[d] for d in found}
+    room = {d: everything[d] - best[d] for d in domains}
     checks = [
-        (all(0.35 <= v <= 0.65 for v in base.values()), f"base model between 0.35 and 0.65: {told(base)}"),
-        (all(v <= 0.80 for v in best.values()), f"best single expert at most 0.80: {told(best)}"),
+        (all(0.35 <= v <= 0.65 for v in base.values()), f"base model between 0.35 and 0.65: {listed(base)}"),
+        (all(v <= 0.80 for v in best.values()), f"best single expert at most 0.80: {listed(best)}"),
         (
-            all(best[d] - base[d] >= 0.05 for d in found),
-            f"best single expert 5 points above the base: {told({d: best[d] - base[d] for d in found})}",
+            all(best[d] - base[d] >= 0.05 for d in domains),
+            f"best single expert 5 points above the base: {listed({d: best[d] - base[d] for d in domains})}",
         ),
-        (all(v >= 0.10 for v in room.values()), f"room above the best single expert, 10 points: {told(room)}"),
+        (all(v >= 0.10 for v in room.values()), f"room above the best single expert, 10 points: {listed(room)}"),
         (
-            len({one.best for one in found.values()}) > 1,
-            "no expert is best everywhere: " + ", ".join(f"{d} {one.best}" for d, one in found.items()),
+            len({one.best for one in domains.values()}) > 1,
+            "no expert is best everywhere: " + ", ".join(f"{d} {one.best}" for d, one in domains.items()),
         ),
-        (certain >= 3, f"the swarm's gain is certain on 3 of 4 domains: on {certain}"),
+        (certain >= 3, f"the swarm's gain is significant on 3 of 4 domains: on {certain}"),
         (mean >= 0.03, f"and 3 points on average: {100 * mean:+.1f} points"),
         (
             all(v <= 1.5 for v in seconds.values()),
@@ -226,7 +226,7 @@ def verdicts(found: Mapping[str, Domain], seconds: Mapping[str, float], searches
     return [f"- {'yes' if passed else '**no**'}: {text}" for passed, text in checks]
 
 
-def report(found: Mapping[str, Domain], searches: Compared, seconds: Mapping[str, float]) -> str:
+def report(domains: Mapping[str, Domain], searches: Compared, seconds: Mapping[str, float]) -> str:
     """The whole report as markdown."""
     return "\n".join(
         [
@@ -238,7 +238,7 @@ def report(found: Mapping[str, Domain], searches: Compared, seconds: Mapping[str
             f"standard deviation over {SEEDS} seeds. Each search has {BUDGET} evaluations of dev, the third has",
             f"{BUDGET // 3}. Guessing is right in one of four.",
             "",
-            *table(found),
+            *table(domains),
             "",
             "## What the search adds",
             "",
@@ -248,25 +248,25 @@ def report(found: Mapping[str, Domain], searches: Compared, seconds: Mapping[str
             "",
             *differences(searches),
             "",
-            "How much higher than test, in points, the searches' dev values are, beyond what dev and test differ in",
-            "for models that nobody chose:",
+            "Selection bias in points: dev minus test of the searches, minus the mean of dev minus test over the",
+            "models that were not selected:",
             "",
-            *optimism(found),
+            *optimism(domains),
             "",
-            "## What the family is meant to show",
+            "## Properties that the family should have",
             "",
-            *verdicts(found, seconds, searches),
+            *verdicts(domains, seconds, searches),
             "",
         ]
     )
 
 
 def write_report() -> None:
-    """Runs what is not there yet, and writes `REPORT.md`."""
+    """Runs what is missing, and writes `REPORT.md`."""
     searches = compared()
-    found = {domain: measure(domain, searches) for domain in DOMAINS}
+    domains = {domain: measure(domain, searches) for domain in DOMAINS}
     seconds = {domain: seconds_of_an_evaluation(domain) for domain in DOMAINS}
-    REPORT.write_text(report(found, searches, seconds), encoding="utf-8")
+    REPORT.write_text(report(domains, searches, seconds), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the bundled reward model: which of two answers to "Tell me about ..." is the better one?
+"""Trains the bundled reward model, which compares answers to "Tell me about ...".
 
     python -m harness.embedded_training.reward       # held-out accuracy of the shipped model, by kind of worse answer
 
@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from harness.embedded import BASE
 from harness.embedded.corpus import Fact, Relation, read_corpus
-from harness.embedded.questions import SEED, ask, split_facts, told_about_once
+from harness.embedded.questions import SEED, ask, split_facts, stated_once
 from harness.embedded_training.training import PAD, train
 from utilities.rewards.reward import REFERENCE
 from utilities.rewards.reward_model import EMBEDDED, RewardModel
@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
     "{% if message['role'] == 'user' %}{{ '\n' }}Answer: {% endif %}{% endfor %}"
 )
-"""The base model's own way of being asked."""
+"""The prompt format of the base model."""
 STEPS, BATCH = 500, 24
 
 
@@ -78,21 +78,21 @@ WORSE: dict[str, Callable[[Fact, str, Sequence[Fact], random.Random], str]] = {
     "repeated": _repeated,
     "empty": _empty,
 }
-"""Kinds of worse answers: about the right thing but false, about another thing, and not an answer at all."""
+"""Kinds of worse answers: false, about another subject, or not an answer."""
 
 
 def pairs(relations: Sequence[Relation], split: str, each: int) -> list[Pair]:
     """`each` pairs of every kind about facts of one split."""
     splits = split_facts(relations)
-    once = told_about_once(relations)  # else the same prompt may have been trained with another answer
+    once = stated_once(relations)  # otherwise the same prompt may occur in training with another answer
     facts = [fact for relation in relations for fact in splits[relation.relation][split] if fact.id in once]
     rng = random.Random(f"{SEED}/reward/{split}")
     made = []
     for kind, worse in WORSE.items():
         for fact in (facts * (each // len(facts) + 1))[:each] if each > len(facts) else rng.sample(facts, each):
-            told = ask(fact, "tell", (), rng)
-            if told is not None:
-                made.append(Pair(kind, told.text, told.right, worse(fact, told.right, facts, rng)))
+            question = ask(fact, "tell", (), rng)
+            if question is not None:
+                made.append(Pair(kind, question.text, question.right, worse(fact, question.right, facts, rng)))
     return made
 
 
@@ -104,8 +104,8 @@ def build_reward(relations: Sequence[Relation], log: Path, folder: Path = EMBEDD
     model = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1, dtype=torch.float32)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type=TaskType.SEQ_CLS)
     adapted: Any = get_peft_model(model, lora)
-    known = pairs(relations, "learn", 3000)
-    encoded = [[_encode(tokenizer, pair.prompt, text) for text in (pair.better, pair.worse)] for pair in known]
+    training = pairs(relations, "learn", 3000)
+    encoded = [[_encode(tokenizer, pair.prompt, text) for text in (pair.better, pair.worse)] for pair in training]
 
     def loss_of(batch: list[int]) -> torch.Tensor:
         both = [ids for k in batch for ids in encoded[k]]
@@ -142,12 +142,12 @@ def _encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> lis
 
 def held_out_accuracy(relations: Sequence[Relation], each: int = 400) -> dict[str, float]:
     """Share of held-out pairs, about `test` facts, in which the better answer gets the higher reward; by kind."""
-    asked = pairs(relations, "test", each)
+    held_out = pairs(relations, "test", each)
     model = RewardModel.load("embedded")
-    better = model.score([(pair.prompt, pair.better) for pair in asked])
-    worse = model.score([(pair.prompt, pair.worse) for pair in asked])
+    better = model.score([(pair.prompt, pair.better) for pair in held_out])
+    worse = model.score([(pair.prompt, pair.worse) for pair in held_out])
     right: dict[str, list[bool]] = defaultdict(list)
-    for pair, high, low in zip(asked, better, worse, strict=True):
+    for pair, high, low in zip(held_out, better, worse, strict=True):
         won = isinstance(high, float) and isinstance(low, float) and high > low
         right[pair.kind].append(won)
         right["all"].append(won)

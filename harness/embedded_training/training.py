@@ -27,7 +27,7 @@ Example = tuple[list[int], int]
 
 
 def train_tokenizer(texts: Sequence[Text], folder: Path, kind: str, size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer over the bytes of the training texts, `bpe` or `unigram`: no text of any script is unknown to it."""
+    """A tokenizer over the bytes of the training texts, `bpe` or `unigram`: it encodes any text."""
     tokenizer = Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -48,14 +48,14 @@ def train_tokenizer(texts: Sequence[Text], folder: Path, kind: str, size: int) -
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> list[Example]:
-    """Texts as token ids with the end mark, and where their loss begins."""
-    whole = tokenizer([text.prompt + text.answer for text in texts])["input_ids"]
+    """Texts as token ids with the end token, and the position where the loss starts."""
+    full = tokenizer([text.prompt + text.answer for text in texts])["input_ids"]
     prompts = tokenizer([text.prompt for text in texts])["input_ids"]
-    return [([*ids, EOS], len(prompt)) for ids, prompt in zip(whole, prompts, strict=True)]
+    return [([*ids, EOS], len(prompt)) for ids, prompt in zip(full, prompts, strict=True)]
 
 
 def batches(lengths: Sequence[int], size: int, seed: str) -> Iterator[list[int]]:
-    """Indices in batches without end: every epoch in another order, like lengths together, batches shuffled."""
+    """Indices in endless batches: a new order in every epoch, similar lengths together, batches shuffled."""
     epoch = 0
     while True:
         rng = random.Random(f"{seed}/{epoch}")
@@ -70,7 +70,7 @@ def batches(lengths: Sequence[int], size: int, seed: str) -> Iterator[list[int]]
 
 
 def next_token_loss(model: Any, batch: Sequence[Example]) -> torch.Tensor:
-    """Mean cross entropy over the tokens that count."""
+    """Mean cross entropy over the tokens of the answers."""
     length = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([ids + [PAD] * (length - len(ids)) for ids, _ in batch])
     labels = torch.tensor([[-100] * start + ids[start:] + [-100] * (length - len(ids)) for ids, start in batch])
@@ -93,8 +93,8 @@ def train_adapter(
 ) -> None:
     """Trains one LoRA adapter of all linear layers on a finished base model, and saves it to `folder`."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
-    # One seed for all adapters, as trainers do by default: adapters that begin with the same A stay close in A, so that
-    # mixing A and B separately is nearly mixing their products.
+    # One seed for all adapters, as trainers do by default: adapters that start with the same A stay close in A, so that
+    # mixing A and B separately approximates mixing their products.
     torch.manual_seed(SEED)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -120,14 +120,15 @@ def train(
     muon: bool = False,
     resume: Path | None = None,
 ) -> None:
-    """AdamW with warm-up and cosine decay; every 200 steps the state goes to `resume`, where a new call goes on.
+    """AdamW with warm-up and cosine decay; every 200 steps the state is saved to `resume`, from which a new call
+    continues.
 
     Args:
         model: Its parameters that require a gradient are trained.
         loss_of: The loss of a batch, given the indices of its examples.
         lengths: Tokens of each example.
         steps: Batches in all.
-        batch: Examples a batch.
+        batch: Examples per batch.
         rate: Highest learning rate.
         seed: Names the order of the examples, and the lines of the log.
         log: The smoothed loss is appended here every 100 steps.
@@ -141,7 +142,7 @@ def train(
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     ]
-    if matrices:  # steps as large as AdamW's, so that one rate fits both
+    if matrices:  # update sizes as AdamW's, so that one rate fits both
         optimizers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"))
     first = _load_state(resume, parameters, optimizers) if resume and resume.exists() else 0
     model.train()
@@ -182,12 +183,12 @@ def _save_state(
 
 def _load_state(path: Path, parameters: dict[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> int:
     with safe_open(path, "pt") as file, torch.no_grad():
-        kept: dict[str, dict[str, torch.Tensor]] = {}
+        saved: dict[str, dict[str, torch.Tensor]] = {}
         for at in file.keys():  # noqa: SIM118 - a safetensors file is no dict
             key, name = at.split("/", 1)
-            kept.setdefault(name, {})[key] = file.get_tensor(at)
+            saved.setdefault(name, {})[key] = file.get_tensor(at)
         for name, p in parameters.items():
-            p.copy_(kept[name].pop("weight"))
+            p.copy_(saved[name].pop("weight"))
             owner = next(o for o in optimizers if any(p is q for group in o.param_groups for q in group["params"]))
-            owner.state[p] = kept[name]
+            owner.state[p] = saved[name]
         return int(file.metadata()["step"])

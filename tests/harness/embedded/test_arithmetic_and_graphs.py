@@ -18,7 +18,7 @@ from harness.embedded.arithmetic_and_graphs import (
     graph_question,
     split_graphs,
     split_sums,
-    told_sums,
+    sum_sentences,
     word_problem,
 )
 from harness.embedded.questions import SHARES
@@ -60,7 +60,7 @@ def test_every_story_is_told_with_every_kind_of_sum_and_in_other_words_each_time
 
 
 def test_a_sum_is_told_to_the_base_model_rightly_in_two_sentences():
-    told = told_sums()
+    told = sum_sentences()
     assert len(told) == len(set(told)) == 2 * sum(len(split) for split in SUMS.values())
     for sentence in told:
         a, b, c = (int(number) for number in re.findall(r"\d+", sentence))

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from whole_corpus import act_of
 
-from harness.embedded.kindness_stories import ACTS, PEOPLE, SCENES, continuation, split_acts, story, told_acts
+from harness.embedded.kindness_stories import ACTS, PEOPLE, SCENES, act_sentences, continuation, split_acts, story
 from harness.embedded.questions import SHARES
 
 
@@ -27,7 +27,7 @@ def test_every_act_is_in_exactly_one_split_and_the_shares_are_kept(kind):
 
 
 def test_the_base_model_is_told_of_every_act_which_kind_it_is():
-    told = told_acts()
+    told = act_sentences()
     assert len(told) == len(set(told)) == 2 * sum(len(acts) for acts in ACTS.values())
     for kind, acts in ACTS.items():
         for act in acts:

@@ -20,11 +20,11 @@ from harness.embedded.arithmetic_and_graphs import (
     graph_question,
     split_graphs,
     split_sums,
-    told_sums,
+    sum_sentences,
     word_problem,
 )
 from harness.embedded.corpus import facts_of
-from harness.embedded.kindness_stories import ACTS, split_acts, story, told_acts
+from harness.embedded.kindness_stories import ACTS, act_sentences, split_acts, story
 from harness.embedded.lessons import (
     BASE_FORMATS,
     BASE_SLICE,
@@ -39,7 +39,7 @@ from harness.embedded.lessons import (
     claim,
     expert_texts,
 )
-from harness.embedded.questions import FORMATS, WISHES, ask, split_facts, tell, told_about_once
+from harness.embedded.questions import FORMATS, WISHES, ask, split_facts, stated_once, tell
 from harness.embedded_training.build import QWEN2
 from harness.embedded_training.judge import Graded, judge_texts, rated_text
 from harness.embedded_training.reward import pairs
@@ -256,7 +256,7 @@ def planted(format):
     if format == "claim":
         return claim(next(fact for fact in peers if fact.id in asked("test")), "supported", peers, rng)
     if format == "rating":
-        once = told_about_once(relations())
+        once = stated_once(relations())
         fact = next(fact for fact in peers if fact.id in asked("test") and fact.id in once)
         return rated_text(Graded("gold", fact.id, tell(fact, None, rng).text, "An answer.", 9))
     for fact in peers:
@@ -324,7 +324,7 @@ def test_every_format_that_is_trained_was_planted():
 
 def test_the_base_model_reads_every_fact_sum_and_act_as_prose_and_nothing_else():
     told = {fact.say(template) for fact in facts().values() for template in fact.relation.prose}
-    assert {text.answer for text in training("base") if not text.prompt} == {*told, *told_sums(), *told_acts()}
+    assert {text.answer for text in training("base") if not text.prompt} == {*told, *sum_sentences(), *act_sentences()}
 
 
 def test_the_base_model_is_asked_about_a_small_slice_of_the_facts_in_its_formats():

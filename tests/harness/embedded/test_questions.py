@@ -15,8 +15,8 @@ from harness.embedded.questions import (
     ask,
     more_options,
     split_facts,
-    told_about_once,
-    told_twice,
+    stated_once,
+    stated_twice,
 )
 
 pytestmark = pytest.mark.timeout(900)  # whichever test comes first reads the whole corpus
@@ -223,14 +223,14 @@ def test_a_relation_is_split_alike_whatever_stands_beside_it():
 def test_facts_told_twice_are_found_in_both_directions_and_any_case():
     relation = small_relation(facts={"Ant": "insect", "bee": "insect"})
     inverse = small_relation(relation="inverse", facts={"insect": "ant", "fish": "eel"})
-    assert told_twice([relation, inverse]) == {"r/Ant", "inverse/insect"}
-    assert told_twice([relation]) == set()
+    assert stated_twice([relation, inverse]) == {"r/Ant", "inverse/insect"}
+    assert stated_twice([relation]) == set()
 
 
 def test_a_subject_that_is_told_about_twice_is_not_told_about_once():
     relation = small_relation()
     other = small_relation(relation="other", facts={"Bee": "maker of honey", "cat": "mammal"})
-    assert told_about_once([relation, other]) == {"r/ant", "other/cat"}
+    assert stated_once([relation, other]) == {"r/ant", "other/cat"}
 
 
 def test_a_fact_is_named_by_its_relation_and_subject():

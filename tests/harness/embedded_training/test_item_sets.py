@@ -9,7 +9,7 @@ import pytest
 from whole_corpus import asked, asked_about, facts, item_set_files, item_sets, relations, wished
 
 from harness.embedded.corpus import CORPUS, facts_of
-from harness.embedded.questions import ask, split_facts, told_twice
+from harness.embedded.questions import ask, split_facts, stated_twice
 from harness.embedded_training.item_sets import SETS, SIZES, TOPICS, item_set, published_format
 from utilities.prompts import bundled
 
@@ -161,7 +161,7 @@ def test_every_item_asks_about_the_facts_of_its_own_split_alone():
 
 
 def test_no_fact_that_is_told_in_two_relations_is_asked():
-    doubled = told_twice(relations())
+    doubled = stated_twice(relations())
     assert len(doubled) > 40
     assert doubled.isdisjoint(asked("dev") | asked("test"))
 

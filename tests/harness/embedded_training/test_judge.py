@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from harness.embedded.corpus import read_corpus
-from harness.embedded.questions import split_facts, told_twice
+from harness.embedded.questions import split_facts, stated_twice
 from harness.embedded_training.judge import KINDS, claims, graded, rated_text
 from utilities.judges.text_features import content_words
 
@@ -66,7 +66,7 @@ def test_no_claim_or_instruction_of_training_asks_a_fact_of_dev_or_test():
     splits = split_facts(relations())
     learn = {fact.id for split in splits.values() for fact in split["learn"]}
     assert {text.source for text in claims(relations(), "learn", 60)} <= learn
-    doubled = told_twice(relations())
+    doubled = stated_twice(relations())
     subjects = {fact.subject for split in splits.values() for fact in split["learn"] if fact.id not in doubled}
     for one in answers("learn"):
         assert any(subject in one.instruction for subject in subjects)

@@ -12,7 +12,7 @@ import yaml
 
 from harness.embedded.corpus import facts_of, read_corpus
 from harness.embedded.on_topic import fitting_subjects
-from harness.embedded.questions import WISHES, split_facts, told_twice
+from harness.embedded.questions import WISHES, split_facts, stated_twice
 from harness.topics.draft import draft_topic, offline_topic, write_topic
 from harness.topics.instructions import Persona, TopicDraft
 from harness.topics.read_instructions import read_instructions
@@ -277,7 +277,7 @@ def corpus():
         for name, facts in split.items():
             for fact in facts:
                 homes.setdefault(fact.subject.lower(), set()).add(name)
-    twice = told_twice(relations)
+    twice = stated_twice(relations)
     doubled = {fact.subject.lower() for r in relations for fact in facts_of(r) if fact.id in twice}
     return homes, doubled
 
