@@ -435,7 +435,7 @@ def test_a_file_that_does_not_hold_instructions_is_refused(tmp_path, name, conte
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="does not exist"):
         read_instructions(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UserError, match="not readable as text"):
