@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 import threading
 from collections import deque
@@ -91,7 +92,8 @@ def cut() -> Answer:
 class JudgeServer:
     """Speaks POST /v1/chat/completions between `__enter__` and `__exit__`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.script: deque[Answer] = deque()
         self.answer: Callable[[Asked], Answer] = lambda asked: says("Rating: 7/10")
         self.requests: list[Asked] = []
@@ -116,7 +118,7 @@ class JudgeServer:
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512, ssl=self.tls)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         started.set()
         await self._stop.wait()

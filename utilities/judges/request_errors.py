@@ -19,7 +19,6 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from utilities.core import Reason
-from utilities.errors import UserError
 
 __all__ = ["LONGEST_WAIT", "Trouble", "diagnose", "scrubbed"]
 
@@ -130,8 +129,6 @@ CHECK_KEY = "Check the key: --judge-key-env or --judge-key-file"
 def _connection_trouble(error: Exception, words: str) -> Trouble:
     """What an error without an HTTP status means."""
     for cause in _causes(error):
-        if isinstance(cause, UserError):
-            return Trouble(str(cause), "stop", sent=False, advice="Correct the environment variable")
         if isinstance(cause, ssl.SSLCertVerificationError):
             words = f"the server's certificate is not trusted: {cause.verify_message}"
             advice = "Set the environment variable SSL_CERT_FILE to a file with the certificate of its authority"
