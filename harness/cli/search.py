@@ -83,11 +83,11 @@ def run_search(
     settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
-    from harness.run_folder.store import Store
+    from harness.run_folder.store import Store, checked_name
     from harness.session.provenance import provenance
     from harness.session.session import prepare
 
-    folder = out / name if name else _free_folder(out, settings)
+    folder = out / checked_name(name) if name else _free_folder(out, settings)
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
     prepared = prepare(settings, start=True, spent=spent)
