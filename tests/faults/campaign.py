@@ -437,8 +437,7 @@ REPLIES: dict[str, tuple[int, bytes]] = {
     "200 page": (200, b"<html>hello</html>"),
     "200 error": (200, b'{"error": {"message": "overloaded"}}'),
     "no choices": (200, b'{"choices": []}'),
-    "null content": (200, b'{"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0,'
-    b'"message": {"role": "assistant", "content": null}, "finish_reason": "stop"}]}'),
+    "null content": (200, b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": null}}]}'),
     "cut": (200, b'{"id": "1", "choices": [{"ind'),
     "empty": (200, b""),
     "deep": (200, b"[" * 100_000),
