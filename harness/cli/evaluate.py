@@ -75,6 +75,8 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
+    for note in prepared.judges.panel.take_notes() if prepared.judges else ():
+        console.print(f"note: {note}", style="yellow", markup=False)
     if not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)
 

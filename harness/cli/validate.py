@@ -34,6 +34,7 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     from harness.session.session import prepare
 
     prepared = prepare(settings, ask=False)
+    prepared.close()  # nothing is evaluated
     task, pool = prepared.task, prepared.pool
     sets: dict[str, Any] = {}
     for name, s in task.item_sets.items():
