@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -86,14 +86,18 @@ class Registry(Generic[T]):
         self.check(name)
         return self._entries[name]
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, more: Iterable[str] = ()) -> None:
         """Accepts a registered name or `FILE.py:NAME`, without loading it.
+
+        Args:
+            name: What the user wrote.
+            more: Other accepted names, for the message.
 
         Raises:
             UserError: No such name; the message suggests the nearest one.
         """
         if name not in self and file_of(name) is None:
-            raise unknown_name(self.kind, name, self)
+            raise unknown_name(self.kind, name, [*more, *self])
 
     def describe(self, name: str) -> str:
         """The first line of the entry's docstring; read from the source file if the entry is not loaded."""
@@ -125,7 +129,8 @@ class Registry(Generic[T]):
         return name in self._entries or name in self._modules or name in self._points()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({*self._entries, *self._modules, *self._points()}))
+        """The names of this project's modules as declared, then the others, sorted."""
+        return iter([*self._modules, *sorted({*self._entries, *self._points()} - set(self._modules))])
 
 
 def _origin(entry: object) -> tuple[str, str] | None:

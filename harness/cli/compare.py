@@ -67,11 +67,11 @@ def run_compare(
     out: Path | None,
     display: Display,
     json: bool,
-) -> None:
+) -> Compared:
     """Compares methods, shows the tables as they fill, and reports where everything is written."""
     from harness.compare.compare import Wanted
     from harness.compare.compare import compare as run_comparison
-    from harness.compare.requirements import chosen_methods
+    from harness.compare.method import selected_methods
     from harness.compare.table import comparison_tables, live_view
     from harness.display.console import open_console, print_json
     from harness.display.resumable import continued_screen
@@ -79,7 +79,7 @@ def run_compare(
     console = open_console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
     folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
-    wanted = Wanted(tuple(chosen_methods(methods)), seeds, budget, space, training_data)
+    wanted = Wanted(tuple(selected_methods(methods)), seeds, budget, space, training_data)
     printed: set[tuple[str, str, int | None]] = set()
 
     def watch(compared: Compared) -> None:
@@ -97,6 +97,7 @@ def run_compare(
         console.print(comparison_tables(compared))
         files = ", ".join(str(folder / f"compare.{kind}") for kind in ("json", "csv", "png"))
         console.print(f"Written: {files}", markup=False, soft_wrap=True)
+    return compared
 
 
 def _new_lines(compared: Compared, printed: set[tuple[str, str, int | None]]) -> Iterator[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
+    from harness.lab.result import Examination
+
 __all__ = ["run_lab"]
 
 QUIET = 10.0
@@ -77,7 +79,7 @@ def run_lab(
     out: Path | None,
     display: Display,
     json: bool,
-) -> None:
+) -> Examination:
     """Tests designs, shows progress and findings, and reports where everything is written.
 
     Args:
@@ -106,6 +108,7 @@ def run_lab(
         console.print(examination_tables(examination))
         files = ", ".join(str(folder / f"lab.{kind}") for kind in ("json", "png"))
         console.print(f"Written: {files}", markup=False, soft_wrap=True)
+    return examination
 
 
 def _progress(console: Console, live: Live | None, display: Display) -> Callable[[str], None]:

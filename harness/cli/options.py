@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from harness.engines.settings import EngineSettings
-from harness.session.settings import NESTED, RunSettings, known_settings, read_config, run_settings
+from harness.session.settings import NESTED, RunSettings, known_settings, read_config, recommended_settings
 from harness.swarm.settings import SwarmSettings
-from utilities.errors import UserError
 from utilities.judges.settings import JudgeSettings
 
 __all__ = [
@@ -140,15 +139,4 @@ def layered_settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
     Raises:
         UserError: No task, an unknown task or edition, or a value that is not accepted.
     """
-    from utilities.tasks import list_tasks, read_task_file
-
-    layers: list[dict[str, Any]] = [read_config(config) if config else {}, given]
-    if not any(layer.get("task") for layer in layers):
-        raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")
-    merged = run_settings(*layers)
-    described, path = read_task_file(merged.task, trust=merged.trust_task)
-    edition = described.choose(merged.edition, merged.preferred_edition)
-    try:
-        return run_settings(described.editions[edition].settings, *layers)
-    except UserError as error:
-        raise UserError(f"{error} (recommended settings are in {path})") from error
+    return recommended_settings(read_config(config) if config else {}, given)

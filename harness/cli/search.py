@@ -83,11 +83,11 @@ def run_search(
     settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
-    from harness.run_folder.store import Store, checked_name
+    from harness.run_folder.store import Store, free_folder
     from harness.session.provenance import provenance
     from harness.session.session import prepare
 
-    folder = out / checked_name(name) if name else _free_folder(out, settings)
+    folder = out / name if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
     prepared = prepare(settings, start=True, spent=spent)
@@ -96,15 +96,6 @@ def run_search(
         continue_search(prepared, Store.create(folder, document), display, json)
     finally:
         prepared.close()
-
-
-def _free_folder(out: Path, settings: RunSettings) -> Path:
-    stem = f"{Path(settings.task).stem}-seed{settings.seed}"
-    taken = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    number = 1
-    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
-        number += 1
-    return out / name
 
 
 def continue_search(prepared: Prepared, store: Store, display: Display, json: bool) -> None:

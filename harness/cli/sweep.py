@@ -13,7 +13,7 @@ from harness.cli.options import ENGINE, JUDGES, MODELS, MONITOR, SEARCH, TASK, l
 from harness.session.settings import RunSettings
 
 if TYPE_CHECKING:
-    from harness.sweep.result import SweptTrial
+    from harness.sweep.result import Swept, SweptTrial
 
 __all__ = ["run_sweep"]
 
@@ -60,7 +60,7 @@ def run_sweep(
     out: Path | None,
     display: Display,
     json: bool,
-) -> None:
+) -> Swept:
     """Sweeps, reports every trial, and shows the best one on held-out dev data."""
     from harness.display.console import open_console, print_json
     from harness.display.resumable import continued_screen
@@ -90,3 +90,4 @@ def run_sweep(
         console.print(sweep_tables(swept))
         text = f"Written: {folder / 'sweep.json'}, {folder / swept.adapter} (the picked mixture)"
         console.print(text, markup=False, soft_wrap=True)
+    return swept

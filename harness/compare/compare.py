@@ -20,9 +20,9 @@ import torch
 
 from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
-from harness.compare.adapters import Made, Order, made_before, make, makers, merged_data_is_there
-from harness.compare.methods import Chosen, Trial, ways
-from harness.compare.requirements import METHODS, Case, why_not
+from harness.compare.adapters import MergedAdapter, made_before, make, merged_data_exists
+from harness.compare.method import MergeRequest, MethodContext, MethodResult, methods, reason_not_applicable
+from harness.compare.requirements import TaskInputs
 from harness.compare.result import Absent, Compared, Measured, Outcome
 from harness.compare.statistics import ranking, versus
 from harness.experts.adapter import Adapter, read_adapter
@@ -124,7 +124,7 @@ def _training(prepared: Prepared, wanted: Wanted) -> Mapping[str, Sequence[Pair]
     if wanted.training_data is not None:
         return read_training_texts(wanted.training_data, prepared.pool.names)
     settings = prepared.settings
-    if merged_data_is_there(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(wanted.methods):
+    if merged_data_exists(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(wanted.methods):
         return embedded_training_texts(prepared.pool.names)
     return None
 
@@ -167,8 +167,8 @@ class Comparison:
         watch: Watch,
     ) -> None:
         first = prepared[0].settings
-        there = merged_data_is_there(first.base_model, first.experts) and wanted.training_data is None
-        self.cases = [Case(one, training, there) for one in prepared]
+        there = merged_data_exists(first.base_model, first.experts) and wanted.training_data is None
+        self.cases = [TaskInputs(one, training, there) for one in prepared]
         self.wanted, self.store, self.watch = wanted, store, watch
         self.seeds = [first.seed + k for k in range(wanted.seeds)]
         self.folder = store.folder
@@ -187,9 +187,9 @@ class Comparison:
             self._run_task(case)
         return self._finish()
 
-    def _run_task(self, case: Case) -> None:
+    def _run_task(self, case: TaskInputs) -> None:
         task = case.prepared.task.name
-        reasons = {method: why_not(method, case) for method in self.wanted.methods}
+        reasons = {method: reason_not_applicable(method, case) for method in self.wanted.methods}
         self.absent += [Absent(method=m, task=task, reason=reason) for m, reason in reasons.items() if reason]
         trials = [(m, s) for m, reason in reasons.items() if not reason for s in self._seeds(m)]
         missing = []
@@ -204,11 +204,11 @@ class Comparison:
             run_sync(self._measure(case, evaluator, made, missing))
 
     def _seeds(self, method: str) -> Sequence[int | None]:
-        return self.seeds if METHODS[method].seeded else [None]
+        return self.seeds if methods.get(method).seeded else [None]
 
     # -- before the engine: adapters ---------------------------------------------------------------------------------
 
-    def _make(self, case: Case, trials: Sequence[tuple[str, int | None]]) -> dict[str, Made]:
+    def _make(self, case: TaskInputs, trials: Sequence[tuple[str, int | None]]) -> dict[str, MergedAdapter]:
         """The adapters of all methods that make one, those of finished ones too: a row's last bits may depend on the
         number of columns beside it, and a continued comparison is to equal one that was never interrupted."""
 
@@ -216,19 +216,20 @@ class Comparison:
         def experts() -> list[Adapter]:
             return [read_adapter(expert.folder) for expert in case.prepared.pool.experts]
 
-        made: dict[str, Made] = {}
+        made: dict[str, MergedAdapter] = {}
         for method, seed in trials:
-            if method not in makers:
+            build = methods.get(method).make
+            if build is None:
                 continue
             name = _adapter_name(case, method, seed)
             before = made_before(self.folder / "adapters" / name)
-            order = Order(case, experts, self.wanted.space, seed or 0)
+            request = MergeRequest(case, experts, self.wanted.space, seed or 0)
             with self._failing(case, method, seed):
-                made[name] = before or make(method, name, order, self.adapters)
+                made[name] = before or make(build, name, request, self.adapters)
         return made
 
     @contextmanager
-    def _failing(self, case: Case, method: str, seed: int | None) -> Iterator[None]:
+    def _failing(self, case: TaskInputs, method: str, seed: int | None) -> Iterator[None]:
         """A method that fails is absent, with its reason, and the others go on; the next run tries it again.
 
         A full disk, a spent budget or an unreachable judge ends the comparison, which can be resumed.
@@ -244,7 +245,7 @@ class Comparison:
             self._tell()
 
     @contextmanager
-    def _evaluator(self, case: Case, made: Mapping[str, Made]) -> Iterator[Evaluator]:
+    def _evaluator(self, case: TaskInputs, made: Mapping[str, MergedAdapter]) -> Iterator[Evaluator]:
         """An engine whose pool holds the experts and every adapter, brought to one rank by zeros."""
         prepared, task = case.prepared, case.prepared.task.name
         pool, folder = prepared.pool, self.folder / "pool"
@@ -268,7 +269,11 @@ class Comparison:
     # -- on the engine -----------------------------------------------------------------------------------------------
 
     async def _measure(
-        self, case: Case, evaluator: Evaluator, made: Mapping[str, Made], missing: Sequence[tuple[str, int | None]]
+        self,
+        case: TaskInputs,
+        evaluator: Evaluator,
+        made: Mapping[str, MergedAdapter],
+        missing: Sequence[tuple[str, int | None]],
     ) -> None:
         task = evaluator.task.name
         floors = self.checkpoint.setdefault("noise_floor", {})
@@ -276,7 +281,7 @@ class Comparison:
             floors[task] = await _noise_floor(evaluator)
             self._save()
         for method, seed in missing:
-            if method in makers and _adapter_name(case, method, seed) not in made:
+            if methods.get(method).make and _adapter_name(case, method, seed) not in made:
                 continue  # it could not be made
             with self._failing(case, method, seed):
                 outcome, test = await self._outcome(case, evaluator, made, method, seed)
@@ -286,22 +291,22 @@ class Comparison:
                 self._tell()
 
     async def _outcome(
-        self, case: Case, evaluator: Evaluator, made: Mapping[str, Made], method: str, seed: int | None
+        self, case: TaskInputs, evaluator: Evaluator, made: Mapping[str, MergedAdapter], method: str, seed: int | None
     ) -> tuple[Outcome, Evaluation]:
         """One method to its end: it chooses, dev is looked up, test is read."""
         task, session = evaluator.task, evaluator.session
         name = _name(task.name, method, seed)
         model: Row | str | None = None  # a row, the name of an adapter, or the base model
         adapter = None
-        if method in makers:
+        if methods.get(method).make:
             one = made[_adapter_name(case, method, seed)]
-            chosen = Chosen(Cost(seconds=one.seconds), note=one.note)
+            chosen = MethodResult(Cost(seconds=one.seconds), note=one.note)
             model, adapter = one.folder.name, one.folder
-        elif method in ways:
-            chosen = await ways.get(method)(Trial(evaluator, case, self.wanted.budget, seed or 0, name))
+        elif run := methods.get(method).run:
+            chosen = await run(MethodContext(evaluator, case, self.wanted.budget, seed or 0, name))
             model = chosen.row
         else:
-            chosen = Chosen()
+            chosen = MethodResult()
         cost = chosen.cost
         if chosen.answer is not None:
             start = time.perf_counter()
@@ -341,7 +346,7 @@ class Comparison:
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def _load(self, case: Case, method: str, seed: int | None) -> bool:
+    def _load(self, case: TaskInputs, method: str, seed: int | None) -> bool:
         """Whether a method was finished before; its outcome is taken over."""
         path = self.folder / "outcomes" / f"{_name(case.prepared.task.name, method, seed)}.json"
         if not path.exists():
@@ -368,7 +373,7 @@ class Comparison:
 
     def _compared(self) -> Compared:
         place = {name: k for k, name in enumerate([case.prepared.task.name for case in self.cases])}
-        order = {name: k for k, name in enumerate(METHODS)}
+        order = {name: k for k, name in enumerate(methods)}
         return Compared(
             tasks=list(place),
             methods=list(self.wanted.methods),
@@ -427,7 +432,7 @@ def _name(task: str, method: str, seed: int | None) -> str:
     return f"{task}-{method}" + ("" if seed is None else f"-seed{seed}")
 
 
-def _adapter_name(case: Case, method: str, seed: int | None) -> str:
+def _adapter_name(case: TaskInputs, method: str, seed: int | None) -> str:
     """Adapters that no task's items went into are made once for all tasks."""
     name = _name(case.prepared.task.name, method, seed)
     return name if method == "dev_finetune" else name.removeprefix(f"{case.prepared.task.name}-")

@@ -1,9 +1,9 @@
-"""How each method comes to its result: from an evaluator and a seed to something that can be evaluated."""
+"""The methods that search, select, or answer with several experts."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,131 +17,105 @@ from harness.baselines.greedy_soup import GreedySoup
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
 from harness.baselines.vote import TOP_K, vote
 from harness.compare.budgeted_search import budgeted_search, default_search
-from harness.compare.requirements import Case
-from harness.session.evaluator import Cost, Evaluator
+from harness.compare.method import Method, MethodContext, MethodResult, method, methods
+from harness.compare.requirements import (
+    option_probabilities,
+    training_texts,
+    two_columns,
+    two_experts,
+    voters,
+    votes,
+)
 from harness.swarm.cma import cma, evol_merge
 from harness.swarm.drivers import SearchStrategy
 from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import PRESETS, SwarmSettings
-from harness.swarm.update import Row
 from utilities.core import Evaluation, Item, Response, Split
-from utilities.registry import Registry
 from utilities.scorers.base import prompt_variables
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import ItemSet, Task
 
-__all__ = ["Chosen", "Way", "few_examples", "ways"]
+__all__ = ["few_examples"]
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What a method came to: a row of experts, an adapter that was made, or a way to answer."""
-
-    cost: Cost = field(default_factory=Cost)
-    row: Row | None = None
-    """Coefficients of the experts, or of the columns of a search."""
-    expert: str | None = None
-    """The expert that it is, where it is one as it stands."""
-    answer: Callable[[Split], Awaitable[Evaluation]] | None = None
-    """Answers a split, where the result is no single model."""
-    note: str | None = None
+methods.register("base")(Method("base", "always"))
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a method is given."""
-
-    evaluator: Evaluator
-    case: Case
-    budget: int
-    """Evaluations of a search."""
-    seed: int
-    name: str
-    """What the state of a search is saved under."""
-
-
-Way = Callable[[Trial], Awaitable[Chosen]]
-
-ways: Registry[Way] = Registry("method")
-"""Name to how a method chooses. Methods that make an adapter, and the base model, choose nothing and are not here."""
-
-
-@ways.register("best_single")
-async def best_single(trial: Trial) -> Chosen:
+@method("best_single", "always")
+async def best_single(context: MethodContext) -> MethodResult:
     """The expert with the highest value on dev."""
-    ranked, cost = await trial.evaluator.ranked_experts()
-    name = trial.evaluator.experts[ranked[0]]
-    return Chosen(cost, trial.evaluator.expert_row(name), expert=name, note=name)
+    ranked, cost = await context.evaluator.ranked_experts()
+    name = context.evaluator.experts[ranked[0]]
+    return MethodResult(cost, context.evaluator.expert_row(name), expert=name, note=name)
 
 
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-async def _searched(trial: Trial, make: Callable[[int, int], SearchStrategy]) -> Chosen:
+async def _searched(context: MethodContext, make: Callable[[int, int], SearchStrategy]) -> MethodResult:
     found, cost = await budgeted_search(
-        trial.evaluator, trial.name, make(len(trial.evaluator.experts), trial.seed), trial.budget
+        context.evaluator, context.name, make(len(context.evaluator.experts), context.seed), context.budget
     )
-    return Chosen(cost, found.best[0])
+    return MethodResult(cost, found.best[0])
 
 
-ways.register("random")(partial(_searched, make=RandomSearch))
-ways.register("cma")(partial(_searched, make=cma))
-ways.register("evol_merge")(partial(_searched, make=evol_merge))
+for _name, _make in (("random", RandomSearch), ("cma", cma), ("evol_merge", evol_merge)):
+    method(_name, seeded=True, needs=(two_experts,))(partial(_searched, make=_make))
 
 
-@ways.register("swarm")
-async def swarm(trial: Trial) -> Chosen:
+@method("swarm", "always", seeded=True, needs=(two_columns,))
+async def swarm(context: MethodContext) -> MethodResult:
     """The search of the session's settings: the search of the verb `search`, but the budget ends it."""
-    return await _own_search(trial, trial.budget)
+    return await _own_search(context, context.budget)
 
 
-@ways.register("swarm_third")
-async def swarm_third(trial: Trial) -> Chosen:
+@method("swarm_third", seeded=True, needs=(two_columns,))
+async def swarm_third(context: MethodContext) -> MethodResult:
     """The same with a third of the budget."""
-    return await _own_search(trial, max(1, trial.budget // 3))
+    return await _own_search(context, max(1, context.budget // 3))
 
 
-async def _own_search(trial: Trial, budget: int) -> Chosen:
-    settings = trial.evaluator.session.settings.swarm
-    found = await default_search(trial.evaluator, trial.name, settings, budget, trial.seed)
-    return Chosen(found.cost, found.row, note=found.note)
+async def _own_search(context: MethodContext, budget: int) -> MethodResult:
+    settings = context.evaluator.session.settings.swarm
+    found = await default_search(context.evaluator, context.name, settings, budget, context.seed)
+    return MethodResult(found.cost, found.row, note=found.note)
 
 
-@ways.register("paper")
-async def paper(trial: Trial) -> Chosen:
+@method("paper", seeded=True, needs=(two_columns,))
+async def paper(context: MethodContext) -> MethodResult:
     """The published search: its moves, the metric as objective, the best particle as winner, one row for the model."""
     own = {name: value for name, value in PRESETS["paper"].items() if name in SwarmSettings.model_fields}
-    swarm = trial.evaluator.session.settings.swarm.model_copy(update=own)
+    swarm = context.evaluator.session.settings.swarm.model_copy(update=own)
     found = await default_search(
-        trial.evaluator, trial.name, swarm, trial.budget, trial.seed, objective="metric", groups=1
+        context.evaluator, context.name, swarm, context.budget, context.seed, objective="metric", groups=1
     )
-    return Chosen(found.cost, found.row, note=found.note)
+    return MethodResult(found.cost, found.row, note=found.note)
 
 
-@ways.register("greedy_soup")
-async def greedy_soup(trial: Trial) -> Chosen:
+@method("greedy_soup", needs=(two_experts,))
+async def greedy_soup(context: MethodContext) -> MethodResult:
     """Takes the evaluations that it needs, whatever the budget is."""
-    soup = GreedySoup(len(trial.evaluator.experts))
-    _, cost = await budgeted_search(trial.evaluator, trial.name, soup, 2 * len(trial.evaluator.experts))
-    return Chosen(cost, soup.row)
+    soup = GreedySoup(len(context.evaluator.experts))
+    _, cost = await budgeted_search(context.evaluator, context.name, soup, 2 * len(context.evaluator.experts))
+    return MethodResult(cost, soup.row)
 
 
-@ways.register("lorahub")
-async def lora_hub(trial: Trial) -> Chosen:
+@method("lorahub", seeded=True, needs=(two_experts,))
+async def lora_hub(context: MethodContext) -> MethodResult:
     """Searches on a few examples; each of its evaluations is one of those."""
-    few = few_examples(trial.evaluator.task, trial.seed)
+    few = few_examples(context.evaluator.task, context.seed)
     found, cost = await budgeted_search(
-        trial.evaluator,
-        trial.name,
-        lorahub(len(trial.evaluator.experts), trial.seed),
-        trial.budget,
+        context.evaluator,
+        context.name,
+        lorahub(len(context.evaluator.experts), context.seed),
+        context.budget,
         task=few,
         penalty=penalty,
     )
     note = f"each of its evaluations is of {few.size('dev')} dev items"
-    return Chosen(cost, found.best[0], note=note)
+    return MethodResult(cost, found.best[0], note=note)
 
 
 def few_examples(task: Task, seed: int) -> Task:
@@ -171,32 +145,32 @@ def _smooth(scorer: Any) -> Any:
 
 
 def _answering(
-    trial: Trial, choose: Callable[[Split], Awaitable[CombineAnswers]]
+    context: MethodContext, choose: Callable[[Split], Awaitable[CombineAnswers]]
 ) -> Callable[[Split], Awaitable[Evaluation]]:
     async def answer(split: Split) -> Evaluation:
-        evaluations, _ = await trial.evaluator.expert_evaluations(split)
-        return await evaluate_combined(trial.evaluator.task, split, evaluations, await choose(split))
+        evaluations, _ = await context.evaluator.expert_evaluations(split)
+        return await evaluate_combined(context.evaluator.task, split, evaluations, await choose(split))
 
     return answer
 
 
-async def _voted(trial: Trial, count: int | None) -> Chosen:
-    ranked, cost = await trial.evaluator.ranked_experts()
-    voters = ranked[:count]
+async def _voted(context: MethodContext, count: int | None) -> MethodResult:
+    ranked, cost = await context.evaluator.ranked_experts()
+    top = ranked[:count]
 
     def choose(_: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
-        return [vote(item, [own[k] for k in voters]) for item, own in zip(items, answers, strict=True)]
+        return [vote(item, [own[k] for k in top]) for item, own in zip(items, answers, strict=True)]
 
     async def same(_: Split) -> CombineAnswers:
         return choose
 
-    names = ", ".join(trial.evaluator.experts[k] for k in voters)
-    note = f"{len(voters)} experts answer every question" + (f": {names}" if count else "")
-    return Chosen(cost, answer=_answering(trial, same), note=note)
+    names = ", ".join(context.evaluator.experts[k] for k in top)
+    note = f"{len(top)} experts answer every question" + (f": {names}" if count else "")
+    return MethodResult(cost, answer=_answering(context, same), note=note)
 
 
-ways.register("prediction_merge")(partial(_voted, count=None))
-ways.register("top_k_vote")(partial(_voted, count=TOP_K))
+method("prediction_merge", "static", needs=(two_experts, votes))(partial(_voted, count=None))
+method("top_k_vote", needs=(voters, votes))(partial(_voted, count=TOP_K))
 
 
 def _mixture(weights: dict[str, NDArray[np.float64]]) -> CombineAnswers:
@@ -210,10 +184,10 @@ def _mixture(weights: dict[str, NDArray[np.float64]]) -> CombineAnswers:
     return choose
 
 
-@ways.register("pack_of_llms")
-async def pack_of_llms(trial: Trial) -> Chosen:
+@method("pack_of_llms", needs=(two_experts, option_probabilities))
+async def pack_of_llms(context: MethodContext) -> MethodResult:
     """Every expert reads every prompt once more, to be weighed by how little it surprises it."""
-    evaluator = trial.evaluator
+    evaluator = context.evaluator
 
     async def choose(split: Split) -> CombineAnswers:
         weights = {}
@@ -224,20 +198,20 @@ async def pack_of_llms(trial: Trial) -> Chosen:
         return _mixture(weights)
 
     note = f"{len(evaluator.experts)} experts read every prompt twice and answer it"
-    return Chosen(answer=_answering(trial, choose), note=note)
+    return MethodResult(answer=_answering(context, choose), note=note)
 
 
-@ways.register("cbtm")
-async def cbtm(trial: Trial) -> Chosen:
+@method("cbtm", needs=(two_experts, training_texts))
+async def cbtm(context: MethodContext) -> MethodResult:
     """Every expert answers, weighed by how near the question is to its training texts.
 
     Generated answers are not mixed: there the nearest expert answers, the paper's own variant with one expert."""
-    training = trial.case.training or {}
-    texts = [[pair.prompt + pair.answer for pair in training[name]] for name in trial.evaluator.experts]
+    training = context.inputs.training or {}
+    texts = [[pair.prompt + pair.answer for pair in training[name]] for name in context.evaluator.experts]
 
     async def choose(split: Split) -> CombineAnswers:
-        sets = trial.evaluator.task.item_sets.values()
+        sets = context.evaluator.task.item_sets.values()
         return _mixture({s.name: cluster_weights(texts, [item.question for item in s.split(split)]) for s in sets})
 
     note = f"{len(texts)} experts answer every question"
-    return Chosen(answer=_answering(trial, choose), note=note)
+    return MethodResult(answer=_answering(context, choose), note=note)

@@ -146,8 +146,8 @@ def _task_file(
     }
     document = {"name": name, "title": title, **more, "editions": {edition: {"item_sets": item_sets}}}
     digest = sha256(json.dumps([document, data]).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "model-swarms" / "tasks" / digest
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / "tasks" / digest
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for k, text in enumerate(data.values()):
         (folder / "data" / f"{k}.json").write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ from utilities.judges.settings import JudgeSettings, check_encrypted
 from utilities.registry import unknown_name
 from utilities.user_code import absolute_spec
 
-__all__ = ["EMBEDDED", "RunSettings", "read_config", "run_settings", "stored_settings"]
+__all__ = ["EMBEDDED", "RunSettings", "read_config", "recommended_settings", "run_settings", "stored_settings"]
 
 EMBEDDED = "embedded"
 """The name under which the bundled model family is asked for."""
@@ -44,8 +44,6 @@ class RunSettings(BaseModel):
     """At most so many items of each split of each item set."""
     drop_overlap: bool = False
     """Take items that stand in dev too out of test."""
-    trace: bool = False
-    """Let langchain send traces of judge requests where the environment says so; else nothing is sent."""
     trust_task: bool = False
     """Run the Python files outside its own folder that a task file names."""
     utility: str | None = None
@@ -242,3 +240,22 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
         for group in NESTED:  # the groups are ours; users know flat names
             told = told.replace(f"{group}.", "").replace(f"{group}: ", "")
         raise UserError(f"settings: {told}") from error
+
+
+def recommended_settings(*layers: Mapping[str, Any]) -> RunSettings:
+    """As `run_settings`, over what the task file recommends.
+
+    Raises:
+        UserError: No task, an unknown task or edition, or a value that is not accepted.
+    """
+    from utilities.tasks import list_tasks, read_task_file
+
+    if not any(layer.get("task") for layer in layers):
+        raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")
+    merged = run_settings(*layers)
+    described, path = read_task_file(merged.task, trust=merged.trust_task)
+    edition = described.choose(merged.edition, merged.preferred_edition)
+    try:
+        return run_settings(described.editions[edition].settings, *layers)
+    except UserError as error:
+        raise UserError(f"{error} (recommended settings are in {path})") from error

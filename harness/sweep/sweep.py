@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from harness.compare.budgeted_search import default_search
-from harness.compare.requirements import Case, why_not
+from harness.compare.method import reason_not_applicable
+from harness.compare.requirements import TaskInputs
 from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import Evaluator, StopRules, difference, measured
 from harness.session.hold_out import split_hold_out
@@ -100,7 +101,7 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
     _optuna()  # before anything is read
     prepared = prepare(settings.anywhere())
     try:
-        if reason := why_not("swarm", Case(prepared, None)):
+        if reason := reason_not_applicable("swarm", TaskInputs(prepared, None)):
             raise UserError(f"a sweep needs a search: {reason}")
         picking, confirming = folds(prepared.task)
         store = _open(folder, _document(prepared, plan))

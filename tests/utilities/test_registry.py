@@ -78,7 +78,7 @@ def test_a_module_is_imported_only_when_its_name_is_requested(tmp_path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     shapes = Registry("shape", {"star": "shapes_of_a_user", "dot": "shapes_of_a_user"})
     monkeypatch.setitem(sys.modules, "registry_under_test", type("Holder", (), {"shapes": shapes}))
-    assert list(shapes) == ["dot", "star"]
+    assert list(shapes) == ["star", "dot"]
     assert "star" in shapes
     shapes.check("star")
     assert shapes.describe("star") == "Five corners."

@@ -66,16 +66,15 @@ class Merge:
 merges: Registry[Merge] = Registry(
     "merge",
     {
-        "uniform_soup": "harness.baselines.merging.uniform_soup",
+        "breadcrumbs": "harness.baselines.merging.breadcrumbs",
+        "dare_linear": "harness.baselines.merging.dare",
+        "dare_ties": "harness.baselines.merging.dare",
+        "model_stock": "harness.baselines.merging.model_stock",
         "slerp": "harness.baselines.merging.slerp",
         "task_arithmetic": "harness.baselines.merging.task_arithmetic",
         "ties": "harness.baselines.merging.ties",
-        "dare_linear": "harness.baselines.merging.dare",
-        "dare_ties": "harness.baselines.merging.dare",
-        "breadcrumbs": "harness.baselines.merging.breadcrumbs",
-        "model_stock": "harness.baselines.merging.model_stock",
+        "uniform_soup": "harness.baselines.merging.uniform_soup",
     },
-    group="model_swarms.merges",
 )
 """Merge methods by name."""
 

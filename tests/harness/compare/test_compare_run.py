@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from harness.baselines.merging.registry import merges
 from harness.cli.compare import run_compare
 from harness.compare import adapters as making
 from harness.compare import compare as run_module
-from harness.compare import figure, methods
-from harness.compare.adapters import makers
+from harness.compare import figure
+from harness.compare import methods as methods_module
 from harness.compare.compare import Wanted, compare
 from harness.compare.figure import write_figure
-from harness.compare.methods import few_examples, ways
-from harness.compare.requirements import METHODS, Case, chosen_methods, why_not
+from harness.compare.method import methods, reason_not_applicable, selected_methods
+from harness.compare.methods import few_examples
+from harness.compare.requirements import TaskInputs
 from harness.compare.result import Compared
 from harness.run_folder.store import Store
 from harness.session.session import BASE, prepare
@@ -44,7 +46,7 @@ def rough():
         patch.setattr(statistics, "RESAMPLES", 50)
         patch.setattr(making, "DEV_EPOCHS", 1)
         patch.setattr(making, "DATA_EPOCHS", 1)
-        patch.setattr(methods, "EXAMPLES", 2)
+        patch.setattr(methods_module, "EXAMPLES", 2)
         patch.setattr(figure, "write_figure", lambda compared, path: path.write_bytes(b""))
         yield
 
@@ -71,7 +73,7 @@ def training(tmp_path_factory):
 def wanted(training, methods="all", **changes):
     return Wanted(
         **{
-            "methods": tuple(chosen_methods(methods)),
+            "methods": tuple(selected_methods(methods)),
             "seeds": 2,
             "budget": BUDGET,
             "training_data": training,
@@ -113,7 +115,7 @@ def test_every_method_has_an_outcome_a_seed_and_nothing_is_absent(whole):
     found, folder, _ = whole
     assert found.absent == []
     outcomes = [(o.method, o.seed) for o in found.outcomes]
-    assert outcomes == [(m, seed) for m in METHODS for seed in ([3, 4] if METHODS[m].seeded else [None])]
+    assert outcomes == [(m, seed) for m in methods for seed in ([3, 4] if methods.get(m).seeded else [None])]
     assert Compared.model_validate_json((folder / "compare.json").read_text()) == found
     assert (folder / "compare.csv").read_text().count("\n") == len(outcomes) + 1
     assert (folder / "compare.png").exists()
@@ -298,8 +300,8 @@ def test_a_method_that_fails_is_absent_and_tried_again(given, training, tmp_path
         raise UserError("these adapters will not do")
 
     with monkeypatch.context() as patch:
-        patch.setitem(ways._entries, "cma", broken)
-        patch.setitem(makers._entries, "ties", refusing)
+        patch.setitem(methods._entries, "cma", replace(methods.get("cma"), run=broken))
+        patch.setitem(methods._entries, "ties", replace(methods.get("ties"), make=refusing))
         found = compare([given(limit=3)], whole, tmp_path / "one")
     assert {(a.method, a.reason) for a in found.absent} == {
         ("ties", "these adapters will not do"),
@@ -312,8 +314,8 @@ def test_a_method_that_fails_is_absent_and_tried_again(given, training, tmp_path
 
 
 def reasons(prepared, training=None, merged=False):
-    case = Case(prepared, training, merged)
-    return {method: reason for method in METHODS if (reason := why_not(method, case))}
+    case = TaskInputs(prepared, training, merged)
+    return {method: reason for method in methods if (reason := reason_not_applicable(method, case))}
 
 
 def test_what_does_not_apply_is_said(given, adapters):
@@ -321,7 +323,7 @@ def test_what_does_not_apply_is_said(given, adapters):
     assert set(found) == {"cbtm", "data_merge"}
     assert "--training-data" in found["cbtm"]
     found = reasons(prepare(given(experts=[str(adapters[0])])))
-    assert set(METHODS) - set(found) == {"base", "best_single", "dev_finetune"}
+    assert set(methods) - set(found) == {"base", "best_single", "dev_finetune"}
     assert "one expert only" in found["slerp"]
     assert "--include-base" in found["swarm"]
     assert "swarm" not in reasons(prepare(given(experts=[str(adapters[0])], include_base=True)))
@@ -341,26 +343,49 @@ def test_free_text_is_not_voted_on_nor_mixed(given):
 
 
 def test_every_method_is_made_or_found_one_way_and_seeds_are_for_those_that_draw():
-    assert set(makers) | set(ways) | {"base"} == set(METHODS)
-    assert not set(makers) & set(ways)
-    assert {name for name in merges if merges.get(name).random} == {m for m in merges if METHODS[m].seeded}
+    kinds = {name: (methods.get(name).run is not None, methods.get(name).make is not None) for name in methods}
+    assert kinds.pop("base") == (False, False)
+    assert set(kinds.values()) == {(True, False), (False, True)}
+    assert {name for name in merges if merges.get(name).random} == {m for m in merges if methods.get(m).seeded}
+
+
+def test_a_method_of_a_users_file_is_compared_by_its_name(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, "_entries", dict(methods._entries))
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from harness.compare.method import MethodResult, method\n"
+        "from harness.compare.requirements import two_experts\n\n"
+        "@method('first_two', needs=(two_experts,))\n"
+        "async def first_two(context):\n"
+        "    one, two = (context.evaluator.expert_row(name) for name in context.evaluator.experts[:2])\n"
+        "    return MethodResult(row=(one + two) / 2, note='the first two')\n\n"
+        "two = 2\n"
+    )
+    selected = selected_methods(f"base,{path}:first_two")
+    assert selected == ["base", "first_two"]
+    assert "first_two" in selected_methods("dynamic")
+    found = compare([given(limit=3)], wanted(None, ",".join(selected)), tmp_path / "one")
+    assert [(o.method, o.note) for o in found.outcomes] == [("base", None), ("first_two", "the first two")]
+    assert found.outcomes[1].coefficients == {"ant": 0.5, "bee": 0.5, "cat": 0.0}
+    with pytest.raises(UserError, match="expected an object that @method"):
+        selected_methods(f"{path}:two")
 
 
 def test_methods_are_chosen_by_group_or_name():
-    assert chosen_methods("all") == list(METHODS)
-    assert {"base", "best_single", "swarm", "ties"} <= set(chosen_methods("static"))
-    assert "cma" not in chosen_methods("static")
-    assert chosen_methods(" swarm,base ") == ["base", "swarm"]
+    assert selected_methods("all") == list(methods)
+    assert {"base", "best_single", "swarm", "ties"} <= set(selected_methods("static"))
+    assert "cma" not in selected_methods("static")
+    assert selected_methods(" swarm,base ") == ["base", "swarm"]
     with pytest.raises(UserError, match="Did you mean 'slerp'"):
-        chosen_methods("slurp")
+        selected_methods("slurp")
     with pytest.raises(UserError, match="names no method"):
-        chosen_methods(" , ")
+        selected_methods(" , ")
 
 
 def test_lorahub_sees_few_examples_and_a_smooth_score():
     task = load_task("medical", edition="mini")
     few = few_examples(task, 0)
-    assert few.size("dev") == 2 * methods.EXAMPLES
+    assert few.size("dev") == 2 * methods_module.EXAMPLES
     assert all(isinstance(s.scorer, GoldLogprob) for s in few.item_sets.values())
     for name, s in few.item_sets.items():
         assert {item.id for item in s.dev} < {item.id for item in task.item_sets[name].dev}
@@ -393,7 +418,7 @@ def test_wrong_methods_tasks_and_data_are_refused(here, tmp_path):
     refused(here("compare", "--task", "medical", "--methods", "slurp", *out), "unknown method", "slerp")
     refused(here("compare", "--task", "medical,medikal", *out), "unknown task", "medikal")
     refused(here("compare", "--task", "medical,medical", *out), "'medical' is named twice")
-    refused(here("compare", "--task", "medical", "--training-data", tmp_path / "no", *out), "no such folder")
+    refused(here("compare", "--task", "medical", "--training-data", tmp_path / "no", *out), "the folder does not exist")
     assert not (tmp_path / "one").exists()
 
 
