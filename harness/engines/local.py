@@ -337,9 +337,11 @@ class LocalEngine:
 
         A short prompt is asked alone and beside a long one; recurrent states, for example, may run over the padding.
         """
+        switch = switch_length(self.model.config)
+        limit = self.tokens.context if switch is None else min(switch, self.tokens.context)
         ids = self.tokens.ids(["A quick test of the batch."])[0]
         option = self.tokens.ids([" one and a half"], add_special_tokens=False)
-        room = max(1, min(MIXED_TEST, self.tokens.context - len(ids) - len(option[0])))
+        room = max(1, min(MIXED_TEST, limit - len(ids) - len(option[0])))
         long = (ids * (1 + room // len(ids)))[: len(ids) + room]
         alone, beside = (
             self._try(prompts, [option] * len(prompts), shared_prefix=True)[0] for prompts in ([ids], [ids, long])
@@ -347,13 +349,12 @@ class LocalEngine:
         if not self._same(alone, beside):
             self.notes.append("an answer of this model depends on the lengths in its batch; lengths are not mixed")
             return 0
-        switch = switch_length(self.model.config)
-        if switch is None or switch >= self.tokens.context:
-            return self.tokens.context
+        if switch is None or limit == self.tokens.context:
+            return limit
         self.notes.append(
             f"this model's rope changes beyond {switch} tokens; longer sequences are not mixed with others"
         )
-        return switch
+        return limit
 
     def _try(
         self, prompts: Sequence[list[int]], options: Sequence[list[list[int]]], *, shared_prefix: bool

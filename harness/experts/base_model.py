@@ -50,11 +50,24 @@ def why_not_foldable(module: nn.Module, name: str) -> str | None:
     weight = getattr(module, "weight", None)
     if not isinstance(module, nn.Linear | Conv1D):
         return f"{name} is a {type(module).__name__}, not a linear layer"
-    if type(module).forward not in (nn.Linear.forward, Conv1D.forward):
+    if type(module).forward not in (nn.Linear.forward, Conv1D.forward) and not _multiplies(module):
         return f"{name} is a {type(module).__name__}, which does more than multiply by its weight"
     if not isinstance(weight, torch.Tensor) or not weight.is_floating_point() or weight.dtype.itemsize < 2:
         return f"{name} holds no plain numbers but codes ({getattr(weight, 'dtype', 'no weight')})"
     return None
+
+
+def _multiplies(module: Any) -> bool:
+    """Whether a linear layer of somebody else's class computes what `nn.Linear` does, tried on random numbers."""
+    tried = deepcopy(module).to_empty(device="cpu").float()
+    with torch.no_grad():
+        for parameter in tried.parameters():
+            parameter.normal_()
+        x = torch.randn(2, tried.weight.shape[1])
+        try:
+            return torch.allclose(tried(x), nn.functional.linear(x, tried.weight, tried.bias), rtol=1e-3, atol=1e-3)
+        except Exception:  # whatever such a class expects
+            return False
 
 
 class BaseModel:

@@ -126,7 +126,7 @@ def not_finite(files: list[Path]) -> tuple[Path, str] | None:
     """The first file and tensor that hold NaN or infinite values; None if there are none."""
     everything = sum(path.stat().st_size for path in files) <= READ_WHOLE
     for path in files:
-        with safe_open(path, "pt") as file:
+        with open_file(path) as file:
             for key in file.keys():  # noqa: SIM118 - not a dict
                 tensor = file.get_slice(key)
                 shape = tensor.get_shape()

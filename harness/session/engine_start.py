@@ -13,7 +13,7 @@ from harness.engines.base import Engine, engines
 from harness.experts.pool import LoraPool, Pool
 from harness.session.settings import RunSettings
 
-__all__ = ["best_engine", "close_when_started", "make_engine", "start_engine"]
+__all__ = ["best_engine", "close_when_started", "engine_name", "make_engine", "start_engine"]
 
 
 def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None = None) -> Engine:
@@ -22,11 +22,16 @@ def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[st
     Raises:
         UserError: It cannot be made here, or cannot serve these experts.
     """
-    name = settings.engine if settings.engine != "auto" else best_engine(pool)
+    name = engine_name(settings, pool)
     asked = settings.engine_settings
     if asked.adapter_slots is None:
         asked = asked.model_copy(update={"adapter_slots": settings.swarm.particles})
     return engines.get(name)(base, pool, asked, dict(state or {}))
+
+
+def engine_name(settings: RunSettings, pool: Pool) -> str:
+    """The registered name of the engine that the settings ask for."""
+    return best_engine(pool) if settings.engine == "auto" else settings.engine
 
 
 def best_engine(pool: Pool) -> str:
@@ -44,7 +49,7 @@ def start_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[s
     Where another mistake ends the program, that is said at once, and the end waits for the engine: a thread that is
     still loading a model when the interpreter goes would abort the process, and an engine's children would be left.
     """
-    engines.get(settings.engine if settings.engine != "auto" else best_engine(pool))  # imports are not for threads
+    engines.get(engine_name(settings, pool))  # imports are not for threads
     starting: Future[Engine] = Future()
 
     def make() -> None:

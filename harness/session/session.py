@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.engines.base import Engine
 from harness.engines.gpu_sharing import share_gpu
+from harness.engines.preflight import check_runnable
 from harness.experts.pool import Pool, check_finite, open_pool, resolve
 from harness.session import engine_start
 from harness.session.hold_out import split_hold_out
@@ -47,6 +48,8 @@ class Prepared:
     """The dev items of `--validation-share`, on which the winner is selected, as a task of their own."""
     starting: Future[Engine] | None = field(default=None, compare=False)
     """The engine, where it was started while everything else was still being read."""
+    remarks: tuple[str, ...] = ()
+    """Notes of the checks before the start: single items that will be unscored."""
 
     @property
     def columns(self) -> list[str]:
@@ -99,7 +102,7 @@ class Prepared:
             if s.overlap
         ]
         notes = (self.pool.doubt, self._grouping_told, unknown_topic_warning(self.task, self.judges))
-        return [*overlaps, *(note for note in notes if note is not None)]
+        return [*overlaps, *self.remarks, *(note for note in notes if note is not None)]
 
     @property
     def _grouping_told(self) -> str | None:
@@ -197,6 +200,8 @@ def prepare(
             )
         choose_objective(settings.objective, task)  # refuses an objective that the task does not have
         check_finite(pool)
+        engine = engine_start.engine_name(settings, pool)
+        remarks = check_runnable(base, pool, task, settings.engine_settings, engine)
     except BaseException:
         if judges is not None:
             judges.close()
@@ -208,7 +213,7 @@ def prepare(
         task, monitor_set = _held_out(task, settings.judging.monitor_share)
     elif settings.validation_share:
         task, validation_set = _held_out(task, settings.validation_share)
-    return Prepared(settings, task, base, pool, judges, monitor_set, validation_set, starting)
+    return Prepared(settings, task, base, pool, judges, monitor_set, validation_set, starting, tuple(remarks))
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:
