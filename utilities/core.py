@@ -111,6 +111,8 @@ class Item(BaseModel):
     domain: str | None = None
     preamble: str | None = None
     """What stands before the question in a prompt that shows an example; the data's own, for all its items."""
+    group: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The value of the data set's own column by which the items are grouped."""
     source: str | None = None
     """What several items may share (a fact, a passage); standard errors are clustered by it."""
 

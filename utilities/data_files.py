@@ -1,56 +1,74 @@
-"""The format in which the paper's data is published: `{"dev": [items], "test": [items]}`, one JSON file an item set."""
+"""Data files: the format of the published data, `{"dev": [items], "test": [items]}`, lists, JSON lines and tables."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from utilities.answer_keys import Answers, lettered
 from utilities.bounded_input import read_json
 from utilities.contamination import content
 from utilities.core import Item, Split
-from utilities.errors import UserError, in_words
+from utilities.errors import UserError, first_line, in_words
 
-__all__ = ["checked_items", "read_published"]
+__all__ = ["checked_items", "medium_in", "read_published", "split_rows", "table_item"]
 
 LONGEST = 10_000_000
 """Characters of an item. The longest contexts hold less, so more is a damaged file (a missing quotation mark)."""
 
 
-def read_published(path: Path) -> dict[Split, list[Item]]:
-    """The two splits of a file.
+def read_published(path: Path, answers: Answers | None = None, group_by: str | None = None) -> dict[Split, list[Item]]:
+    """The two splits of a data file: JSON, JSON lines, CSV, TSV or Parquet, told apart by the name's end.
+
+    JSON holds `{"dev": [items], "test": [items]}` or one list of items. One list, and every table, is split in two with
+    a fixed seed: a table into the rows whose column `split` says dev and test, if it has one.
+
+    Args:
+        path: The file.
+        answers: How it names the right options; by default what fits all its items, see `utilities.answer_keys`.
+        group_by: A field whose value becomes the items' `group`.
 
     Raises:
-        UserError: Not UTF-8, not JSON, a split missing, a malformed item, an id twice; with file and line.
+        UserError: Not readable, a split missing, a malformed item, an id twice; with file and line.
     """
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-        document = read_json(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except ValueError as error:  # a number of thousands of digits, lists in lists in lists
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
-
-    def where(split: Split, k: int) -> str:
-        return f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
-
-    splits: dict[Split, list[Item]] = {}
+    document, where = _read(path)
     both: tuple[Split, ...] = ("dev", "test")
-    for split in both:
-        entries = document.get(split) if isinstance(document, dict) else None
-        if not isinstance(entries, list):
-            raise UserError(f'{path}: expected {{"dev": [items], "test": [items]}}, found no list {split!r}')
-        splits[split] = checked_items(entries, partial(where, split))
+    if isinstance(document, list):
+        if len(document) < 2:
+            raise UserError(f"{path}: {len(document)} items; a list needs at least two, one for dev and one for test")
+        document = split_rows(document)
+        lines = document.pop("places")
+        places = {split: lines[split] for split in both}
+    else:
+        for split in both:
+            if not isinstance(document, dict) or not isinstance(document.get(split), list):
+                keys = (
+                    f"found {', '.join(map(repr, document))}"
+                    if isinstance(document, dict)
+                    else f"found {_kind(document)}"
+                )
+                raise UserError(
+                    f'{path}: expected a list of items, or {{"dev": [items], "test": [items]}}, found no list {split!r}'
+                    f" ({keys:.200})"
+                )
+        places = {split: list(range(len(document[split]))) for split in both}
+    places_of = {split: (lambda k, split=split: where(split, places[split][k])) for split in both}
+    entries = [*document["dev"], *document["test"]]
+    size = len(document["dev"])
+    entries = lettered(entries, lambda k: places_of["dev"](k) if k < size else places_of["test"](k - size), answers)
+    splits = {
+        split: checked_items(part, places_of[split], group_by)
+        for split, part in (("dev", entries[:size]), ("test", entries[size:]))
+    }
     if (shown := document.get("icl_prompt")) is not None:  # the published files' name for a worked example
         if not isinstance(shown, str):
             raise UserError(f"{path}: icl_prompt is a text, not {type(shown).__name__}")
@@ -58,7 +76,153 @@ def read_published(path: Path) -> dict[Split, list[Item]]:
     return splits
 
 
-def checked_items(entries: Sequence[Any], where: Callable[[int], str]) -> list[Item]:
+def split_rows(rows: Sequence[Any]) -> dict[str, Any]:
+    """Rows as dev and test: by their own column `split`, else one half each, chosen with a fixed seed.
+
+    Rows of one `source` stay together. `places` has the position of each row in `rows`.
+    """
+    named = [row.get("split") if isinstance(row, dict) else None for row in rows]
+    if rows and set(named) <= {"dev", "test", "validation", "train"} and "test" in named and len(set(named)) == 2:
+        halves = {"dev": [k for k, name in enumerate(named) if name != "test"]}
+    else:
+        sources = [str(row.get("source") or k) if isinstance(row, dict) else str(k) for k, row in enumerate(rows)]
+        order = list(dict.fromkeys(sources))
+        random.Random(0).shuffle(order)
+        first = set(order[: (len(order) + 1) // 2])
+        halves = {"dev": [k for k, source in enumerate(sources) if source in first]}
+    inside = set(halves["dev"])
+    halves["test"] = [k for k in range(len(rows)) if k not in inside]
+    return {**{split: [rows[k] for k in places] for split, places in halves.items()}, "places": halves}
+
+
+def _read(path: Path) -> tuple[Any, Callable[[str, int], str]]:
+    """What a data file holds, and a function that names the place of an item."""
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path), lambda split, k: f"{path}, row {k + 1}"
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if path.suffix.lower() in {".csv", ".tsv"}:
+        rows = _read_table(path, text)
+        return [row for _, row in rows], lambda split, k: f"{path}, line {rows[k][0]}"
+    try:
+        return (
+            read_json(text),
+            lambda split, k: (
+                f"{path}, line {_line_of(text, split, k)}, {split} item {k}"
+                if text.lstrip()[:1] == "{"
+                else f"{path}, item {k + 1}"
+            ),
+        )
+    except json.JSONDecodeError as error:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if path.suffix.lower() in {".jsonl", ".ndjson"} or (error.msg == "Extra data" and len(lines) > 1):
+            return [
+                _read_line(path, number, line) for number, line in lines
+            ], lambda split, k: f"{path}, line {lines[k][0]}"
+        raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
+    except ValueError as error:  # a number of thousands of digits, lists in lists in lists
+        raise UserError(f"{path}: not readable as JSON: {error}") from error
+
+
+def _read_line(path: Path, number: int, line: str) -> Any:
+    try:
+        return read_json(line)
+    except ValueError as error:
+        raise UserError(f"{path}, line {number}: not JSON: {error}") from error
+
+
+def _read_table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
+    """The rows of a CSV or TSV file with their lines; empty cells are missing values."""
+    head = text.partition("\n")[0]
+    mark = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        if len(names) < 2 or len({*names}) < len(names) or not all(names):
+            raise UserError(
+                f"{path}: line 1 must name at least two columns, each once; found {', '.join(names)!r:.200}"
+            )
+        rows = []
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) != len(names):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells where the first line has {len(names)}"
+                )
+            rows.append(
+                (reader.line_num, {name: cell for name, cell in zip(names, cells, strict=True) if cell.strip()})
+            )
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not readable as a table: {error}") from error
+    return [(line, table_item(row)) for line, row in rows]
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet  # here: it is large, and only tables need it
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: not readable as Parquet: {first_line(error)}") from error
+    return [table_item({name: value for name, value in row.items() if value is not None}) for row in rows]
+
+
+COLUMNS = {
+    "question": ("question", "prompt", "query", "problem", "instruction", "input"),
+    "answer": ("answer", "answerKey", "answer_key", "label", "target", "correct_answer", "gold", "solution", "output"),
+    "choices": ("choices", "options"),
+}
+"""Names under which tables are known to hold each field of an item, the usual ones first."""
+OPTION_COLUMN = re.compile(r"(?:(?:option|choice|op|answer)[ _]?)?([A-Za-z]|[1-9])", re.IGNORECASE)
+
+
+def table_item(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table as an item: the columns of `COLUMNS`, and options in one column each (A, option_b, choice1).
+
+    All other columns are kept as they are.
+    """
+    item = dict(row)
+    for field_name, names in COLUMNS.items():
+        known = next((name for name in names for column in row if column.casefold() == name.casefold()), None)
+        column = next((column for column in row if known and column.casefold() == known.casefold()), None)
+        if column is not None and field_name not in item:
+            item[field_name] = item.pop(column)
+    if "choices" not in item:
+        options = {found[1].upper(): row[column] for column in row if (found := OPTION_COLUMN.fullmatch(column))}
+        if len(options) > 1:
+            item = {name: value for name, value in item.items() if not OPTION_COLUMN.fullmatch(name)}
+            item["choices"] = dict(sorted(options.items()))
+    if isinstance(item.get("choices"), str) and item["choices"].lstrip()[:1] in {"[", "{"}:
+        with contextlib.suppress(ValueError):
+            item["choices"] = read_json(item["choices"])
+    return item
+
+
+MEDIA = re.compile(
+    r"(?:(?:image|img|picture|photo|audio|video)s?)(?:[ _]?(?:\d+|path|url|file|bytes|id|name))?|figure_path",
+    re.IGNORECASE,
+)
+"""Fields of images and sounds."""
+
+
+def medium_in(entry: Mapping[str, Any]) -> str | None:
+    """The field of an item that holds an image, a sound or a video; None if there is none."""
+    for name, value in entry.items():
+        data = isinstance(value, bytes) or (isinstance(value, Mapping) and "bytes" in value)
+        data = data or (isinstance(value, str) and value.startswith(("data:image/", "data:audio/", "data:video/")))
+        if data or hasattr(value, "tobytes") or (MEDIA.fullmatch(str(name)) and value not in (None, "", [], {}, False)):
+            return str(name)
+    return None
+
+
+def checked_items(entries: Sequence[Any], where: Callable[[int], str], group_by: str | None = None) -> list[Item]:
     """Validated items with unique ids; an entry without an id gets its position as one.
 
     Published files repeat ids (every item of gsm8k's dev is "0"): another question under a known id gets its position
@@ -67,14 +231,25 @@ def checked_items(entries: Sequence[Any], where: Callable[[int], str]) -> list[I
     Args:
         entries: Items as they were parsed, whatever they are.
         where: Names the place of an entry; only called for a message.
+        group_by: A field whose value becomes the item's `group`.
 
     Raises:
-        UserError: An entry that is no item, or an item twice.
+        UserError: An entry that is no item or holds an image, or an item twice.
     """
     items, ids, contents = [], set(), set()
     for k, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{where(k)}: an item is an object with question, choices and answer, not {_kind(entry)}")
+        if (medium := medium_in(entry)) is not None:
+            raise UserError(
+                f"{where(k)}: the field {medium!r} holds an image or another medium; models are asked with text alone,"
+                " so remove such items, or the field if the question does not need it"
+            )
+        answer = entry.get("answer")
+        if isinstance(answer, int | float) and not isinstance(answer, bool) and not entry.get("choices"):
+            entry = {**entry, "answer": str(answer)}
+        if group_by is not None and group_by not in Item.model_fields and entry.get(group_by) is not None:
+            entry = {**entry, "group": str(entry[group_by])}
         try:
             item = Item(**{"id": str(k), **entry})
         except ValidationError as error:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from utilities.answer_keys import Answers, lettered
 from utilities.core import MAX_OPTIONS, Item, Split
-from utilities.data_files import checked_items
+from utilities.data_files import checked_items, medium_in
 from utilities.errors import UserError
 
 __all__ = ["Hub", "read_hub"]
@@ -43,10 +44,16 @@ class Hub(BaseModel):
 
     Nulls in it are no options. Without it, questions are answered freely.
     """
+    labels: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Column of the options' labels, a list; by default `label` beside an options column `text` (`choices.label` of
+    `choices.text`). With labels, the answer is one of them."""
     answer: str | None = None
     """Column of the right option: its letter, its index from 0 as a number or as digits, or a list of 0s and one 1, an
-    option each; never the option's own text, which may be another's letter or index. Without options, the column of the
-    right answer, a text or a number; without any, questions are prompts and have no right answer."""
+    option each; in the same way in all rows. Without options, the column of the right answer, a text or a number;
+    without any, questions are prompts and have no right answer."""
+    answers: Answers | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How the answer column names the right option, if it is not a letter, an index or a label: `number` (from 1) or
+    `text`."""
     answer_after: str | None = None
     """The answer is what stands after the last such mark in its column ("####" in gsm8k)."""
     shuffle: bool = False
@@ -69,13 +76,14 @@ class Hub(BaseModel):
         return self
 
 
-def read_hub(hub: Hub) -> dict[Split, list[Item]]:
+def read_hub(hub: Hub, group_by: str | None = None) -> dict[Split, list[Item]]:
     """The two splits of a data set of the hub, sampled with a fixed seed.
 
     Raises:
         UserError: The data set cannot be had, has too few rows, or its columns are others than described.
     """
     splits: dict[Split, list[Item]] = {}
+    rows: dict[Split, list[_Row]] = {}
     tables: dict[str, Any] = {}
     for split, theirs in hub.splits.items():
         if theirs not in tables:
@@ -83,10 +91,54 @@ def read_hub(hub: Hub) -> dict[Split, list[Item]]:
         table = tables[theirs]
         order = random.Random(0).sample(range(len(table)), len(table))
         first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == theirs else 0
-        rows = [_Row(f"{hub.path}, split {theirs!r}", k, table[k]) for k in order[first : first + hub.sizes[split]]]
-        places = [row.where for row in rows]
-        splits[split] = checked_items([_entry(hub, row) for row in rows], places.__getitem__)
+        chosen = order[first : first + hub.sizes[split]]
+        rows[split] = [_Row(f"{hub.path}, split {theirs!r}", k, table[k]) for k in chosen]
+    _check_kinds(hub, [row for split in rows.values() for row in split])
+    for split, part in rows.items():
+        places = [row.where for row in part]
+        entries = [{**_entry(hub, row), **_group(row, group_by)} for row in part]
+        splits[split] = checked_items(entries, places.__getitem__, group_by)
     return splits
+
+
+def _group(row: _Row, group_by: str | None) -> dict[str, Any]:
+    return {} if group_by is None else {group_by: row[group_by]}
+
+
+def _check_kinds(hub: Hub, rows: Sequence[_Row]) -> None:
+    """All rows name the right option in the same way, and none needs an image.
+
+    Raises:
+        UserError: They do not.
+    """
+    kinds: dict[str, _Row] = {}
+    for row in rows:
+        if (medium := medium_in(row.values)) is not None:
+            raise row.wrong(medium, "it holds an image or another medium; models are asked with text alone")
+        if hub.options is None or hub.answer is None or hub.answers is not None or _label_column(hub, row):
+            continue
+        answer = row[hub.answer]
+        digits = isinstance(answer, str) and answer.isdigit()
+        kinds.setdefault(
+            "a list" if isinstance(answer, list) else "an index" if digits or isinstance(answer, int) else "a letter",
+            row,
+        )
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise second.wrong(
+            hub.answer or "",
+            f"the answer is {other}, and {one} in row {first.number}; all rows must name the right option in one way:"
+            " name the column of the labels with `labels`, or say `answers`: " + ", ".join(get_args(Answers)),
+        )
+
+
+def _label_column(hub: Hub, row: _Row) -> str | None:
+    """The column of the options' labels."""
+    if hub.labels is not None or not isinstance(hub.options, str) or not hub.options.endswith(".text"):
+        return hub.labels
+    beside = f"{hub.options.removesuffix('.text')}.label"
+    holder = row.values.get(hub.options.removesuffix(".text"))
+    return beside if isinstance(holder, Mapping) and "label" in holder else None
 
 
 def _load(hub: Hub, theirs: str) -> Any:
@@ -155,7 +207,16 @@ def _entry(hub: Hub, row: _Row) -> dict[str, Any]:
     if hub.options is None:
         return {**entry, "answer": _free_answer(hub.answer, answer, row)}
     options = _options(hub.options, row)
-    right = _letter(hub.answer, answer, options, row)
+    if hub.answers is not None or _label_column(hub, row):
+        pairs = [(key, text) for key, text in options.items() if text is not None]
+        names = _names(hub, row, len(options)) or list(options)
+        kept = [name for name, text in zip(names, options.values(), strict=True) if text is not None]
+        choices = {"text": [text for _, text in pairs], "label": kept}
+        entry = {**entry, "choices": choices, "answer": answer}
+        (entry,) = lettered([entry], lambda _: f"{row.where}, column {hub.answer!r}", hub.answers or "key")
+        options, right = entry["choices"], entry["answer"]
+    else:
+        right = _letter(hub.answer, answer, options, row)
     # A table has the same columns in every row: where a question has fewer options than another, the rest are null.
     left = [(letter, text) for letter, text in options.items() if text is not None]
     for letter, text in left:
@@ -185,6 +246,16 @@ def _options(columns: str | tuple[str, ...], row: _Row) -> dict[str, Any]:
     if not 2 <= len(found) <= MAX_OPTIONS:
         raise row.wrong(columns, f"{len(found)} options; 2 to {MAX_OPTIONS} are accepted")
     return dict(found) if isinstance(found, Mapping) else dict(zip(ascii_uppercase, found, strict=False))
+
+
+def _names(hub: Hub, row: _Row, size: int) -> list[str]:
+    """The options' labels; none if there is no column of them."""
+    if (column := _label_column(hub, row)) is None:
+        return []
+    labels = row[column]
+    if not isinstance(labels, list) or len(labels) != size:
+        raise row.wrong(column, f"expected a list of {size} labels, one for each option, found {labels!r:.60}")
+    return [str(label) for label in labels]
 
 
 def _letter(column: str, answer: Any, options: Mapping[str, Any], row: _Row) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from utilities.answer_keys import Answers, lettered
 from utilities.bounded_input import read_yaml
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
@@ -84,8 +85,8 @@ def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
 
 Options = Annotated[dict[str, Any], AfterValidator(_checked_options)]
 
-GroupBy = Literal["domain", "source"]
-"""Fields of an item by which the items of a set may be grouped."""
+GroupBy = Annotated[str, Field(min_length=1)]
+"""A field of the items, or any other field or column of their data, by which the items of a set are grouped."""
 
 
 def flag_of(setting: str) -> str:
@@ -110,6 +111,8 @@ class ItemSetFile(_Strict):
     """The items themselves, in place of a file: `dev` and `test`, each a list of instructions or of items."""
     hub: Hub | None = None
     """Read from here where no `--data` is given and the folder beside the task file does not have the file."""
+    answers: Answers | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How a file names the right options; needed only if its answers fit several conventions."""
     group_by: GroupBy | None = None
     """Makes every group of items that share this field a part of its own, named "set:group": with `combine: minimum`
     the worst group counts, with `mean` all groups count the same, however many items they have.
@@ -241,6 +244,12 @@ class TaskFile(_Strict):
         return edition
 
 
+def group_of(item: Item, group_by: str) -> str | None:
+    """The value of an item's field, or of the column by which its data are grouped."""
+    value: str | None = getattr(item, group_by if group_by in Item.model_fields else "group")
+    return value
+
+
 @dataclass(frozen=True)
 class ItemSet:
     """A loaded item set: its scorer and its two splits."""
@@ -261,7 +270,7 @@ class ItemSet:
 
     def part(self, item: Item) -> str:
         """The part that an item belongs to: the set's name, or "set:group" with `group_by`."""
-        return self.name if self.group_by is None else f"{self.name}:{getattr(item, self.group_by)}"
+        return self.name if self.group_by is None else f"{self.name}:{group_of(item, self.group_by)}"
 
     def parts(self, evaluation: Evaluation, split: Split) -> dict[str, Evaluation]:
         """The scorer's evaluation of a split under the set's name; with `group_by`, its results by "set:group".
@@ -370,7 +379,7 @@ def list_tasks() -> dict[str, Path]:
 
 
 def read_task_file(task: str, *, trust: bool = False) -> tuple[TaskFile, Path]:
-    """The task file called `task`: a bundled name, or a path that ends in .yaml.
+    """The task file called `task`: a bundled name, or a path that ends in .yaml, or in that of a data file.
 
     Args:
         task: Which one.
@@ -384,6 +393,8 @@ def read_task_file(task: str, *, trust: bool = False) -> tuple[TaskFile, Path]:
         path = Path(task)
         if not path.is_file():
             raise UserError(f"there is no task file {task}")
+    elif Path(task).suffix.lower() in DATA_FILES:
+        return _task_of_data(Path(task)), Path(task)
     elif task in known:
         path = known[task]
     else:
@@ -411,6 +422,46 @@ def read_task_file(task: str, *, trust: bool = False) -> tuple[TaskFile, Path]:
                 f"{path}: {spec} is code outside the task file's folder; add --trust-task to run it, or copy it there"
             )
     return described, path
+
+
+DATA_FILES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"}
+
+
+def _task_of_data(path: Path) -> TaskFile:
+    """A task of one data file without a task file; its title reports how the file was read.
+
+    Raises:
+        UserError: The file does not exist, or its items are not of one known kind.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    splits = read_published(path)
+    items = [item for split in splits.values() for item in split]
+    scorer, options, kind = _scorer_of(path, items)
+    sizes = ", ".join(f"{len(part)} {split}" for split, part in splits.items())
+    file = ItemSetFile(scorer=scorer, options=options, file=path.name)
+    title = f"{path.name}: {kind}, scored by {scorer}; {sizes} items"
+    return TaskFile(name=path.stem, title=title, editions={"own": Edition(item_sets={"items": file})})
+
+
+def _scorer_of(path: Path, items: Sequence[Item]) -> tuple[str, dict[str, Any], str]:
+    """The scorer that suits all items, its options, and what kind of questions they are."""
+    from utilities.scorers.extract_number import parse_number
+
+    if all(item.choices for item in items):
+        return "multiple_choice", {"prompt": "lettered", "answer_by": "letter"}, "questions with options"
+    if any(item.choices for item in items) or not all(item.answer for item in items):
+        lacking = next(item for item in items if not item.choices)
+        problem = "no options, and others have" if lacking.answer else "no answer"
+        raise UserError(
+            f"{path}: item {lacking.id!r} has {problem}; a data file without a task file needs a column `answer`"
+            " (and `choices`, or A, B, C ...) in every row"
+        )
+    if all(parse_number(item.answer or "") is not None for item in items):
+        return "numeric", {"prompt": "plain", "max_tokens": 200}, "questions with numbers as answers"
+    if all((item.answer or "").casefold() in {"yes", "no"} for item in items):
+        return "yes_no", {"prompt": "plain", "answers": ["yes", "no"]}, "questions with yes or no as answers"
+    return "exact_match", {"prompt": "plain", "max_tokens": 32}, "questions with short texts as answers"
 
 
 def load_task(
@@ -564,7 +615,7 @@ def _load_item_set(
         for item in items:
             if problem := scorer.check(item):
                 raise UserError(f"{origin}, {split} item {item.id!r}: {problem}")
-            if described.group_by and not getattr(item, described.group_by):
+            if described.group_by and not group_of(item, described.group_by):
                 raise UserError(
                     f"{origin}, {split} item {item.id!r}: the item has no {described.group_by}, by which item set"
                     f" {name!r} is grouped"
@@ -578,16 +629,19 @@ def _read_splits(
 ) -> tuple[Mapping[Split, list[Item]], str]:
     """The items of both splits, and where they come from."""
     path = (data or beside) / (described.file or "")
+    if data is None and described.file and not path.is_file() and (beside.parent / described.file).is_file():
+        path = beside.parent / described.file
     if described.items is not None:
-        origin = f"{beside.parent}, item set {name!r}"
-        return {split: _inline(entries, f"{origin}, {split}") for split, entries in described.items.items()}, origin
+        return _inline(described, f"{beside.parent}, item set {name!r}"), f"{beside.parent}, item set {name!r}"
     if path.is_file():
-        return read_published(path), str(path)
+        return read_published(path, described.answers, described.group_by), str(path)
     if data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
         hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
         raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
     if described.hub is not None:
-        return read_hub(described.hub), described.hub.path
+        own = beside.parent / described.hub.path  # a folder is found from the task file's
+        hub = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
+        return read_hub(hub, described.group_by), described.hub.path
     raise UserError(
         f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
         f" give the folder that holds {described.file} with --data DIR"
@@ -609,7 +663,22 @@ def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict
     return {(name, split): items for name, splits in sets.items() for split, items in splits.items()}
 
 
-def _inline(entries: Sequence[Any], where: str) -> list[Item]:
-    """Items that stand in the task file itself; a text alone is an instruction."""
-    told = [{"question": entry} if isinstance(entry, str) else entry for entry in entries]
-    return checked_items(told, lambda k: f"{where} item {k}")
+def _inline(described: ItemSetFile, where: str) -> dict[Split, list[Item]]:
+    """Items that are in the task file itself; a text alone is an instruction."""
+    both = described.items or {}
+    entries = [
+        (split, k, {"question": entry} if isinstance(entry, str) else entry)
+        for split, rows in both.items()
+        for k, entry in enumerate(rows)
+    ]
+    places = [f"{where}, {split} item {k}" for split, k, _ in entries]
+    read = lettered([entry for *_, entry in entries], places.__getitem__, described.answers)
+    splits: dict[Split, list[Item]] = {}
+    for split in both:
+        own = [k for k, (name, *_) in enumerate(entries) if name == split]
+        splits[split] = checked_items(
+            [read[k] for k in own],
+            lambda k, own=own: places[own[k]],
+            described.group_by,  # type: ignore[misc]
+        )
+    return splits

@@ -72,7 +72,7 @@ def test_broken_json_is_named_with_its_line_and_column(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\ufeff{}", "{'dev': []}", '{"dev": [' + "[" * 200_000, '{"a":' * 200_000, "1" * 5000, '{"dev": ["x']
+    "text", ["", "{'dev': []}", '{"dev": [' + "[" * 200_000, '{"a":' * 200_000, "1" * 5000, '{"dev": ["x']
 )
 def test_whatever_is_no_json_is_one_message(tmp_path, text):
     assert "JSON" in refused(write(tmp_path, text))
@@ -88,14 +88,16 @@ def test_a_folder_in_place_of_a_file_is_one_message(tmp_path):
         ({"dev": [entry("1")]}, "test"),
         ({"test": [entry("1")]}, "dev"),
         ({"dev": {"1": entry("1")}, "test": []}, "dev"),
-        ([entry("1")], "dev"),
         ("null", "dev"),
         ("3", "dev"),
     ],
 )
 def test_a_split_that_is_missing_or_no_list_is_named(tmp_path, document, split):
     path = write(tmp_path, document)
-    assert refused(path) == f'{path}: expected {{"dev": [items], "test": [items]}}, found no list \'{split}\''
+    expected = (
+        f'{path}: expected a list of items, or {{"dev": [items], "test": [items]}}, found no list \'{split}\' (found '
+    )
+    assert refused(path).startswith(expected)
 
 
 # Items that are wrong
@@ -120,15 +122,15 @@ BAD_ITEMS = [
     (entry("x", question=["Which", "is", "x?"]), "question: Input should be a valid string"),
     (entry("x", question={"text": "Which?"}), "question: Input should be a valid string"),
     (entry("x", question="\ud800"), "question: Input should be a valid string"),
-    (without("answer"), "the answer None is none of the options ['A', 'B']"),
+    (without("answer"), "the item has options and no answer"),
     (entry("x", answer="C"), "the answer 'C' is none of the options ['A', 'B']"),
     (entry("x", answer="yes"), "the answer 'yes' is none of the options ['A', 'B']"),
-    (entry("x", answer=0), "answer: Input should be a valid string (got 0)"),
-    (entry("x", answer=["A"]), "answer: Input should be a valid string"),
+    (entry("x", answer=0), "the answer 0 is none of the options ['A', 'B']"),
+    (entry("x", answer=["A"]), "the answer ['A'] names no single option"),
+    (entry("x", image="cat.png"), "the field 'image' holds an image"),
     (entry("x", choices={}), "0 options; 2 to 26 are accepted"),
     (entry("x", choices={"A": "yes"}), "1 options; 2 to 26 are accepted"),
     (entry("x", choices={str(k): "o" for k in range(27)}), "27 options; 2 to 26 are accepted"),
-    (entry("x", choices=["yes", "no"]), "choices: Input should be a valid dictionary"),
     (entry("x", choices="A: yes, B: no"), "choices: Input should be a valid dictionary"),
     (entry("x", choices={"A": "yes", "B": " "}), "an option is empty"),
     (entry("x", choices={"A": "yes", "B": None}), "choices.B: Input should be a valid string"),
@@ -222,3 +224,90 @@ def test_the_published_crosswords_bring_their_worked_example(published):
     shown = {item.preamble for items in splits.values() for item in items}
     assert len(shown) == 1
     assert shown.pop().strip().endswith("The answer is D.")
+
+
+# Files as people have them
+
+ROWS = [
+    {"question": f"What is {k}?", "choices": ["right", "b", "c", "d"], "answer": "A", "topic": f"t{k % 2}"}
+    for k in range(6)
+]
+
+
+def rows(**fields):
+    return [{**row, **fields} for row in ROWS]
+
+
+def read(path, **options):
+    splits = read_published(path, **options)
+    assert len(splits["dev"]) == len(splits["test"]) == 3
+    return [*splits["dev"], *splits["test"]]
+
+
+def is_right(item):
+    return (item.choices or {})[item.answer] == "right"
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.jsonl", "d.csv", "d.tsv", "d.parquet", "with-mark.json", "lines.json"])
+def test_a_list_of_items_is_read_from_every_kind_of_file_and_split_in_two(tmp_path, name):
+    path = tmp_path / name
+    text = json.dumps(ROWS)
+    flat = [
+        {"Question": row["question"], **dict(zip("ABCD", row["choices"], strict=True)), "Answer": "A"} for row in ROWS
+    ]
+    if name.endswith(("csv", "tsv")):
+        mark = "\t" if name.endswith("tsv") else ";"
+        path.write_text("\n".join([mark.join(flat[0]), *(mark.join(row.values()) for row in flat)]), "utf-8-sig")
+    elif name.endswith("parquet"):
+        pytest.importorskip("pyarrow.parquet").write_table(__import__("pyarrow").Table.from_pylist(ROWS), path)
+    elif name in {"d.jsonl", "lines.json"}:
+        path.write_text("\n".join(map(json.dumps, ROWS)))
+    else:
+        path.write_text(text, "utf-8-sig" if "mark" in name else "utf-8")
+    items = read(path)
+    assert all(map(is_right, items))
+    assert {tuple(item.choices) for item in items} == {("A", "B", "C", "D")}
+    assert len({item.question for item in items}) == 6
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"choices": {"1": "right", "2": "b"}, "answer": "1"},
+        {"choices": {"1": "right", "2": "b"}, "answer": 1},
+        {"choices": {"a": "right", "b": "b"}, "answer": "a"},
+        {"choices": {"a": "right", "b": "b"}, "answer": "A"},
+        {"choices": {"B": "right", "A": "b"}, "answer": "B"},
+        {"choices": {"text": ["b", "right"], "label": ["1", "2"]}, "answer": "2"},
+        {"choices": ["right", "b"], "answer": 0},
+        {"choices": ["right", "b"], "answer": "right"},
+        {"choices": ["b", "right"], "answer": 2},
+        {"choices": {"ب": "right", "أ": "b"}, "answer": "ب"},
+    ],
+)
+def test_options_get_letters_whatever_their_keys_are(tmp_path, fields):
+    assert all(map(is_right, read(write(tmp_path, rows(**fields)))))
+
+
+def test_answers_that_fit_two_conventions_are_refused_until_one_is_declared(tmp_path):
+    path = write(tmp_path, rows(choices=["b", "right", "c"], answer=1))
+    assert "add `answers: index` or `answers: number`" in refused(path)
+    assert all(map(is_right, read(path, answers="index")))
+    mixed = write(tmp_path, [*rows(answer="A")[:3], *rows(answer="right")[3:]])
+    assert "all answers of a data set must be" in refused(mixed)
+
+
+def test_any_field_may_group_the_items(tmp_path):
+    assert {item.group for item in read(write(tmp_path, ROWS), group_by="topic")} == {"t0", "t1"}
+
+
+def test_rows_of_one_source_stay_on_one_side_and_a_column_may_name_the_split(tmp_path):
+    items = read_published(write(tmp_path, [{**row, "source": f"s{k // 2}"} for k, row in enumerate(ROWS)]))
+    assert not {item.source for item in items["dev"]} & {item.source for item in items["test"]}
+    named = [{**row, "split": "test" if k < 2 else "train"} for k, row in enumerate(ROWS)]
+    assert [item.question for item in read_published(write(tmp_path, named))["test"]] == ["What is 0?", "What is 1?"]
+
+
+def test_an_integer_is_a_free_answer(tmp_path):
+    items = read(write(tmp_path, [{"question": f"{k}?", "answer": k} for k in range(6)]))
+    assert sorted(item.answer for item in items) == list("012345")

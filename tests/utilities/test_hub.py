@@ -333,7 +333,7 @@ def test_a_data_set_that_cannot_be_had_is_told(hub, described, told):
         ({"options": "choices"}, "options without answer: which column says what is right?"),
         ({"answer_after": "####"}, "answer_after without answer"),
         ({"options": ["opa"], "answer": "cop"}, "options: 1 columns; 2 to 26 are accepted"),
-        ({"answers": "cop"}, "answers: Extra inputs are not permitted"),
+        ({"answers": "cop"}, "answers: Input should be 'key'"),
     ],
 )
 def test_a_description_that_makes_no_sense_is_told(described, told):

@@ -469,3 +469,40 @@ def test_code_outside_the_folder_of_the_task_needs_trust(tmp_path):
             assert read_task_file(path)
         else:
             assert "add --trust-task to run it" in refused(read_task_file, path)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "scorer"),
+    [
+        ("Question,A,B,Answer", "{},x,y,A", "multiple_choice"),
+        ("question,answer", "{},{}", "numeric"),
+        ("prompt,label", "{},Yes", "yes_no"),
+        ("question,answer", "{},Oslo", "exact_match"),
+    ],
+)
+def test_a_table_is_a_task_without_a_task_file(tmp_path, header, row, scorer):
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join([header, *(row.format(k, k) for k in range(4))]))
+    task = load_task(str(path))
+    assert f"scored by {scorer}; 2 dev, 2 test items" in task.title
+    assert len(task.item_sets["items"].dev) == 2
+
+
+def test_a_table_whose_rows_are_of_several_kinds_is_refused(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("question,A,B,answer\n1?,x,y,A\n2?,,,Oslo\n")
+    with pytest.raises(UserError, match="needs a column `answer`"):
+        load_task(str(path))
+
+
+def test_a_local_folder_of_a_hub_entry_is_found_from_the_task_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data_set").mkdir()
+    rows = [{"question": f"{k}?", "options": ["x", "y"], "answer": k % 2} for k in range(6)]
+    (tmp_path / "data_set" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    hub = {"path": "./data_set", "splits": {"dev": "train", "test": "train"}, "sizes": {"dev": 3, "test": 3}}
+    columns = {"question": "question", "options": "options", "answer": "answer"}
+    item_set = {"scorer": "multiple_choice", "file": "none.json", "hub": {**hub, **columns}}
+    path = tmp_path / "t.yaml"
+    path.write_text(json.dumps({"name": "t", "title": "t", "editions": {"own": {"item_sets": {"s": item_set}}}}))
+    assert len(load_task(str(path)).item_sets["s"].dev) == 3
