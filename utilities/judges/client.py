@@ -466,7 +466,10 @@ class JudgeClient:
 
         async def harmless(tried: frozenset[str]) -> Reply | Trouble | None:
             probe = replace(question, messages=(Message("user", HARMLESS),), conversation=(), tools=())
-            return await self._request(chat, probe, tried)
+            found = await self._request(chat, probe, tried)
+            if isinstance(found, Trouble) and found.then == "examine":  # twice: servers refuse by chance, too
+                found = await self._request(chat, probe, tried)
+            return found
 
         found = await harmless(parameters)
         if isinstance(found, Reply):
