@@ -186,7 +186,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UserError("a sweep needs the package optuna: pip install 'optuna>=4.0'") from None
+        raise UserError("a sweep needs Optuna: pip install -e '.[sweep]' (or pip install 'optuna>=4.0')") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

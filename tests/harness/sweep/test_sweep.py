@@ -423,7 +423,7 @@ def test_the_verb_refuses_in_words(here, base, adapters, tmp_path, monkeypatch):
     refused(here(*arguments, "--sampler", "grid"), "--sampler", "grid", "tpe")
     refused(here(*arguments), "a sweep needs a search", "--include-base")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    refused(here(*arguments), "pip install 'optuna>=4.0'")
+    refused(here(*arguments), ".[sweep]")
     assert not (tmp_path / "one").exists()
 
 
