@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["run_compare"]
 
 Space = Literal["factors", "delta"]
-UNREAD = MONITOR | {"iterations", "validation_share"}
+UNREAD = MONITOR | {"iterations"}
 """Search settings without effect here: the budget ends a search, and nothing is monitored."""
 
 

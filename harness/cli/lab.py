@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
-from harness.cli.options import ENGINE, JUDGES, MODELS, TASK, layered_settings
+from harness.cli.options import ENGINE, JUDGES, MODELS, MONITOR, SEARCH, TASK, check_hyperparameters, layered_settings
 from harness.session.settings import RunSettings, read_config
 from utilities.errors import UserError
 
@@ -26,7 +26,11 @@ QUIET = 10.0
 """Seconds between two progress lines without a live screen."""
 
 
-@verb("Compare", reads=TASK | MODELS | ENGINE | JUDGES | {"seed", "particles", "iterations"})
+UNREAD = MONITOR | {"objective", "validation_share", "factuality"}
+"""Settings without effect here: the design is the objective, on all dev items, and no other score is reported."""
+
+
+@verb("Compare", reads=(TASK | MODELS | ENGINE | JUDGES | SEARCH) - UNREAD)
 def lab(
     given: Given,
     designs: Annotated[
@@ -69,6 +73,8 @@ def lab(
     wanted |= {"search": search, "budget": budget, "seeds": seeds}
     layers = {**from_file, **{k: v for k, v in given.items() if v is not None}}
     settings = None if responses else layered_settings(config, given)
+    if settings is not None:
+        check_hyperparameters(settings, given)
     run_lab(settings or layers, wanted, responses or [], out, display, json)
 
 

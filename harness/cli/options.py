@@ -6,7 +6,7 @@ The sets below name the settings that verbs read; a verb's file combines them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -27,6 +27,7 @@ __all__ = [
     "PARTICLE_SWARM",
     "SEARCH",
     "TASK",
+    "check_hyperparameters",
     "layered_settings",
     "option_parameters",
 ]
@@ -66,6 +67,8 @@ PANELS = {
     "Engine": ENGINE,
 }
 """Groups of the help page, in its order."""
+OTHER_OPTIMISERS = ("cma", "cma-positive", "pso-standard", "random")
+"""Optimisers of this project without the hyperparameters of Algorithm 1; a user's own may read them."""
 SHORT = {"task": "-t", "limit": "-n"}
 
 
@@ -140,3 +143,18 @@ def layered_settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
         UserError: No task, an unknown task or edition, or a value that is not accepted.
     """
     return recommended_settings(read_config(config) if config else {}, given)
+
+
+def check_hyperparameters(settings: RunSettings, given: Mapping[str, Any]) -> None:
+    """Checks that hyperparameters of the published particle swarm are given only for an optimiser that reads them.
+
+    Raises:
+        UserError: The search is one of the other optimisers of this project.
+    """
+    optimiser = settings.swarm.optimiser
+    flags = [f"--{name.replace('_', '-')}" for name in given if name in PARTICLE_SWARM and given[name] is not None]
+    if flags and optimiser in OTHER_OPTIMISERS:
+        raise UserError(
+            f"--optimiser {optimiser} does not read {', '.join(flags)}: add --optimiser pso, or --preset paper for the"
+            " published search"
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
-from harness.cli.options import ENGINE, JUDGES, MODELS, PARTICLE_SWARM, SEARCH, TASK, layered_settings
+from harness.cli.options import ENGINE, JUDGES, MODELS, SEARCH, TASK, check_hyperparameters, layered_settings
 from harness.session.settings import RunSettings, read_config, run_settings
 from utilities.errors import UserError
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from utilities.judges.budget import Spent
 
 __all__ = ["continue_search", "run_search", "show_result"]
-
-OTHER_OPTIMISERS = ("cma", "cma-positive", "pso-standard", "random")
-"""Optimisers of this project without the hyperparameters of Algorithm 1; a user's own may read them."""
 
 
 @verb("Search", reads=TASK | MODELS | SEARCH | ENGINE | JUDGES)
@@ -58,19 +55,8 @@ def search(
         path, spent = topic_task(topic, instructions, run_settings(*layers), out, _note)
         given["task"] = str(path)
     settings = layered_settings(config, given)
-    _check_hyperparameters(settings, given)
+    check_hyperparameters(settings, given)
     run_search(settings, out, name, display, json, spent)
-
-
-def _check_hyperparameters(settings: RunSettings, given: Given) -> None:
-    """Refuses hyperparameters of the published particle swarm with one of the other optimisers of this project."""
-    optimiser = settings.swarm.optimiser
-    flags = [f"--{name.replace('_', '-')}" for name in given if name in PARTICLE_SWARM and given[name] is not None]
-    if flags and optimiser in OTHER_OPTIMISERS:
-        raise UserError(
-            f"--optimiser {optimiser} does not read {', '.join(flags)}: add --optimiser pso, or --preset paper for the"
-            " published search"
-        )
 
 
 def _note(text: str) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["run_sweep"]
 
 Sampler = Literal["tpe", "random"]
-UNREAD = MONITOR | {"optimiser", "winner", "top_k", "validation_share"}
-"""Search settings without effect here: every trial is a particle swarm, and its best particle is the result."""
+UNREAD = MONITOR | {"preset", "optimiser", "objective", "winner", "top_k", "validation_share"}
+"""Search settings without effect here: every trial is the published particle swarm on the metric."""
 
 
 @verb("Compare", reads=TASK | MODELS | ENGINE | JUDGES | (SEARCH - UNREAD))

@@ -1,4 +1,4 @@
-"""The screen of a comparison or a sweep: a table that fills on a terminal, and what is said when Ctrl-C ends it."""
+"""The screen of a comparison, sweep or lab: a live table, and how to resume after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Display = Literal["auto", "plain", "none"]
 
 @contextmanager
 def continued_screen(console: Console, display: Display, folder: Path) -> Iterator[Live | None]:
-    """A live table where the console is a terminal, else None; an interruption says how to continue `folder`."""
+    """A live table if the console is a terminal, else None; after an interruption it prints how to resume `folder`."""
     from rich.live import Live
 
     try:
@@ -29,6 +29,6 @@ def continued_screen(console: Console, display: Display, folder: Path) -> Iterat
         else:
             yield None
     except KeyboardInterrupt:
-        text = f"Interrupted; nothing that was finished is lost: give the same command again to continue {folder}"
+        text = f"Interrupted; progress is saved. Run the same command again to resume {folder}"
         console.print(text, markup=False, soft_wrap=True)
         raise

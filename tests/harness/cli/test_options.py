@@ -44,7 +44,10 @@ COMMANDS = {
         ["--methods", "swarm", "--seeds", 1, "--budget", 6, "--out", "d", "--particles", 3, "--optimiser", "pso"],
     ],
     "sweep": [["--trials", 2, "--budget", 4, "--out", "e", "--particles", 3, "--limit", 12]],
-    "lab": [["--cloud", 0, "--out", "f", "--search", "--budget", 4, "--particles", 3]],
+    "lab": [
+        ["--cloud", 0, "--out", "f", "--search", "--budget", 8, "--particles", 3],
+        ["--cloud", 0, "--out", "g", "--search", "--budget", 8, "--particles", 3, "--optimiser", "pso"],
+    ],
     "evaluate": [[]],
     "validate": [[]],
 }
