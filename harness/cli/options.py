@@ -15,6 +15,7 @@ import typer
 from harness.engines.settings import EngineSettings
 from harness.session.settings import NESTED, RunSettings, known_settings, read_config, recommended_settings
 from harness.swarm.settings import SwarmSettings
+from utilities.errors import UserError
 from utilities.judges.settings import JudgeSettings
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
     "option_parameters",
 ]
 
-TASK = frozenset({"task", "edition", "data", "limit", "drop_overlap", "utility", "option", "combine"})
+TASK = frozenset({"task", "trust_task", "edition", "data", "limit", "drop_overlap", "utility", "option", "combine"})
 """What is evaluated on, and by which utility."""
 MODELS = frozenset({"base_model", "experts"})
 ENGINE = frozenset({"engine", *EngineSettings.model_fields})
