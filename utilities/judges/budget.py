@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from utilities.errors import UserError
-from utilities.judges.ledger import Ledger
+from utilities.judges.ledger import Ledger, Spent
 
 __all__ = ["Budget", "Price", "Spent", "estimate_tokens", "most_tokens"]
 
@@ -45,51 +43,6 @@ class Price:
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What a request with so many tokens costs."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
-
-
-@dataclass(slots=True)
-class Spent:
-    """What was spent so far; stored with a run, so that a resumed one goes on counting."""
-
-    requests: int = 0
-    """Requests that were answered and paid for, also those whose reply could not be read."""
-    cached: int = 0
-    """Judgements that cost nothing, because they stood in the cache or were already on their way."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float | None = 0.0
-    """None as soon as one request had an unknown price."""
-    failed: int = 0
-    """Requests that ended without an answer, each attempt counted."""
-
-    def add(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> None:
-        """Counts one request; an unknown price makes the sum of dollars unknown."""
-        self.requests += 1
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        self.usd = None if self.usd is None or usd is None else self.usd + usd
-
-    @property
-    def tokens(self) -> int:
-        """Prompt and completion together, as `--budget-tokens` counts them."""
-        return self.prompt_tokens + self.completion_tokens
-
-    def to_dict(self) -> dict[str, Any]:
-        """The counts by name, for JSON."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(counts: Mapping[str, Any]) -> Spent:
-        """The counts that `to_dict` gave.
-
-        Raises:
-            UserError: A count that is no number from 0.
-        """
-        for name, value in counts.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-            if not number and not (name == "usd" and value is None):
-                raise UserError(f"the stored spending of the judges is damaged: {name} is {value!r}")
-        return Spent(**counts)
 
 
 @dataclass(eq=False, slots=True)

@@ -3,16 +3,62 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from utilities.errors import UserError
 from utilities.judges.cache import JudgementCache, database_errors, use_write_ahead_log
 
-if TYPE_CHECKING:
-    from utilities.judges.budget import Spent
+__all__ = ["Ledger", "Spent"]
 
-__all__ = ["Ledger"]
+
+@dataclass(slots=True)
+class Spent:
+    """What was spent so far; stored with a run, so that a resumed one goes on counting."""
+
+    requests: int = 0
+    """Requests that were answered and paid for, also those whose reply could not be read."""
+    cached: int = 0
+    """Judgements that cost nothing, because they stood in the cache or were already on their way."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = 0.0
+    """None as soon as one request had an unknown price."""
+    failed: int = 0
+    """Requests that ended without an answer, each attempt counted."""
+
+    def add(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> None:
+        """Counts one request; an unknown price makes the sum of dollars unknown."""
+        self.requests += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion together, as `--budget-tokens` counts them."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts by name, for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(counts: Mapping[str, Any]) -> Spent:
+        """The counts that `to_dict` gave.
+
+        Raises:
+            UserError: A count that is no number from 0.
+        """
+        for name, value in counts.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not number and not (name == "usd" and value is None):
+                raise UserError(f"the stored spending of the judges is damaged: {name} is {value!r}")
+        return Spent(**counts)
 
 
 class Ledger:
@@ -50,8 +96,6 @@ class Ledger:
         Raises:
             UserError: The ledger is damaged.
         """
-        from utilities.judges.budget import Spent
-
         stored = self.fact("spent")
         with self._errors():
             total = spent if stored is None else Spent.from_dict(stored)
