@@ -232,17 +232,20 @@ def _lab(
 
 async def compare_async(**arguments: Any) -> Compared:
     """As `compare`, in a thread."""
-    return await _in_thread(_compare, arguments)
+    compared: Compared = await _in_thread(_compare, arguments)
+    return compared
 
 
 async def sweep_async(**arguments: Any) -> Swept:
     """As `sweep`, in a thread."""
-    return await _in_thread(_sweep, arguments)
+    swept: Swept = await _in_thread(_sweep, arguments)
+    return swept
 
 
 async def lab_async(*designs: Any, **arguments: Any) -> Examination:
     """As `lab`, in a thread."""
-    return await _in_thread(_lab, arguments, *designs)
+    examination: Examination = await _in_thread(_lab, arguments, *designs)
+    return examination
 
 
 async def _in_thread(function: Callable[..., Any], arguments: Mapping[str, Any], *more: Any) -> Any:

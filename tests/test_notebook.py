@@ -1,7 +1,8 @@
 """A notebook with a real Jupyter kernel, whose cells run inside a running event loop."""
 
-import os
+import json
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -32,15 +33,13 @@ with harness.Session(task="medical", limit=4) as s:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_notebook_runs_the_readme_and_a_search(tmp_path):
-    import sys
-
+def test_a_notebook_runs_the_readme_and_a_search(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell(code) for code in (SNIPPET, SEARCH, ASYNC, SESSION)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     kernel = tmp_path / "share" / "jupyter" / "kernels" / "here"
     kernel.mkdir(parents=True)
     (kernel / "kernel.json").write_text(
-        nbformat.v4.nbjson.json.dumps(
+        json.dumps(
             {
                 "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
                 "display_name": "here",
@@ -49,7 +48,7 @@ def test_a_notebook_runs_the_readme_and_a_search(tmp_path):
             }
         )
     )
-    os.environ["JUPYTER_PATH"] = str(tmp_path / "share" / "jupyter")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
     NotebookClient(notebook, timeout=300, kernel_name="here", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in notebook.cells]
     assert re.fullmatch(r"0\.\d+ ± 0\.\d+, n \d+, unscored 0\n", shown[0])

@@ -44,7 +44,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     from harness.session.evaluator import evaluate_models
     from harness.session.provenance import provenance
     from harness.session.session import prepare
-    from harness.session.sync import run_sync
+    from utilities.sync import run_sync
 
     settings = settings.anywhere()
     prepared = prepare(settings, start=True)

@@ -32,10 +32,10 @@ from harness.session.evaluator import Cost, Evaluator, StoppedError, StopRules, 
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
 from harness.session.session import Prepared, prepare
 from harness.session.settings import RunSettings
-from harness.session.sync import run_sync
 from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.errors import UserError
+from utilities.sync import run_sync
 
 __all__ = ["Comparison", "Wanted", "compare"]
 

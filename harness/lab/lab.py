@@ -34,12 +34,12 @@ from harness.session.judges import Judges, open_judges
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance, task_hash
 from harness.session.session import BASE, Prepared, load_task_of, prepare
 from harness.session.settings import RunSettings
-from harness.session.sync import run_sync
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
 from utilities.judges.panel import Panel
 from utilities.lab import compare_designs, overall, read_labels
 from utilities.lab.labels import Labels
+from utilities.sync import run_sync
 from utilities.tasks import Edition, asks_judge, read_task_file
 
 __all__ = ["Wanted", "examine_designs", "examine_stored", "project_version"]

@@ -19,12 +19,12 @@ from harness.run_folder.store import Store
 from harness.session.evaluator import EvaluationSummary, Evaluator, StopRules
 from harness.session.judge_cost import estimate
 from harness.session.session import BASE, Prepared
-from harness.session.sync import run_sync
 from harness.swarm.loop import search
 from harness.swarm.optimisers import make_optimiser
 from harness.swarm.update import Rows
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
+from utilities.sync import run_sync
 
 if TYPE_CHECKING:
     from utilities.judges.panel import Panel

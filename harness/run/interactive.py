@@ -207,8 +207,10 @@ class Session:
         if row is None:
             return None
         if isinstance(row, Mapping):
-            rows = [coefficient * self.expert(name) for name, coefficient in row.items()]
-            return np.sum([np.zeros(len(self.experts)), *rows], axis=0)
+            total = np.zeros(len(self.experts))
+            for name, coefficient in row.items():
+                total += coefficient * self.expert(name)
+            return total
         values = np.asarray(row, dtype=np.float64)
         sizes = {len(self.experts), len(self._prepared.columns) * len(self._prepared.groups)}
         if values.ndim != 1 or values.size not in sizes or not np.isfinite(values).all():

@@ -15,10 +15,10 @@ from harness.session.evaluator import StopRules
 from harness.session.judges import open_judges
 from harness.session.session import load_task_of
 from harness.session.settings import stored_settings
-from harness.session.sync import run_sync
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, Item, ItemResult, Split
 from utilities.errors import UserError, in_words
+from utilities.sync import run_sync
 from utilities.tasks import Task
 
 __all__ = ["Rescored", "model_records", "rescore", "scored_anew"]

@@ -30,12 +30,12 @@ from harness.session.hold_out import split_hold_out
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
 from harness.session.session import Prepared, prepare
 from harness.session.settings import RunSettings
-from harness.session.sync import run_sync
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row
 from harness.sweep.result import Final, Fold, Swept, SweptTrial
 from utilities.core import Evaluation
 from utilities.errors import UserError
+from utilities.sync import run_sync
 from utilities.tasks import ItemSet, Task
 
 if TYPE_CHECKING:
