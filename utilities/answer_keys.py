@@ -8,6 +8,7 @@ the same way, or the data are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
@@ -34,13 +35,13 @@ def lettered(entries: Sequence[Any], where: Callable[[int], str], answers: Answe
     Raises:
         UserError: Options or answers that cannot be read, or that fit no convention or several.
     """
-    options = {k: _options(entry["choices"], lambda k=k: where(k)) for k, entry in enumerate(entries) if _asked(entry)}
+    options = {k: _options(entry["choices"], partial(where, k)) for k, entry in enumerate(entries) if _asked(entry)}
     if not options:
         return list(entries)
     gold = {k: _gold(entries[k].get("answer"), where, k) for k in options}
     read = {way: {k: _position(way, gold[k], options[k]) for k in options} for way in get_args(Answers)}
     if answers is not None:
-        chosen = read[answers]
+        chosen: Mapping[int, int | None] = read[answers]
         if (bad := next((k for k, place in chosen.items() if place is None), None)) is not None:
             raise UserError(
                 f"{where(bad)}: the answer {gold[bad]!r:.60} is no {answers} of an option"

@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,16 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
                     f" ({keys:.200})"
                 )
         places = {split: list(range(len(document[split]))) for split in both}
-    places_of = {split: (lambda k, split=split: where(split, places[split][k])) for split in both}
+
+    def place(split: Split, k: int) -> str:
+        return where(split, places[split][k])
+
     entries = [*document["dev"], *document["test"]]
     size = len(document["dev"])
-    entries = lettered(entries, lambda k: places_of["dev"](k) if k < size else places_of["test"](k - size), answers)
-    splits = {
-        split: checked_items(part, places_of[split], group_by)
-        for split, part in (("dev", entries[:size]), ("test", entries[size:]))
+    entries = lettered(entries, lambda k: place("dev", k) if k < size else place("test", k - size), answers)
+    splits: dict[Split, list[Item]] = {
+        "dev": checked_items(entries[:size], partial(place, "dev"), group_by),
+        "test": checked_items(entries[size:], partial(place, "test"), group_by),
     }
     if (shown := document.get("icl_prompt")) is not None:  # the published files' name for a worked example
         if not isinstance(shown, str):

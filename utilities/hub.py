@@ -212,9 +212,9 @@ def _entry(hub: Hub, row: _Row) -> dict[str, Any]:
         names = _names(hub, row, len(options)) or list(options)
         kept = [name for name, text in zip(names, options.values(), strict=True) if text is not None]
         choices = {"text": [text for _, text in pairs], "label": kept}
-        entry = {**entry, "choices": choices, "answer": answer}
-        (entry,) = lettered([entry], lambda _: f"{row.where}, column {hub.answer!r}", hub.answers or "key")
-        options, right = entry["choices"], entry["answer"]
+        item = {**entry, "choices": choices, "answer": answer}
+        (item,) = lettered([item], lambda _: f"{row.where}, column {hub.answer!r}", hub.answers or "key")
+        options, right = item["choices"], item["answer"]
     else:
         right = _letter(hub.answer, answer, options, row)
     # A table has the same columns in every row: where a question has fewer options than another, the rest are null.

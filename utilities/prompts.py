@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from utilities.errors import UserError, in_words
+from utilities.errors import UserError, first_line, in_words
 from utilities.registry import unknown_name
 
 __all__ = ["FrontMatter", "Prompt", "bundled", "cut", "fenced", "load_prompt", "one_line", "prompt_hash"]
@@ -99,6 +99,8 @@ class FrontMatter(BaseModel):
     """What a reply looks like: a schema, or its form in words."""
     source: str
     """Paper or benchmark that the prompt follows."""
+    stop: tuple[str, ...] = ()
+    """What ends a reply by default, without a chat template: how the prompt itself begins a question."""
 
 
 class Prompt:
@@ -119,6 +121,7 @@ class Prompt:
         self._template = environment.from_string(source)
         self.name, self.about, self.source = name, about, source
         self.purpose, self.version = (about.purpose, about.version) if about else ("", 0)
+        self.stop = about.stop if about else ()
         self.hash = prompt_hash(source)
         """Names the template without its front matter: what a judge reads, and nothing else."""
 
@@ -129,17 +132,43 @@ class Prompt:
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """The bundled prompt `prompts/<name>.jinja`.
+    """A prompt by name, by file or by text.
+
+    Args:
+        name: A bundled prompt `prompts/<name>.jinja`; the path of a template (`qa.jinja`), whose front matter may be
+            left out; or a template itself, which contains `{{`.
 
     Raises:
-        UserError: There is no such prompt, or its front matter is not what `FrontMatter` says.
+        UserError: No such prompt, a template that is not valid, or front matter that is not as `FrontMatter` describes.
     """
+    if "{{" in name:
+        return _own(name, "inline")
+    if name.endswith(".jinja"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"prompt {name}: not readable as text: {first_line(error)}") from error
+        return _own(re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL), name)
     folder = bundled("prompts")
     path = folder / f"{name}.jinja"
     if not path.is_file():
         raise unknown_name("prompt", name, (p.stem for p in folder.glob("*.jinja")))
     about, source = _parted(path)
     return Prompt(source, name, about)
+
+
+def _own(source: str, name: str) -> Prompt:
+    from jinja2 import TemplateError
+
+    try:
+        prompt = Prompt(source, name)
+        prompt.render(question="Which?", choices={"A": "this", "B": "that"}, preamble="", proposal="")
+    except TemplateError as error:
+        raise UserError(
+            f"prompt {name!r:.80}: not a valid template: {first_line(error)};"
+            " question, choices and preamble are its variables"
+        ) from error
+    return prompt
 
 
 def _parted(path: Path) -> tuple[FrontMatter, str]:

@@ -45,7 +45,8 @@ def without_thoughts(text: str) -> str:
     """
     if not any(mark in text for mark in "<[◁"):
         return text
-    pieces, done, begins = [], 0, None
+    pieces: list[str] = []
+    done, begins = 0, None
     for mark in _THOUGHT_MARK.finditer(text):
         if mark["open"]:
             begins = mark.start() if begins is None else begins

@@ -212,7 +212,8 @@ class TaskFile(_Strict):
         """All that the file names in a registry, or in Python files."""
         found = [self.combine]
         for edition in self.editions.values():
-            found += [one.scorer for one in (*edition.item_sets.values(), *edition.report_only.values())]
+            scored: list[ItemSetFile | ReportOnlyFile] = [*edition.item_sets.values(), *edition.report_only.values()]
+            found += [one.scorer for one in scored]
         return found
 
     @property
@@ -220,15 +221,16 @@ class TaskFile(_Strict):
         """All texts that may be paths: what they are for, and the text."""
         found = []
         for edition in self.editions.values():
-            for one in (*edition.item_sets.values(), *edition.report_only.values()):
+            scored: list[ItemSetFile | ReportOnlyFile] = [*edition.item_sets.values(), *edition.report_only.values()]
+            for one in scored:
                 found += [
                     (f"option {name}", value)
                     for name, value in one.options.items()
-                    if isinstance(value, str) and name not in TEXTS
+                    if isinstance(value, str) and name not in TEXTS and "{{" not in value  # an inline prompt
                 ]
-            for one in edition.item_sets.values():
-                found += [("file", one.file)] if one.file else []
-                found += [("hub", one.hub.path)] if one.hub else []
+            for item_set in edition.item_sets.values():
+                found += [("file", item_set.file)] if item_set.file else []
+                found += [("hub", item_set.hub.path)] if item_set.hub else []
         return found
 
     def choose(self, edition: str | None, prefer: str) -> str:
@@ -603,7 +605,7 @@ def _load_item_set(
     try:
         if utility is None:
             spec = absolute_spec(described.scorer, beside.parent)
-            scorer = make_scorer(spec, {**described.options, **options}, judge)
+            scorer = make_scorer(spec, {**_from_folder(described.options, beside.parent), **options}, judge)
         else:
             scorer = make_scorer(utility, options, judge)
     except UserError as error:
@@ -624,6 +626,16 @@ def _load_item_set(
     return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test), described.group_by)
 
 
+def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The options with prompt files as seen from the task file's folder."""
+    return {
+        name: str(folder / value)
+        if name.endswith("prompt") and isinstance(value, str) and value.endswith(".jinja") and "{{" not in value
+        else value
+        for name, value in options.items()
+    }
+
+
 def _read_splits(
     name: str, described: ItemSetFile, beside: Path, data: Path | None
 ) -> tuple[Mapping[Split, list[Item]], str]:
@@ -640,8 +652,8 @@ def _read_splits(
         raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
     if described.hub is not None:
         own = beside.parent / described.hub.path  # a folder is found from the task file's
-        hub = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
-        return read_hub(hub, described.group_by), described.hub.path
+        found = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
+        return read_hub(found, described.group_by), described.hub.path
     raise UserError(
         f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
         f" give the folder that holds {described.file} with --data DIR"
@@ -676,9 +688,6 @@ def _inline(described: ItemSetFile, where: str) -> dict[Split, list[Item]]:
     splits: dict[Split, list[Item]] = {}
     for split in both:
         own = [k for k, (name, *_) in enumerate(entries) if name == split]
-        splits[split] = checked_items(
-            [read[k] for k in own],
-            lambda k, own=own: places[own[k]],
-            described.group_by,  # type: ignore[misc]
-        )
+        where_own = [places[k] for k in own]
+        splits[split] = checked_items([read[k] for k in own], where_own.__getitem__, described.group_by)
     return splits

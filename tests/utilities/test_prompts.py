@@ -205,3 +205,29 @@ def test_no_text_holds_a_tag_or_a_line_of_its_own_and_all_can_be_sent(pieces):
 )
 def test_a_text_is_cut_after_so_many_words_and_says_so(text, words, shown):
     assert cut(text, words) == shown
+
+
+def test_a_template_of_ones_own_is_a_file_with_or_without_front_matter_or_a_text(tmp_path):
+    (tmp_path / "qa.jinja").write_text("Q: {{ question }}\nA:")
+    assert load_prompt(str(tmp_path / "qa.jinja")).render(question="Why?") == "Q: Why?\nA:"
+    (tmp_path / "front.jinja").write_text("---\npurpose: mine\n---\n{{ question }}!")
+    assert load_prompt(str(tmp_path / "front.jinja")).render(question="Why") == "Why!"
+    assert load_prompt("{{ question }} Answer:").render(question="Why?") == "Why? Answer:"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.jinja", "not readable as text"),
+        ("{{ question", "not a valid template"),
+        ("{{ nothing }}", "'nothing'"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        load_prompt(name)
+
+
+def test_a_prompt_that_begins_with_question_ends_replies_there_by_default():
+    assert load_prompt("lettered").stop == load_prompt("one_shot").stop == ("\nQuestion:",)
+    assert load_prompt("bare").stop == ()

@@ -506,3 +506,14 @@ def test_a_local_folder_of_a_hub_entry_is_found_from_the_task_file(tmp_path, mon
     path = tmp_path / "t.yaml"
     path.write_text(json.dumps({"name": "t", "title": "t", "editions": {"own": {"item_sets": {"s": item_set}}}}))
     assert len(load_task(str(path)).item_sets["s"].dev) == 3
+
+
+def test_a_prompt_file_is_found_from_the_task_files_folder(tmp_path):
+    (tmp_path / "qa.jinja").write_text("Q: {{ question }}\nA:")
+    items = {split: [{"question": f"{split}?", "answer": "yes"}] for split in ("dev", "test")}
+    for prompt in ("./qa.jinja", "Q: {{ question }}\nA:"):
+        item_set = {"scorer": "exact_match", "options": {"prompt": prompt}, "items": items}
+        path = tmp_path / "t.yaml"
+        path.write_text(json.dumps({"name": "t", "title": "t", "editions": {"own": {"item_sets": {"s": item_set}}}}))
+        scorer = load_task(str(path)).item_sets["s"].scorer
+        assert scorer.prompt.render(question="Why?") == "Q: Why?\nA:"

@@ -136,7 +136,19 @@ _SMALL = _compile("[A-Za-z]", "[A-Z]", r"|[b-hj-z](?![\w'-])|[a-z](?=\))")
 _OTHER = _compile(f"[{_KEYS}]", f"[{_KEYS}]", "")
 
 # The long patterns are tried only where a word of theirs occurs at all: most replies have none, and this is known fast.
-_DENYING = ("not", "nor", "n't", "either", "never", "than", "instead", "except", "wrong", "correct", "ruled")
+_DENYING: tuple[str, ...] = (
+    "not",
+    "nor",
+    "n't",
+    "either",
+    "never",
+    "than",
+    "instead",
+    "except",
+    "wrong",
+    "correct",
+    "ruled",
+)
 _DENYING += ("nicht", "не", "pas ", "niet", "不", "非", "排除", "错", "錯", "ではな", "間違", "誤", "틀", "아니")
 _CONFIRMING = ("correct", "right", "best", "the answer")
 _TAGGED = re.compile(rf"[{_TAGS}]")

@@ -23,7 +23,7 @@ class GenerationScorer(Scorer):
     Args:
         prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
         max_tokens: Tokens a response has at most; the paper generates 10, and 200 for gsm8k.
-        stop: Texts that end a response; a single one may stand alone.
+        stop: Texts that end a response, or a single one; by default what the prompt says, see `FrontMatter`.
         chat: Whether the prompt is a user's message, to be put into the model's chat template.
 
     Raises:
@@ -39,7 +39,8 @@ class GenerationScorer(Scorer):
         if not isinstance(max_tokens, int) or max_tokens < 1:
             raise UserError(f"max_tokens is {max_tokens!r}; a whole number from 1 is accepted")
         self.prompt, self.max_tokens = load_prompt(prompt), max_tokens
-        self.stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        own = () if chat else self.prompt.stop
+        self.stop = (stop,) if isinstance(stop, str) else tuple(stop) or own
         self.chat = chat
 
     def check(self, item: Item) -> str | None:
