@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.engines.model_config import context_length
 from utilities.core import Reason, Response, Unscored
+from utilities.deadline import deadline
 from utilities.errors import UserError, first_line
 
 __all__ = ["Tokens"]
@@ -153,7 +154,11 @@ class Tokens:
         if not self.tokenizer.chat_template:
             raise UserError("the task asks for a chat template and this base model has none; use an instruct model")
         told = ([{"role": "user", "content": prompt}] for prompt in prompts)
-        return [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in told]
+        try:
+            with deadline(2.0 + len(prompts) / 100):
+                return [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in told]
+        except TimeoutError:
+            raise UserError("the base model's chat template does not end; correct its chat_template") from None
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

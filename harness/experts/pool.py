@@ -122,6 +122,10 @@ class Pool(Protocol):
         ...
 
 
+RESERVED = {"base model", "winner"}
+"""Names of rows of the tables that are no experts."""
+
+
 def expert_folders(specs: Sequence[str]) -> list[Path]:
     """Each spec as a folder; a folder of adapter folders counts as all of them, by name."""
     folders: list[Path] = []
@@ -156,6 +160,8 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
         names.append(name if name not in names else f"{folder.parent.name}-{name}")
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two experts are called {doubled!r}; give folders with different names")
+    if taken := sorted({name for name in names if name.casefold() in RESERVED}):
+        raise UserError(f"an expert cannot be called {taken[0]!r}, which is a row of the tables; rename its folder")
     experts = tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
     model = read_base(base, trust_remote_code=trust_remote_code)
     adapters = [(expert.folder / CONFIG).exists() for expert in experts]

@@ -30,7 +30,7 @@ from utilities.errors import UserError, in_words
 from utilities.prompts import prompt_hash
 from utilities.scorers.base import prompt_variables
 from utilities.tasks import Edition, make_scorer, read_items, read_task_file
-from utilities.user_code import absolute_spec
+from utilities.user_code import absolute_spec, file_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,6 +236,8 @@ class _Items:
 
     def _scorer(self, edition: Edition, folder: Path, name: str) -> Scorer | None:
         described, own = edition.item_sets[name], self._settings.get("utility")
+        if file_of(own or described.scorer) is not None:
+            return None  # reading a run runs no code
         try:
             return make_scorer(own or absolute_spec(described.scorer, folder), {} if own else described.options)
         except UserError:  # it needs a judge

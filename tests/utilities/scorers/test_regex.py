@@ -1,10 +1,12 @@
 """A regular expression of the user's: with a group the capture is compared, without one a match is enough."""
 
 import asyncio
+import re
+import time
 
 import pytest
 
-from utilities.core import Item, Response, Score, scorer_registry
+from utilities.core import Item, Reason, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.scorers.regex import Regex
 from utilities.tasks import make_scorer
@@ -77,3 +79,18 @@ def test_a_pattern_that_is_none_is_refused():
 def test_options_that_it_does_not_take_are_a_users_error(options):
     with pytest.raises(UserError, match="scorer 'regex' does not take its options"):
         make_scorer("regex", options)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "^(\\d+)*x", "([a-z]+ ?)+!", "(x+x+)+y"])
+def test_a_pattern_that_backtracks_without_end_is_refused_in_one_sentence(pattern):
+    began = time.monotonic()
+    with pytest.raises(UserError, match="write it without a repetition inside a repetition"):
+        Regex(pattern)
+    assert time.monotonic() - began < 10
+
+
+def test_a_response_that_takes_too_long_is_unscored():
+    scorer = Regex("(xy)?z")
+    scorer.pattern = re.compile("((xy)+)+z")
+    outcome = scorer.score_one(Item(id="1", question="?", answer="z"), Response("xy" * 60))
+    assert outcome == Unscored(Reason.TIME, "the pattern took over 1 s")
