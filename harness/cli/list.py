@@ -57,11 +57,11 @@ def _entries(kind: Kind) -> Mapping[str, str | Text]:
         from utilities.lab.verdicts import read_verdicts
 
         verdicts = read_verdicts()
-        entries: dict[str, str | Text] = {
+        scorers: dict[str, str | Text] = {
             name: Text.assemble(f"scorer: {scorer_registry.describe(name)}", _verdict(verdicts.get(name)))
             for name in scorer_registry
         }
-        return entries | {name: f"combination: {combinations.describe(name)}" for name in combinations}
+        return scorers | {name: f"combination: {combinations.describe(name)}" for name in combinations}
     from harness.engines.base import engines
 
     return {name: engines.describe(name) for name in engines}
