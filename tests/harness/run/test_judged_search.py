@@ -98,8 +98,8 @@ def test_a_judged_search_reports_cost_hold_out_and_what_is_beside(here, topic, s
     first = found["watched"][0]
     assert first["hold_out"] is not None and first["initial_hold_out"] is not None and first["canaries"]
     assert found["watched"][-1]["objective"] == pytest.approx(found["winner"]["dev"])  # and not of another row
-    assert "factuality" in done.stdout and "judges: " in done.stdout and "watch: objective" in done.stdout
-    last = [line for line in done.stdout.splitlines() if line.startswith("watch: objective")][-1]
+    assert "factuality" in done.stdout and "judges: " in done.stdout and "monitor: objective" in done.stdout
+    last = [line for line in done.stdout.splitlines() if line.startswith("monitor: objective")][-1]
     assert "canaries at most" in last
 
 
@@ -255,7 +255,7 @@ def answering(server, bad=lambda asked, number: None, delay=0.0):
 
 def test_what_is_on_its_way_when_the_key_stops_working_is_kept(here, topic, server):
     answering(server, lambda asked, number: error(401, "revoked") if number == 20 else None, delay=0.2)
-    refused(here(*topic, *SEARCH, "--name", "one"), "revoked", "Nothing is lost", "resume runs/one")
+    refused(here(*topic, *SEARCH, "--name", "one"), "revoked", "Progress is saved", "resume runs/one")
     before = server.good
     assert len(before) > 1
     answering(server)
@@ -277,7 +277,7 @@ def test_a_judge_that_goes_away_ends_the_run_which_can_be_continued(here, topic,
     shutil.rmtree("cache")
 
     answering(server, lambda asked, number: None if number <= last - 8 else error(503, "away"))
-    refused(here(*topic, *SEARCH, "--name", "one"), "do not answer", "HTTP 503, away", "resume runs/one")
+    refused(here(*topic, *SEARCH, "--name", "one"), "judge unreachable", "HTTP 503, away", "resume runs/one")
     assert not Path("runs/one/result.json").exists()
     answering(server)
     assert here("resume", "runs/one", "--display", "none").returncode == 0
