@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
 from utilities.registry import unknown_name
+from utilities.reply_text import own_answer
 from utilities.scorers.extract_number import extract_number, parse_number, same_number
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
@@ -61,5 +62,5 @@ class ExactMatch(GenerationScorer):
         if number is not None:
             given = extract_number(response.text)
             return Score(float(given is not None and same_number(given, number)))
-        first = next(iter(response.text.strip().splitlines()), "")
+        first = next(iter(own_answer(response.text).splitlines()), "")
         return Score(float(normalize_answer(first) == normalize_answer(gold)))

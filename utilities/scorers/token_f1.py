@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.reply_text import own_answer
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
 
@@ -42,5 +43,5 @@ class TokenF1(GenerationScorer):
 
     def score_one(self, item: Item, response: Response) -> Outcome:
         """F1 of the response's first line, 0 to 1: base models go on after their answer."""
-        first = next(iter(response.text.strip().splitlines()), "")
+        first = next(iter(own_answer(response.text).splitlines()), "")
         return Score(token_f1(first, item.answer or ""))

@@ -81,3 +81,8 @@ def test_token_f1_reads_the_first_line_alone():
     assert scored(TokenF1(), item, " Lyme disease\nQuestion: and so on") == 1.0
     assert scored(TokenF1(), item, "a disease") == pytest.approx(2 / 3)
     assert scored(TokenF1(), item, "") == 0.0
+
+
+def test_token_f1_reads_what_follows_the_thoughts():
+    item = Item(id="1", question="?", answer="Lyme disease")
+    assert scored(TokenF1(), item, "<think>\nA cold?\n</think>\n\nLyme disease\n\nQuestion: next?") == 1.0
