@@ -75,6 +75,11 @@ def examine() -> None:
     except ImportError as error:
         say(False, f"engine local: torch cannot be imported ({error})")
         problems += 1
+    from harness.experts.environment import environment_problem
+
+    if (problem := environment_problem()) is not None:
+        say(False, problem)
+        problems += 1
     for name in ("vllm", "ray"):
         if find_spec(name) is not None:
             say(True, f"engine {name}: installed")

@@ -1,4 +1,4 @@
-"""The canary: how an engine that loads adapters knows that one is there.
+"""The adapter check: an engine that loads adapters finds out that one is applied.
 
 An adapter whose tensors match no module leaves the base model answering, silently. So after every load the model's
 log-probabilities of a fixed text are compared with the base model's: they must differ, by more than rounding does.
@@ -16,45 +16,64 @@ from harness.engines.tokenizer import Tokens
 from harness.experts.pool import LoraPool, Pool
 from utilities.errors import UserError
 
-__all__ = ["Canary", "check_servable"]
+__all__ = ["AdapterCheck", "check_finite_logprobs", "check_servable"]
 
-TEXT = "The canary sings when the adapter is there: 1, 2, 3 and so on."
+TEXT = "The adapter check compares this text: 1, 2, 3 and so on."
+LONG = 600
+"""Tokens of the long prompt."""
 OUTPUT_LAYERS = {"lm_head", "embed_out"}
 
 
-class Canary:
-    """A fixed text and what the base model makes of it.
+class AdapterCheck:
+    """A fixed text and the base model's log-probabilities of it.
 
     Args:
-        tokens: The base model's.
+        tokens: The base model's tokenizer.
     """
 
     def __init__(self, tokens: Tokens) -> None:
         self.ids = tokens.ids([TEXT])[0][: tokens.context // 4]
         self.prompts = [self.ids, *(self.ids * k for k in (1, 2, 3))]
-        """What the base model is asked: the text alone, and in company, which rounds the same numbers otherwise."""
-        self._silence, self._noise = np.zeros(len(self.ids) - 1), 0.0
+        """Prompts for the base model: the text alone, and in a batch, which rounds the same numbers otherwise."""
+        self.long = (self.ids * (1 + LONG // len(self.ids)))[: min(LONG, tokens.context - 2)]
+        """A prompt as long as those on which some GPUs' kernels for adapters return NaN."""
+        self._base, self._noise = np.zeros(len(self.ids) - 1), 0.0
 
-    def listen(self, songs: Sequence[Sequence[float]]) -> None:
-        """Learns how the base model sounds, and how much that varies.
+    def record_base(self, logprobs: Sequence[Sequence[float]]) -> None:
+        """Stores the base model's log-probabilities, and how much they vary between batches.
 
         Args:
-            songs: Log-probabilities of each of `prompts`, from its second token on.
+            logprobs: Of each of `prompts`, from its second token on.
         """
-        heard = [np.array(song[: len(self.ids) - 1]) for song in songs]
-        self._silence = heard[0]
-        self._noise = max(self._apart(song) for song in heard)
+        each = [np.array(one[: len(self.ids) - 1]) for one in logprobs]
+        self._base = each[0]
+        self._noise = max(self._difference(one) for one in each)
 
-    def sings(self, song: Sequence[float], pool: LoraPool, row: NDArray[np.float64]) -> bool:
+    def is_applied(self, logprobs: Sequence[float], pool: LoraPool, row: NDArray[np.float64]) -> bool:
         """Whether a particle's log-probabilities of the text show its adapter, or it changes nothing by itself."""
-        return self._apart(song) > self._noise or not _changes_something(pool, row)
+        return self._difference(logprobs) > self._noise or not _changes_something(pool, row)
 
-    def is_base(self, song: Sequence[float]) -> bool:
+    def is_base(self, logprobs: Sequence[float]) -> bool:
         """Whether these are the base model's log-probabilities of the text, but for rounding."""
-        return self._apart(song) <= max(10 * self._noise, 1e-3)
+        return self._difference(logprobs) <= max(10 * self._noise, 1e-3)
 
-    def _apart(self, song: Sequence[float] | NDArray[np.float64]) -> float:
-        return float(np.abs(np.array(song) - self._silence).max())
+    def _difference(self, logprobs: Sequence[float] | NDArray[np.float64]) -> float:
+        return float(np.abs(np.array(logprobs) - self._base).max())
+
+
+def check_finite_logprobs(logprobs: Sequence[float], engine: str) -> None:
+    """Log-probabilities of a prompt with an adapter are numbers.
+
+    Raises:
+        UserError: One is NaN or infinite; the token is named.
+    """
+    wrong = np.flatnonzero(~np.isfinite(np.array(logprobs, dtype=float)))
+    if len(wrong):
+        raise UserError(
+            f"--engine {engine}: with an adapter, the log-probability of token {int(wrong[0]) + 1} of a prompt of"
+            f" {len(logprobs) + 1} tokens is not a finite number: its kernels for adapters fail on this device; use"
+            " --engine local"
+        )
 
 
 def _changes_something(pool: LoraPool, row: NDArray[np.float64]) -> bool:

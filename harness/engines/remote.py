@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.adapter_check import Canary, check_servable
+from harness.engines.adapter_check import AdapterCheck, check_servable
 from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.adapter_slots import lora_rank
 from harness.engines.base import Times, engines
@@ -163,14 +163,14 @@ class RemoteEngine:
         if (context := self._server.context or self._tokens.context) < self._tokens.context:
             self.notes.append(f"{self._server.url} takes {context} tokens; the base model, {self._tokens.context}")
             self._tokens.context = context
-        self._canary = Canary(self._tokens)
+        self._check = AdapterCheck(self._tokens)
         try:
-            songs = await self._sing(self._server.model, self._canary.prompts)
+            logprobs = await self._logprobs_of(self._server.model, self._check.prompts)
         except UserError as error:  # vLLM's CPU build ends here where the output layer has slots for adapters
             raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
-        self._canary.listen(songs)
+        self._check.record_base(logprobs)
         try:
-            await self._end_logprobs(None, [(self._canary.ids, [[self._canary.ids[-1]]])])
+            await self._end_logprobs(None, [(self._check.ids, [[self._check.ids[-1]]])])
         except UserError:  # a server of an earlier version
             self._reads_ends = False
         try:
@@ -255,10 +255,10 @@ class RemoteEngine:
         try:
             await self._server.load(adapter.folder.name, adapter.folder)
             try:
-                song = (await self._sing(adapter.folder.name, [self._canary.ids]))[0]
+                logprobs = (await self._logprobs_of(adapter.folder.name, [self._check.ids]))[0]
             except Refused as refused:
                 raise self._forgetful() if refused.trouble.status == 404 else refused from None
-            if not self._canary.sings(song, self.pool, adapter.row):
+            if not self._check.is_applied(logprobs, self.pool, adapter.row):
                 raise UserError(
                     f"{self._server.url} loaded a particle's adapter and answers as the base model all the same: what"
                     " the adapter changes is not what the server's model has"
@@ -274,7 +274,7 @@ class RemoteEngine:
         if self._folder is not None:
             self._folder.remove(folder)
 
-    async def _sing(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+    async def _logprobs_of(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probabilities of each prompt's tokens, from the second on."""
         choices = await self._server.complete(model, prompts, **SCORED, return_token_ids=True)
         if not all(choice.get("token_ids") for choice in choices):

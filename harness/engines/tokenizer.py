@@ -44,7 +44,8 @@ class Tokens:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
             plain = self.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
         except Exception as error:  # libraries raise many kinds where files are missing or damaged
-            raise UserError(f"{base}: no tokenizer can be loaded from it: {first_line(error)}") from error
+            reason = f"tokenizer.json or tokenizer.model is missing or damaged: {first_line(error).rstrip(' :')}"
+            raise UserError(f"{base}: its tokenizer cannot be loaded: {reason}") from error
         if not plain:
             raise UserError(
                 f"{base}: it holds no tokenizer (tokenizer.json, tokenizer.model, vocab.json ...); copy the files of"

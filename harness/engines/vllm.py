@@ -3,8 +3,8 @@
 One thread owns the engine. It loads the adapters of the particles that are asked something, hands their requests to
 vLLM's scheduler as they come, and answers each job when its last request is done, so that the answers of one particle
 are judged while others still generate. Every load has a new name, a new number and a new path, because vLLM knows
-adapters, and blocks of its prefix cache, by these alone; and it is believed only when a canary shows that it changed
-the model: an adapter whose tensors match no module would leave the base model answering, silently.
+adapters, and blocks of its prefix cache, by these alone; and it is believed only when the adapter check shows that
+it changed the model: an adapter whose tensors match no module would leave the base model answering, silently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.engines.adapter_check import Canary, check_servable
+from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs, check_servable
 from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.adapter_slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.base import INSTALL_VLLM, Times, engines
@@ -69,8 +69,8 @@ class _Adapter:
     folder: Path
     row: Row
     loads: int = 1
-    sings: bool | None = None
-    """Whether the canary heard it; None while it is asked. Answers wait for it."""
+    applied: bool | None = None
+    """Whether the adapter check passed; None while it runs. Answers wait for it."""
     running: int = 0
     held: list[_Job] = field(default_factory=list)
 
@@ -147,7 +147,7 @@ class VllmEngine:
 
         It begins when everything that was asked is answered, and jobs that come meanwhile wait; those who want the GPU
         at the same time share one sleep. Adapters may not survive it, so all are loaded anew, under new names, and
-        believed when their canaries sing.
+        used once the adapter check passes.
 
         Args:
             rest: Takes whatever used the GPU off it, when the last one is done.
@@ -290,8 +290,8 @@ class VllmEngine:
             raise UserError(f"{self._base}: vLLM cannot serve this base model: {first_line(error)}") from error
         self._engine = self._llm.llm_engine
         self._dtype: torch.dtype = self._engine.model_config.dtype
-        self._canary = Canary(self.tokens)
-        self._canary.listen(self._sing(*self._canary.prompts))
+        self._check = AdapterCheck(self.tokens)
+        self._check.record_base(self._logprobs_of(*self._check.prompts))
         if self.pool is not None:
             self._try_an_adapter(self.pool)
 
@@ -319,11 +319,12 @@ class VllmEngine:
         }
 
     def _try_an_adapter(self, pool: LoraPool) -> None:
-        """What vLLM cannot serve is refused before a search begins: the mean of the experts is loaded and heard."""
+        """What vLLM cannot serve is refused before a search begins: the mean of the experts is loaded and checked."""
         mean = np.full(len(pool.names), 1 / len(pool.names))
         adapter = self._load(mean, self._write([mean])[0])
-        (song,) = self._sing(self._canary.ids, request=adapter.request)
-        if not self._canary.sings(song, pool, adapter.row):
+        logprobs, long = self._logprobs_of(self._check.ids, self._check.long, request=adapter.request)
+        check_finite_logprobs(long, "vllm")
+        if not self._check.is_applied(logprobs, pool, adapter.row):
             raise UserError(
                 "--engine vllm: vLLM loads the experts' adapters, but the model answers as without them; take --engine"
                 " local"
@@ -360,8 +361,8 @@ class VllmEngine:
     def _wake(self) -> None:
         self._llm.wake_up()
         self._asleep = False
-        (song,) = self._sing(self._canary.ids)
-        if not self._canary.is_base(song):
+        (logprobs,) = self._logprobs_of(self._check.ids)
+        if not self._check.is_base(logprobs):
             raise UserError("vLLM does not answer as before its sleep; without sharing the GPU it does not sleep")
 
     # -- adapters ----------------------------------------------------------------------------------------------------
@@ -402,25 +403,25 @@ class VllmEngine:
         self._engine.remove_lora(adapter.request.lora_int_id)
         self._folder.remove(adapter.folder)
 
-    def _sing(self, *prompts: list[int], request: Any = None) -> list[list[float]]:
+    def _logprobs_of(self, *prompts: list[int], request: Any = None) -> list[list[float]]:
         """Log-probabilities of prompts' tokens, asked together and with nothing else in the engine."""
         for k, ids in enumerate(prompts):
-            self._engine.add_request(f"canary-{k}", {"prompt_token_ids": ids}, _scored(), lora_request=request)
+            self._engine.add_request(f"check-{k}", {"prompt_token_ids": ids}, _scored(), lora_request=request)
         done: dict[str, Any] = {}
         while len(done) < len(prompts):
             done |= {output.request_id: output for output in self._engine.step() if output.finished}
-        return [_prompt_logprobs(done[f"canary-{k}"]) for k in range(len(prompts))]
+        return [_prompt_logprobs(done[f"check-{k}"]) for k in range(len(prompts))]
 
     def _use(self, adapter: _Adapter) -> None:
-        """Makes an adapter known, and has it sing in the same batch as its particle's first answers."""
+        """Makes an adapter known, and checks it in the same batch as its particle's first answers."""
         key = adapter.row.tobytes()
         self._adapters[key] = adapter
 
-        def heard(outputs: list[Any]) -> None:
+        def check(outputs: list[Any]) -> None:
             assert self.pool is not None  # noqa: S101 - or there were no adapter
-            adapter.sings = self._canary.sings(_prompt_logprobs(outputs[0]), self.pool, adapter.row)
+            adapter.applied = self._check.is_applied(_prompt_logprobs(outputs[0]), self.pool, adapter.row)
 
-        self._submit(_Job(key, None, [(self._canary.ids, _scored())], heard, lambda _: None))
+        self._submit(_Job(key, None, [(self._check.ids, _scored())], check, lambda _: None))
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -493,21 +494,21 @@ class VllmEngine:
                     self._finished(job)
 
     def _finished(self, job: _Job) -> None:
-        """Answers a job, or holds it until the canary has been heard; what a mute adapter said is asked again."""
+        """Answers a job, or holds it until the adapter check has passed; if it failed, the job is repeated."""
         if job.key is None:
             self._answer(job)
             return
         adapter = self._adapters[job.key]
         adapter.running -= 1
         if job.row is None:
-            self._answer(job)  # the canary's
+            self._answer(job)  # the adapter check's
         else:
             adapter.held.append(job)
-        if adapter.sings:
+        if adapter.applied:
             held, adapter.held = adapter.held, []
             for one in held:
                 self._answer(one)
-        elif adapter.sings is False and not adapter.running:
+        elif adapter.applied is False and not adapter.running:
             self._load_again(job.key, adapter)
 
     def _load_again(self, key: bytes, adapter: _Adapter) -> None:

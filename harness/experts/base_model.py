@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.experts.environment import environment_problem
 from harness.experts.files import FLOATS, open_file, weight_files
 from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
@@ -97,6 +98,8 @@ class BaseModel:
             raise
         except Exception as error:  # whatever a config's own class says to a value that it does not expect
             first = first_line(error)
+            if "Could not import module" in first and (problem := environment_problem()) is not None:
+                raise UserError(problem) from error
             if not trust_remote_code and "custom code" in first:
                 first = "it brings Python code of its own; with --trust-remote-code that code is run here"
             raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error

@@ -157,6 +157,8 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
     names: list[str] = []
     for folder in folders:
         name = folder_name(folder)
+        if not name.isprintable():
+            raise UserError(f"an expert's folder is called {name!r}; its name may hold printable characters only")
         names.append(name if name not in names else f"{folder.parent.name}-{name}")
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two experts are called {doubled!r}; give folders with different names")

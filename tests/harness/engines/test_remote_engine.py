@@ -145,7 +145,7 @@ def test_a_server_without_chosen_tokens_is_asked_for_whole_options(start, server
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_particle_is_loaded_once_and_the_base_is_a_row_of_zeros_that_need_not_sing(start, server):
+def test_a_particle_is_loaded_once_and_the_base_is_a_row_of_zeros_that_needs_no_check(start, server):
     engine = start()
     before = len(server.loads)
     assert before == 1  # the one that was tried at the start

@@ -99,18 +99,20 @@ def test_every_particle_is_loaded_once_under_a_new_name_and_its_files_go_with_it
 
 
 @slow
-def test_an_adapter_whose_canary_stays_silent_is_loaded_again_and_then_refused(engine, monkeypatch):
-    row, mute = np.full(10, 0.07), []
+def test_an_adapter_whose_check_stays_silent_is_loaded_again_and_then_refused(engine, monkeypatch):
+    row, failures = np.full(10, 0.07), []
 
-    sings = engine._canary.sings
-    monkeypatch.setattr(engine._canary, "sings", lambda *heard: not (mute and mute.pop()) and sings(*heard))
+    is_applied = engine._check.is_applied
+    monkeypatch.setattr(
+        engine._check, "is_applied", lambda *logprobs: not (failures and failures.pop()) and is_applied(*logprobs)
+    )
     expected = ask(engine, row)
-    mute.append(True)
+    failures.append(True)
     before = engine.loads
     (found,) = ask(engine, row + 1e-9)
-    assert engine.loads == before + 2 and not mute
+    assert engine.loads == before + 2 and not failures
     np.testing.assert_allclose(found, expected[0], atol=1e-3)
-    mute.extend([True, True])
+    failures.extend([True, True])
     with pytest.raises(UserError, match="answers as the base model"):
         ask(engine, row + 2e-9)
     (again,) = ask(engine, row)  # and the engine goes on

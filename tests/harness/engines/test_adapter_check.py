@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs
+from harness.engines.tokenizer import Tokens
+from harness.experts.pool import open_pool
+from utilities.errors import UserError
+
+
+def test_an_adapter_is_applied_if_log_probabilities_differ_by_more_than_rounding(base, adapters):
+    pool = open_pool([str(folder) for folder in adapters], base)
+    check = AdapterCheck(Tokens(base))
+    plain = np.linspace(-3.0, -1.0, len(check.ids) - 1)
+    check.record_base([plain, plain + 1e-6, plain - 1e-6, plain])
+    row = np.array([1.0, 0.0, 0.0])
+    assert not check.is_applied(plain + 5e-7, pool, row)
+    assert check.is_applied(plain + 0.1, pool, row)
+    assert check.is_applied(plain, pool, np.zeros(3))  # a mixture that changes nothing
+    assert check.is_base(plain + 5e-6) and not check.is_base(plain + 0.1)
+
+
+def test_log_probabilities_that_are_no_numbers_are_named_by_token(base):
+    long = AdapterCheck(Tokens(base)).long
+    assert len(long) > 300
+    values = np.full(len(long) - 1, -1.0)
+    check_finite_logprobs(values, "vllm")
+    values[128] = np.nan
+    with pytest.raises(UserError, match=rf"token 129 of a prompt of {len(long)} tokens is not a finite number"):
+        check_finite_logprobs(values, "vllm")
