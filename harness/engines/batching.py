@@ -114,7 +114,8 @@ class Batch:
             "use_cache": False,
             "logits_to_keep": self._keep,
         }
-        if (accepted := _accepted(type(model))) is not None:
+        kind: Any = type(model)
+        if (accepted := _accepted(kind)) is not None:
             inputs = {name: value for name, value in inputs.items() if name in accepted}
         row, column = self._places.to(device)
         if direct:
@@ -139,16 +140,11 @@ class Batch:
 
 
 @cache
-def _accepted(kind: type) -> frozenset[str] | None:
-    """Names of the arguments of a model's forward pass; None if it takes any."""
-    parameters = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-        return (
-            None
-            if "logits_to_keep" in parameters
-            else frozenset({"input_ids", "attention_mask", "use_cache"} | set(parameters))
-        )
-    return frozenset(parameters)
+def _accepted(kind: Any) -> frozenset[str] | None:
+    """Names of the arguments that a model's forward pass reads; None if it reads whatever `logprobs` passes."""
+    parameters = inspect.signature(kind.forward).parameters
+    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    return None if anything and "logits_to_keep" in parameters else frozenset(parameters)
 
 
 def pack(
