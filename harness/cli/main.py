@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 import harness.cli
 from harness.cli.command import SECTIONS, VERBS, write_definitions
 from utilities.errors import UserError
+from utilities.quiet import silence
 from utilities.registry import unknown_name
 
 __all__ = ["main"]
@@ -129,12 +130,14 @@ def _terminated(signal_number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Runs the command line; without a verb, `search`."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     arguments = sys.argv[1:]
+    silence(trace="--trace" in arguments)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     completing = bool({"--install-completion", "--show-completion"} & set(arguments))
     program = "python run.py" if sys.argv[0].endswith("run.py") and not completing else PROGRAM
-    signal.signal(signal.SIGTERM, _terminated)  # a cluster that ends a job gets the same checkpoint as Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # an ended job or terminal leaves the same checkpoint as Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _terminated)
     from harness.display.console import standard_streams
 
     with standard_streams(json="--json" in arguments):
@@ -163,6 +166,8 @@ def _run(arguments: list[str], program: str) -> None:
             _fail(f"no space left to write {error.filename or 'the run folder'}; free some, then resume the run")
         if error.errno in {errno.EACCES, errno.EROFS} and error.filename:
             _fail(f"{error.filename} cannot be written: {error.strerror}")
+        if error.errno in {errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOENT}:
+            _fail(f"{error.filename or 'a file of the run'}: {error.strerror}")
         raise
     except Exception as error:
         # typer brings its own copy of click, whose errors (unknown option, wrong type) share this method.

@@ -43,6 +43,22 @@ def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, 
         store.close()
 
 
+def _is_model(folder: Path) -> bool:
+    """Whether a folder holds weights that can be opened, and their config."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not any((folder / name).is_file() for name in ("adapter_config.json", "config.json")):
+        return False
+    try:
+        for path in files:
+            with safe_open(path, "numpy") as file:
+                file.keys()
+    except (OSError, SafetensorError):
+        return False
+    return True
+
+
 def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
     from harness.display.console import open_console
     from harness.run_folder.result import Result
@@ -55,9 +71,11 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         except ValueError as error:
             raise UserError(f"{folder / 'result.json'} is corrupt; delete it and run `resume` to rebuild it") from error
         console = open_console(stderr=json)
-        console.print(f"{folder} is finished already.", markup=False)
-        show_result(result, console, display, json)
-        return
+        if _is_model(folder / "best"):
+            console.print(f"{folder} is finished already.", markup=False)
+            show_result(result, console, display, json)
+            return
+        console.print(f"{folder / 'best'} is missing or incomplete; it is rebuilt.", markup=False)
     document = store.settings()
     for kind, name in (("compare", "comparison"), ("sweep", "sweep"), ("lab", "lab")):
         if kind in document:

@@ -69,11 +69,11 @@ def run_search(
     settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
-    from harness.run_folder.store import Store, free_folder
+    from harness.run_folder.store import Store, checked_name, free_folder
     from harness.session.provenance import provenance
     from harness.session.session import prepare
 
-    folder = out / name if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
+    folder = out / checked_name(name) if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
     prepared = prepare(settings, start=True, spent=spent)

@@ -5,11 +5,13 @@ Every write is atomic; a kill loses at most an iteration.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from harness.run_folder.events import AnyEvent, parse_event
+from utilities.bounded_input import read_json, read_yaml
 from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
-from utilities.errors import UserError
+from utilities.errors import UserError, describe, first_line
+from utilities.foreign_text import printable
 
-__all__ = ["Store", "free_folder", "write_atomically"]
+__all__ = ["Store", "checked_name", "free_folder", "write_atomically"]
+
+MOST_NAME = 200
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -51,6 +57,19 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def checked_name(name: str) -> str:
+    """The name of a run folder, which stays inside `--out`.
+
+    Raises:
+        UserError: It is a path, or holds characters that are not shown.
+    """
+    if name in {"", ".", ".."} or "/" in name or printable(name) != name or len(name.encode()) > MOST_NAME:
+        raise UserError(
+            f"--name {name!r}: expected the name of one folder inside --out, at most {MOST_NAME} bytes, without /"
+        )
+    return name
+
+
 class Store:
     """One run folder, held by one process at a time.
 
@@ -60,6 +79,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = FileLock(folder / ".lock")
+        self.read_only = False
+        """Whether nothing can be written here: then the folder is read without a lock."""
 
     @staticmethod
     def check_new(folder: Path) -> None:
@@ -104,8 +125,12 @@ class Store:
         if not (folder / "settings.yaml").is_file():
             raise UserError(f"{folder} is no run folder: it holds no settings.yaml")
         store = cls(folder)
+        for name, is_right in (("events.jsonl", Path.is_file), ("records", Path.is_dir), ("checkpoint", Path.is_dir)):
+            if (folder / name).exists() and not is_right(folder / name):
+                raise UserError(f"{folder / name} is corrupt: it is no {'file' if '.' in name else 'folder'}")
         store._hold()
-        store._end_last_event()
+        if not store.read_only:
+            store._end_last_event()
         return store
 
     def _hold(self) -> None:
@@ -115,6 +140,10 @@ class Store:
             raise UserError(
                 f"{self.folder} is in use by another process; wait for it or choose another --name"
             ) from None
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise
+            self.read_only = True
 
     def close(self) -> None:
         """Lets go of the folder."""
@@ -125,24 +154,41 @@ class Store:
     def settings(self) -> dict[str, Any]:
         """What `settings.yaml` says."""
         try:
-            data = yaml.safe_load((self.folder / "settings.yaml").read_text(encoding="utf-8"))
+            data = read_yaml((self.folder / "settings.yaml").read_bytes())
             return dict(data)
-        except (yaml.YAMLError, TypeError, ValueError) as error:
-            raise UserError(f"{self.folder / 'settings.yaml'} is damaged: {' '.join(str(error).split())}") from error
+        except (OSError, TypeError, ValueError) as error:
+            raise UserError(f"{self.folder / 'settings.yaml'} is corrupt: {first_line(error)}") from error
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint."""
-        write_atomically(self.folder / "checkpoint" / "state.json", json.dumps(state, allow_nan=False))
+        """Replaces the checkpoint; it has the hashes of `settings.yaml` and of itself."""
+        document = {**state, "settings_sha256": self._settings_hash()}
+        own = _hash(json.dumps(document, allow_nan=False).encode())
+        write_atomically(self.folder / "checkpoint" / "state.json", json.dumps({**document, "sha256": own}))
 
     def checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint; None before the first."""
+        """The last checkpoint; None before the first.
+
+        Raises:
+            UserError: It or `settings.yaml` is not as the run wrote it.
+        """
         path = self.folder / "checkpoint" / "state.json"
         if not path.exists():
             return None
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+            document = dict(read_json(path.read_bytes(), finite=True))
+            own = document.pop("sha256", None)  # None in version 0.1
+            if own is not None and own != _hash(json.dumps(document).encode()):
+                raise ValueError("it is not what the run wrote")
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is corrupt: {describe(error)}; start a new run") from error
+        if own is not None and document.pop("settings_sha256", None) != self._settings_hash():
+            raise UserError(
+                f"{self.folder / 'settings.yaml'} was edited since the last checkpoint; restore it, or start a new run"
+            )
+        return document
+
+    def _settings_hash(self) -> str:
+        return _hash((self.folder / "settings.yaml").read_bytes())
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -243,21 +289,11 @@ class Store:
             return None
         try:
             rows = parquet.read_table(path).to_pylist()
-        except pa.ArrowException as error:
-            raise UserError(f"{path} is damaged; without it, its items are evaluated again: {error}") from error
-        found: dict[tuple[str, str], list[ItemResult]] = {}
-        for row in rows:
-            outcome = (
-                Unscored(Reason(row["unscored"]), row["detail"] or "")
-                if row["unscored"] is not None
-                else Score(row["score"], dict(row["measures"]), row.get("notes") or "")
-            )
-            logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
-            response = Response(row["response"], row["tokens"], row["finish_reason"], logprobs, tuple(row["more"]))
-            found.setdefault((row["label"], row["item_set"]), []).append(
-                ItemResult(row["item"], row["cluster"], row["prompt_hash"], response, outcome)
-            )
-        return found
+            return _results(rows)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} is corrupt; delete it, and its items are evaluated again: {describe(error)}"
+            ) from error
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -287,6 +323,39 @@ def free_folder(out: Path, stem: str) -> Path:
     while (name := stem if number == 1 else f"{stem}-{number}") in taken:
         number += 1
     return out / name
+
+
+def _hash(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _results(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[ItemResult]]:
+    """The item results of a table of records.
+
+    Raises:
+        KeyError: A column is missing.
+        TypeError: A value of another type.
+        ValueError: A score that is no number, an unknown reason, an item twice.
+    """
+    found: dict[tuple[str, str], list[ItemResult]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for row in rows:
+        outcome = (
+            Unscored(Reason(row["unscored"]), row["detail"] or "")
+            if row["unscored"] is not None
+            else Score(row["score"], dict(row["measures"]), row.get("notes") or "")
+        )
+        logprobs = None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"])
+        response = Response(row["response"], row["tokens"], row["finish_reason"], logprobs, tuple(row["more"]))
+        texts = [row[name] for name in ("label", "item_set", "item", "cluster", "prompt_hash", "response")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(row["tokens"], int):
+            raise TypeError(f"a row of {texts[:3]} has a value of another type")
+        label, part, item, cluster, hashed, _ = texts
+        if (label, part, item) in seen:
+            raise ValueError(f"item {item!r} of {label!r} is there twice")
+        seen.add((label, part, item))
+        found.setdefault((label, part), []).append(ItemResult(item, cluster, hashed, response, outcome))
+    return found
 
 
 def _nothing_of_worth(folder: Path) -> bool:

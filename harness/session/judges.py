@@ -11,6 +11,7 @@ from harness.embedded import BASE, JUDGE
 from harness.experts.pool import folder_hash
 from harness.session.settings import EMBEDDED, RunSettings
 from utilities.errors import UserError
+from utilities.quiet import silence
 from utilities.tasks import Task, asks_judge, read_task_file
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
     Raises:
         UserError: A judge is needed and none is named, or it cannot be used (no key, no price).
     """
+    silence(trace=settings.trace)
     task_file, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = task_file.choose(settings.edition, settings.preferred_edition)
     if not asks_judge(task_file.editions[edition], path.parent, settings.utility):

@@ -64,7 +64,8 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
         for name, split in model_records(folder):
             told = run_sync(_rescored(store, name, split, task, stored_task, rules))
             utility = re.sub(r"\W+", "-", Path(str(settings.get("utility") or "own")).name)
-            store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
+            if not store.read_only:
+                store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
             done += told
         if not done:
             raise UserError(f"{folder} has no stored responses: let the run finish, or use `evaluate --out`")

@@ -44,6 +44,8 @@ class RunSettings(BaseModel):
     """At most so many items of each split of each item set."""
     drop_overlap: bool = False
     """Take items that stand in dev too out of test."""
+    trace: bool = False
+    """Let langchain send traces of judge requests where the environment says so; else nothing is sent."""
     trust_task: bool = False
     """Run the Python files outside its own folder that a task file names."""
     utility: str | None = None

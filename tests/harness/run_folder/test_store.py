@@ -67,14 +67,14 @@ def test_there_is_no_checkpoint_before_the_first(store):
 def test_a_damaged_checkpoint_is_a_users_error(store, content):
     path = store.folder / "checkpoint" / "state.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"state\.json is damaged"):
+    with pytest.raises(UserError, match=r"state\.json is corrupt"):
         store.checkpoint()
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "a: [", "three"])
 def test_damaged_settings_are_a_users_error(store, content):
     (store.folder / "settings.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"settings\.yaml is damaged"):
+    with pytest.raises(UserError, match=r"settings\.yaml is corrupt"):
         store.settings()
 
 
@@ -115,7 +115,7 @@ def test_records_that_fail_to_be_written_leave_no_file(store, monkeypatch):
 
 def test_damaged_records_are_a_users_error(store):
     (store.folder / "records" / "test_base.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match=r"test_base\.parquet is damaged"):
+    with pytest.raises(UserError, match=r"test_base\.parquet is corrupt"):
         store.records("test_base")
 
 
