@@ -82,12 +82,12 @@ def test_experts_are_served_by_their_names_and_updates_make_room(run, adapters):
     assert served.environment()["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 
 
-def test_an_expert_called_winner_gets_another_name(run, adapters, tmp_path):
+def test_an_expert_with_the_name_of_the_base_model_gets_another_name(run, adapters, tmp_path):
     settings = yaml.safe_load((run / "settings.yaml").read_text())
-    settings["settings"]["experts"][0] = str(shutil.copytree(adapters[0], tmp_path / "winner"))
+    settings["settings"]["experts"][0] = str(shutil.copytree(adapters[0], tmp_path / "tiny"))
     (run / "settings.yaml").write_text(yaml.safe_dump(settings))
     names = [one.name for one in serving_run(run, experts=True).adapters]
-    assert names == ["winner", "expert-winner", "bee", "cat"]
+    assert names == ["winner", "expert-tiny", "bee", "cat"]
 
 
 def test_a_winner_that_is_a_full_model_is_served_as_the_model_itself(run):
