@@ -24,7 +24,7 @@ def main(judge="embedded", url=None):
     )
     print(run.table())
     print("judge:", run.result.judging)
-    answers = run.answers.query("label == 'winner'")
+    answers = run.answers.query("label == 'winner' and split == 'test' and report_only.isna()")
     print(answers[["question", "response", "score"]].head(3))
 
 

@@ -25,7 +25,7 @@ from harness.run_folder.store import Store, free_folder
 from harness.session.evaluator import StopRules, evaluate_models
 from harness.session.objects import with_names
 from harness.session.provenance import provenance
-from harness.session.session import prepare
+from harness.session.session import Prepared, prepare
 from harness.session.settings import recommended_settings
 from harness.swarm.settings import SwarmSettings
 from utilities.core import Evaluation, Split
@@ -65,12 +65,16 @@ class Session:
     def __init__(self, **settings: Any) -> None:
         self._flat = with_names(settings)
         self.settings = recommended_settings(self._flat).anywhere()
-        self._prepared = prepare(self.settings, start=True)
         self._engine: Engine | None = None
         self._evaluations: dict[tuple[bytes, Split], Evaluation] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="session", daemon=True)
         self._thread.start()
+        try:
+            self._prepared = self._run(self._open())
+        except BaseException:
+            self._end()
+            raise
 
     @property
     def experts(self) -> list[str]:
@@ -146,10 +150,8 @@ class Session:
         """Frees the model and ends the judges."""
         if not self._thread.is_alive():
             return
-        self._prepared.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._run(self._close())
+        self._end()
 
     def __enter__(self) -> Session:
         return self
@@ -168,6 +170,17 @@ class Session:
         self.close()
 
     # -- in the session's thread ---------------------------------------------------------------------------------------
+
+    async def _open(self) -> Prepared:
+        return prepare(self.settings, start=True)  # here, because the judges' cache is of one thread
+
+    async def _close(self) -> None:
+        self._prepared.close()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         if not self._thread.is_alive():

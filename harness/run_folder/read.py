@@ -176,10 +176,10 @@ class Run:
         """A row for each stored answer.
 
         Columns: `label` (base, best, winner, expert_NAME, or the particle's number), `split`, `iteration` (missing in
-        the final evaluations), `item_set`, `item`, `question`, `options`, `gold`, `prompt`, `response`,
-        `score`, `unscored` (the reason), `detail`, `measures`, `notes`, `tokens`, `choice_logprobs`. Question, options,
-        gold and prompt come from the task's data; they are None if it cannot be read any more, as is a prompt that has
-        changed.
+        the final evaluations), `report_only` (the scorer, if it is not the one of the search), `item_set`, `item`,
+        `question`, `options`, `gold`, `prompt`, `response`, `score`, `unscored` (the reason), `detail`, `measures`,
+        `notes`, `tokens`, `choice_logprobs`. Question, options, gold and prompt come from the task's data; they are
+        None if it cannot be read any more, as is a prompt that has changed.
         """
         import pandas as pd
         from pyarrow import ArrowException, parquet
@@ -190,9 +190,7 @@ class Run:
                 table = parquet.read_table(path).to_pandas()
             except ArrowException as error:
                 raise UserError(f"{path} is corrupt: {error}") from error
-            iteration = re.fullmatch(r"iter_(\d+)", path.stem)
-            split = "dev" if iteration else path.stem.partition("_")[0]
-            tables.append(table.assign(split=split, iteration=int(iteration[1]) if iteration else None))
+            tables.append(table.assign(**_origin(path.stem)))
         if not tables:
             return pd.DataFrame(columns=COLUMNS)
         answers = pd.concat(tables, ignore_index=True)
@@ -208,8 +206,32 @@ class Run:
         return answers[COLUMNS]
 
 
+def _origin(record: str) -> dict[str, Any]:
+    """Split, iteration and report-only scorer of a file of records, by its name."""
+    if iteration := re.fullmatch(r"iter_(\d+)", record):
+        return {"split": "dev", "iteration": int(iteration[1]), "report_only": None}
+    if other := re.fullmatch(r"beside_(.+?)_(base|winner|expert_.+)", record):
+        return {"split": "test", "iteration": None, "report_only": other[1]}
+    if again := re.fullmatch(r"rescored-(.+?)-(?:evaluate_)?(dev|test).*", record):
+        return {"split": again[2], "iteration": None, "report_only": again[1]}
+    split = next((part for part in re.split("[_-]", record) if part in ("dev", "test")), None)
+    return {"split": split, "iteration": None, "report_only": None}
+
+
 COLUMNS = [
-    *("label", "split", "iteration", "item_set", "item", "question", "options", "gold", "prompt", "response"),
+    *(
+        "label",
+        "split",
+        "iteration",
+        "report_only",
+        "item_set",
+        "item",
+        "question",
+        "options",
+        "gold",
+        "prompt",
+        "response",
+    ),
     *("score", "unscored", "detail", "measures", "notes", "tokens", "choice_logprobs"),
 ]
 
