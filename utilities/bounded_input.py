@@ -88,11 +88,10 @@ def _check_size(text: str) -> None:
     open_nodes: list[tuple[str | None, int]] = []  # (anchor, number of values before it)
     total = 0
     for event in yaml.parse(text, _Fast):
+        where = f"line {event.start_mark.line + 1}" if event.start_mark else "a line"
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(
-                    f"line {event.start_mark.line + 1}: the alias {event.anchor!r} refers to no earlier value"
-                )
+                raise ValueError(f"{where}: the alias {event.anchor!r} refers to no earlier value")
             total += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
@@ -102,9 +101,7 @@ def _check_size(text: str) -> None:
             open_nodes.append((event.anchor, total))
             total += 1
             if len(open_nodes) > MOST_DEPTH:
-                raise ValueError(
-                    f"line {event.start_mark.line + 1}: more than {MOST_DEPTH} levels of nesting are not accepted"
-                )
+                raise ValueError(f"{where}: more than {MOST_DEPTH} levels of nesting are not accepted")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:
