@@ -43,25 +43,25 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     from harness.run_folder.store import Store
     from harness.session.evaluator import evaluate_models
     from harness.session.provenance import provenance
-    from harness.session.session import prepare
+    from harness.session.session import open_session
     from utilities.sync import run_sync
 
     settings = settings.anywhere()
-    prepared = prepare(settings, start=True)
+    session = open_session(settings, start=True)
     store = None
     if out is not None:
-        document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(prepared)}
+        document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(session)}
         store = Store.create(out, document)
     try:
-        engine = prepared.engine()
+        engine = session.engine()
         try:
-            evaluations = run_sync(evaluate_models(prepared, engine, split))
+            evaluations = run_sync(evaluate_models(session, engine, split))
         finally:
             engine.close()
         if store is not None:
             store.save_records(f"evaluate_{split}", list(evaluations.items()))
     finally:
-        prepared.close()
+        session.close()
         if store is not None:
             store.close()
     console = open_console(stderr=json)
@@ -69,13 +69,13 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
         print_json(
             jsonlib.dumps([evaluation_json(name, split, e) for name, e in evaluations.items()], indent=2), stored=out
         )
-    task = prepared.task
+    task = session.task
     objectives = next((o for s in task.item_sets.values() if (o := s.scorer.objectives)), ())
     console.print(evaluation_table(evaluations, f"{task.name} ({task.edition}), {split}", objectives))
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
-    for note in prepared.judges.panel.take_notes() if prepared.judges else ():
+    for note in session.judges.panel.take_notes() if session.judges else ():
         console.print(f"note: {note}", style="yellow", markup=False)
     if not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)

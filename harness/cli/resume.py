@@ -63,7 +63,7 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
     from harness.display.console import open_console
     from harness.run_folder.result import Result
     from harness.session.provenance import changed_inputs, provenance
-    from harness.session.session import prepare
+    from harness.session.session import open_session
 
     if (folder / "result.json").exists():
         try:
@@ -87,10 +87,10 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
         settings = stored_settings({**stored, "judging": {**stored.get("judging", {}), **budget}})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.yaml'} is corrupt: {error}") from error
-    prepared = prepare(settings, start=True, state=(store.checkpoint() or {}).get("engine"))
+    session = open_session(settings, start=True, state=(store.checkpoint() or {}).get("engine"))
     try:
-        if changed := changed_inputs(document, provenance(prepared)):
+        if changed := changed_inputs(document, provenance(session)):
             raise UserError(f"cannot resume {folder}: {', '.join(changed)} changed since it began; start a new run")
-        continue_search(prepared, store, display, json)
+        continue_search(session, store, display, json)
     finally:
-        prepared.close()
+        session.close()

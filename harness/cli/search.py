@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.run_folder.result import Result
     from harness.run_folder.store import Store
-    from harness.session.session import Prepared
+    from harness.session.session import Session
     from utilities.judges.budget import Spent
 
 __all__ = ["continue_search", "run_search", "show_result"]
@@ -71,20 +71,20 @@ def run_search(
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     from harness.run_folder.store import Store, checked_name, free_folder
     from harness.session.provenance import provenance
-    from harness.session.session import prepare
+    from harness.session.session import open_session
 
     folder = out / checked_name(name) if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
     Store.check_new(folder)  # before experts and data are read
     settings = settings.anywhere()
-    prepared = prepare(settings, start=True, spent=spent)
+    session = open_session(settings, start=True, spent=spent)
     try:
-        document = {"settings": settings.model_dump(mode="json"), **provenance(prepared)}
-        continue_search(prepared, Store.create(folder, document), display, json)
+        document = {"settings": settings.model_dump(mode="json"), **provenance(session)}
+        continue_search(session, Store.create(folder, document), display, json)
     finally:
-        prepared.close()
+        session.close()
 
 
-def continue_search(prepared: Prepared, store: Store, display: Display, json: bool) -> None:
+def continue_search(session: Session, store: Store, display: Display, json: bool) -> None:
     """Runs a search from where its store stands to its end, and shows the result; closes the store."""
     from harness.display.console import open_console
     from harness.display.live import make_screen
@@ -99,7 +99,7 @@ def continue_search(prepared: Prepared, store: Store, display: Display, json: bo
         bus.subscribe(store.log)
         bus.subscribe(screen)
         with screen:
-            result = adapt(prepared, store, bus)
+            result = adapt(session, store, bus)
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)
         raise

@@ -31,11 +31,11 @@ def run_validate(settings: RunSettings, json: bool) -> None:
     from rich.table import Table
 
     from harness.display.console import open_console, print_json
-    from harness.session.session import prepare
+    from harness.session.session import open_session
 
-    prepared = prepare(settings, ask=False)
-    prepared.close()  # nothing is evaluated
-    task, pool = prepared.task, prepared.pool
+    session = open_session(settings, ask=False)
+    session.close()  # nothing is evaluated
+    task, pool = session.task, session.pool
     sets: dict[str, Any] = {}
     for name, s in task.item_sets.items():
         both = [*s.dev, *s.test]
@@ -68,7 +68,7 @@ def run_validate(settings: RunSettings, json: bool) -> None:
             str(about["overlap"]),
         )
     console.print(table)
-    for note in prepared.notes:
+    for note in session.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     console.print(
         f"{len(pool.names)} experts ({pool.kind}, {pool.parameters:,} parameters each): {', '.join(pool.names)}",

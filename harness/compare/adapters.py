@@ -51,7 +51,7 @@ for _name in merges:
 @adapter_method("dev_finetune", "dynamic", seeded=True, needs=(lora_adapters, dev_pairs))
 def dev_finetune(request: MergeRequest, folder: Path) -> str:
     """Trains on dev, a fifth of it held back for stopping early."""
-    sets = request.inputs.prepared.task.item_sets.values()
+    sets = request.inputs.session.task.item_sets.values()
     pairs = [pair for s in sets for pair in pairs_of(s.scorer, s.dev)]
     return _finetuned(request, folder, pairs, DEV_EPOCHS, held_out=0.2)
 
@@ -72,11 +72,11 @@ def merged_data_exists(base_model: str, experts: Sequence[str]) -> bool:
 
 
 def _finetuned(request: MergeRequest, folder: Path, pairs: Sequence[Pair], epochs: int, held_out: float) -> str:
-    prepared = request.inputs.prepared
-    settings = prepared.settings.engine_settings
+    session = request.inputs.session
+    settings = session.settings.engine_settings
     found = finetune(
-        prepared.base,
-        prepared.pool.experts[0].folder,
+        session.base,
+        session.pool.experts[0].folder,
         pairs,
         folder,
         epochs=epochs,

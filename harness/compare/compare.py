@@ -26,11 +26,12 @@ from harness.compare.requirements import TaskInputs
 from harness.compare.result import Absent, Compared, Measured, Outcome
 from harness.compare.statistics import ranking, versus
 from harness.experts.adapter import Adapter, read_adapter
-from harness.experts.pool import CONFIG, Pool, expert_folders, open_pool
+from harness.experts.files import CONFIG
+from harness.experts.pool import Pool, expert_folders, open_pool
 from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import Cost, Evaluator, StoppedError, StopRules, measured
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
-from harness.session.session import Prepared, prepare
+from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
 from harness.swarm.update import Row
 from utilities.core import Evaluation
@@ -74,23 +75,23 @@ def compare(
     settings = [one.anywhere() for one in settings]
     if wanted.space == "delta":
         settings = [_at_one_rank(one, folder.with_name(f"{folder.name}-experts")) for one in settings]
-    prepared: list[Prepared] = []
+    sessions: list[Session] = []
     try:
-        prepared += (prepare(one) for one in settings)
-        names = [one.task.name for one in prepared]
+        sessions += (open_session(one) for one in settings)
+        names = [one.task.name for one in sessions]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"task {doubled!r} is named twice")
-        training = _training(prepared[0], wanted)
-        store = open_folder(folder, "compare", _document(prepared, wanted), _differences)
+        training = _training(sessions[0], wanted)
+        store = open_folder(folder, "compare", _document(sessions, wanted), _differences)
         try:
-            for number, one in enumerate(prepared, 1):
+            for number, one in enumerate(sessions, 1):
                 if one.judges is not None:
                     one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
-            return Comparison(prepared, training, wanted, store, watch).run()
+            return Comparison(sessions, training, wanted, store, watch).run()
         finally:
             store.close()
     finally:
-        for one in prepared:
+        for one in sessions:
             one.close()
 
 
@@ -119,24 +120,24 @@ def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
     return settings.model_copy(update={"experts": tuple(str((folder / a.name).resolve()) for a in adapters)})
 
 
-def _training(prepared: Prepared, wanted: Wanted) -> Mapping[str, Sequence[Pair]] | None:
+def _training(session: Session, wanted: Wanted) -> Mapping[str, Sequence[Pair]] | None:
     """What the experts were trained on; made or read only where a method looks at it."""
     if wanted.training_data is not None:
-        return read_training_texts(wanted.training_data, prepared.pool.names)
-    settings = prepared.settings
+        return read_training_texts(wanted.training_data, session.pool.names)
+    settings = session.settings
     if merged_data_exists(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(wanted.methods):
-        return embedded_training_texts(prepared.pool.names)
+        return embedded_training_texts(session.pool.names)
     return None
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-def _document(prepared: Sequence[Prepared], wanted: Wanted) -> dict[str, Any]:
+def _document(sessions: Sequence[Session], wanted: Wanted) -> dict[str, Any]:
     """What settings.yaml says; what a continued comparison must have in common with its beginning."""
     told = {**asdict(wanted), "methods": list(wanted.methods)}
     told["training_data"] = wanted.training_data and str(wanted.training_data.resolve())
-    tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in prepared}
+    tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in sessions}
     return {"compare": told, "tasks": tasks}
 
 
@@ -160,15 +161,15 @@ class Comparison:
 
     def __init__(
         self,
-        prepared: Sequence[Prepared],
+        sessions: Sequence[Session],
         training: Mapping[str, Sequence[Pair]] | None,
         wanted: Wanted,
         store: Store,
         watch: Watch,
     ) -> None:
-        first = prepared[0].settings
+        first = sessions[0].settings
         there = merged_data_exists(first.base_model, first.experts) and wanted.training_data is None
-        self.cases = [TaskInputs(one, training, there) for one in prepared]
+        self.cases = [TaskInputs(one, training, there) for one in sessions]
         self.wanted, self.store, self.watch = wanted, store, watch
         self.seeds = [first.seed + k for k in range(wanted.seeds)]
         self.folder = store.folder
@@ -188,7 +189,7 @@ class Comparison:
         return self._finish()
 
     def _run_task(self, case: TaskInputs) -> None:
-        task = case.prepared.task.name
+        task = case.session.task.name
         reasons = {method: reason_not_applicable(method, case) for method in self.wanted.methods}
         self.absent += [Absent(method=m, task=task, reason=reason) for m, reason in reasons.items() if reason]
         trials = [(m, s) for m, reason in reasons.items() if not reason for s in self._seeds(m)]
@@ -214,7 +215,7 @@ class Comparison:
 
         @cache
         def experts() -> list[Adapter]:
-            return [read_adapter(expert.folder) for expert in case.prepared.pool.experts]
+            return [read_adapter(expert.folder) for expert in case.session.pool.experts]
 
         made: dict[str, MergedAdapter] = {}
         for method, seed in trials:
@@ -241,25 +242,25 @@ class Comparison:
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else f"failed: {type(error).__name__}: {error}"
             reason = told if seed is None else f"seed {seed}: {told}"
-            self.absent.append(Absent(method=method, task=case.prepared.task.name, reason=reason))
+            self.absent.append(Absent(method=method, task=case.session.task.name, reason=reason))
             self._tell()
 
     @contextmanager
     def _evaluator(self, case: TaskInputs, made: Mapping[str, MergedAdapter]) -> Iterator[Evaluator]:
         """An engine whose pool holds the experts and every adapter, brought to one rank by zeros."""
-        prepared, task = case.prepared, case.prepared.task.name
-        pool, folder = prepared.pool, self.folder / "pool"
+        session, task = case.session, case.session.task.name
+        pool, folder = session.pool, self.folder / "pool"
         shutil.rmtree(folder, ignore_errors=True)
         try:
             if made:
-                pool = _padded_pool(prepared, [one.folder for one in made.values()], folder)
+                pool = _padded_pool(session, [one.folder for one in made.values()], folder)
             kept = self.checkpoint["tasks"].setdefault(task, {})
-            engine = replace(prepared, pool=pool).engine(kept.get("engine"))
+            engine = replace(session, pool=pool).engine(kept.get("engine"))
             kept["engine"], self.checkpoint["engine"] = engine.state(), engine.name
             try:
-                panel = prepared.judges.panel if prepared.judges else None
+                panel = session.judges.panel if session.judges else None
                 rules = StopRules(task, panel, "retry with the same command")
-                yield Evaluator(prepared, engine, self.store, rules, list(made), kept, self._save)
+                yield Evaluator(session, engine, self.store, rules, list(made), kept, self._save)
                 kept["engine"] = engine.state()
             finally:
                 engine.close()
@@ -348,14 +349,14 @@ class Comparison:
 
     def _load(self, case: TaskInputs, method: str, seed: int | None) -> bool:
         """Whether a method was finished before; its outcome is taken over."""
-        path = self.folder / "outcomes" / f"{_name(case.prepared.task.name, method, seed)}.json"
+        path = self.folder / "outcomes" / f"{_name(case.session.task.name, method, seed)}.json"
         if not path.exists():
             return False
         try:
             outcome = Outcome.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise UserError(f"{path} is damaged; without it, the method is measured again") from error
-        test = self.store.evaluation(Path(outcome.records).stem, case.prepared.task.combine)
+        test = self.store.evaluation(Path(outcome.records).stem, case.session.task.combine)
         if test is None:
             return False
         self._add(outcome, test)
@@ -372,7 +373,7 @@ class Comparison:
         self.store.save_checkpoint(self.checkpoint)
 
     def _compared(self) -> Compared:
-        place = {name: k for k, name in enumerate([case.prepared.task.name for case in self.cases])}
+        place = {name: k for k, name in enumerate([case.session.task.name for case in self.cases])}
         order = {name: k for k, name in enumerate(methods)}
         return Compared(
             tasks=list(place),
@@ -380,7 +381,7 @@ class Comparison:
             seeds=self.seeds,
             budget=self.wanted.budget,
             engine=self.checkpoint.get("engine", "none"),
-            model=self.cases[0].prepared.settings.base_model,
+            model=self.cases[0].session.settings.base_model,
             outcomes=sorted(self.outcomes, key=lambda o: (place[o.task], order[o.method], o.seed or 0)),
             absent=sorted(self.absent, key=lambda a: (place[a.task], order[a.method])),
             noise_floor=self.checkpoint.get("noise_floor", {}),
@@ -397,7 +398,7 @@ class Comparison:
         from harness.compare.table import write_csv
 
         compared = self._compared()
-        combine = {case.prepared.task.name: case.prepared.task.combine for case in self.cases}
+        combine = {case.session.task.name: case.session.task.combine for case in self.cases}
         runs: dict[tuple[str, str], list[Evaluation]] = {}
         for o in compared.outcomes:
             runs.setdefault((o.method, o.task), []).append(self._tests[o.method, o.task, o.seed])
@@ -434,20 +435,20 @@ def _name(task: str, method: str, seed: int | None) -> str:
 
 def _adapter_name(case: TaskInputs, method: str, seed: int | None) -> str:
     """Adapters that no task's items went into are made once for all tasks."""
-    name = _name(case.prepared.task.name, method, seed)
-    return name if method == "dev_finetune" else name.removeprefix(f"{case.prepared.task.name}-")
+    name = _name(case.session.task.name, method, seed)
+    return name if method == "dev_finetune" else name.removeprefix(f"{case.session.task.name}-")
 
 
-def _padded_pool(prepared: Prepared, made: Sequence[Path], folder: Path) -> Pool:
+def _padded_pool(session: Session, made: Sequence[Path], folder: Path) -> Pool:
     """The experts and further adapters in one pool, as copies that all have the largest rank of them."""
-    sources = [*(expert.folder for expert in prepared.pool.experts), *made]
+    sources = [*(expert.folder for expert in session.pool.experts), *made]
     rank = max(read_adapter(source).rank for source in sources)
     copies = [
-        folder / ("experts" if k < len(prepared.pool.experts) else "made") / name
-        for k, name in enumerate([*prepared.pool.names, *(path.name for path in made)])
+        folder / ("experts" if k < len(session.pool.experts) else "made") / name
+        for k, name in enumerate([*session.pool.names, *(path.name for path in made)])
     ]
     for source, copy in zip(sources, copies, strict=True):
         read_adapter(source).padded(rank).write(copy)
-    trusted = prepared.settings.engine_settings.trust_remote_code
-    pool = open_pool([str(copy) for copy in copies], prepared.base, check_values=False, trust_remote_code=trusted)
-    return pool.grouped(prepared.settings.granularity)
+    trusted = session.settings.engine_settings.trust_remote_code
+    pool = open_pool([str(copy) for copy in copies], session.base, check_values=False, trust_remote_code=trusted)
+    return pool.grouped(session.settings.granularity)

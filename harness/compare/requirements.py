@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.baselines.finetune import why_no_pairs
 from harness.baselines.training_texts import Pair
 from harness.baselines.vote import TOP_K, why_no_vote
-from harness.session.session import Prepared
+from harness.session.session import Session
 from utilities.core import Item
 from utilities.scorers.multiple_choice import MultipleChoice
 
@@ -31,7 +31,7 @@ __all__ = [
 class TaskInputs:
     """What a method can use on one task."""
 
-    prepared: Prepared
+    session: Session
     training: Mapping[str, Sequence[Pair]] | None
     """Training texts of each expert; None if they are unknown."""
     merged_data: bool = False
@@ -40,11 +40,11 @@ class TaskInputs:
     @property
     def experts(self) -> int:
         """Number of experts."""
-        return len(self.prepared.pool.names)
+        return len(self.session.pool.names)
 
     def items(self) -> list[Item]:
         """All items of the task, of both splits."""
-        return [item for s in self.prepared.task.item_sets.values() for item in (*s.dev, *s.test)]
+        return [item for s in self.session.task.item_sets.values() for item in (*s.dev, *s.test)]
 
 
 Requirement = Callable[[TaskInputs], str | None]
@@ -53,7 +53,7 @@ Requirement = Callable[[TaskInputs], str | None]
 
 def lora_adapters(inputs: TaskInputs) -> str | None:
     """The experts are LoRA adapters."""
-    return None if inputs.prepared.pool.kind == "lora" else "the experts are full models, and adapters are merged here"
+    return None if inputs.session.pool.kind == "lora" else "the experts are full models, and adapters are merged here"
 
 
 def two_experts(inputs: TaskInputs) -> str | None:
@@ -63,7 +63,7 @@ def two_experts(inputs: TaskInputs) -> str | None:
 
 def two_columns(inputs: TaskInputs) -> str | None:
     """A search has at least two coefficients."""
-    few = len(inputs.prepared.columns) < 2
+    few = len(inputs.session.columns) < 2
     return "there is one expert only; --include-base gives the search a second dimension" if few else None
 
 
@@ -79,7 +79,7 @@ def votes(inputs: TaskInputs) -> str | None:
 
 def option_probabilities(inputs: TaskInputs) -> str | None:
     """The scorers compare probabilities of options."""
-    for s in inputs.prepared.task.item_sets.values():
+    for s in inputs.session.task.item_sets.values():
         if not isinstance(s.scorer, MultipleChoice) or not all(item.choices for item in (*s.dev, *s.test)):
             return f"{s.name}: the probabilities of options are mixed, and its answers are generated"
     return None
@@ -97,5 +97,5 @@ def merged_data(inputs: TaskInputs) -> str | None:
 
 def dev_pairs(inputs: TaskInputs) -> str | None:
     """Dev items give training pairs."""
-    sets = inputs.prepared.task.item_sets.values()
+    sets = inputs.session.task.item_sets.values()
     return next((f"{s.name}: {why}" for s in sets if (why := why_no_pairs(s.scorer, s.dev))), None)

@@ -21,7 +21,7 @@ from harness.compare.compare import Wanted, compare
 from harness.compare.result import ALL_TASKS, Compared, Versus
 from harness.embedded import WEIGHTS
 from harness.run_folder.store import write_atomically
-from harness.session.session import Prepared, prepare
+from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
 from utilities.core import Evaluation, Split
 from utilities.tasks import read_task_file
@@ -51,16 +51,16 @@ def compared() -> Compared:
     return compare([settings_of(domain) for domain in DOMAINS], Wanted(METHODS, SEEDS, BUDGET), RUNS / "compare")
 
 
-def evaluate(prepared: Prepared, row: Sequence[float] | None, name: str) -> Cells:
+def evaluate(session: Session, row: Sequence[float] | None, name: str) -> Cells:
     """A mixture, or the base model, on both splits; stored results are reused."""
     cells: list[float] = []
     for split in SPLITS:
-        stored = RUNS / f"{prepared.task.name}-{name}-{split}.json"
+        stored = RUNS / f"{session.task.name}-{name}-{split}.json"
         if not stored.exists():
-            engine = prepared.engine()
+            engine = session.engine()
             try:
                 particle = engine.particle(None if row is None else np.asarray(row, dtype=np.float64))
-                write_atomically(stored, asyncio.run(prepared.task(particle, split)).to_json())
+                write_atomically(stored, asyncio.run(session.task(particle, split)).to_json())
             finally:
                 engine.close()
         evaluation = Evaluation.from_json(stored.read_text(encoding="utf-8"))
@@ -90,13 +90,13 @@ BASE_MODEL, SOUP, MERGED = "base model", "uniform soup", "expert of all data"
 
 def measure(domain: str, searches: Compared) -> Domain:
     """All models of one domain."""
-    prepared = prepare(settings_of(domain))
-    names = prepared.pool.names
+    session = open_session(settings_of(domain))
+    names = session.pool.names
     rows = {name: np.eye(len(names))[k] for k, name in enumerate(names)}
-    models = {BASE_MODEL: evaluate(prepared, None, "base")}
-    models |= {name: evaluate(prepared, list(row), f"expert-{name}") for name, row in rows.items()}
-    models[SOUP] = evaluate(prepared, [1 / len(names)] * len(names), "soup")
-    merged = prepare(settings_of(domain, experts=(str(WEIGHTS / "data_merge"),)))
+    models = {BASE_MODEL: evaluate(session, None, "base")}
+    models |= {name: evaluate(session, list(row), f"expert-{name}") for name, row in rows.items()}
+    models[SOUP] = evaluate(session, [1 / len(names)] * len(names), "soup")
+    merged = open_session(settings_of(domain, experts=(str(WEIGHTS / "data_merge"),)))
     models[MERGED] = evaluate(merged, [1.0], "data_merge")
     by_seeds = {
         method: _over_seeds(searches, domain, method) for method in METHODS if method not in ("base", "best_single")
@@ -117,12 +117,12 @@ def seconds_of_an_evaluation(domain: str) -> float:
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    prepared = prepare(settings_of(domain, dtype="float32"))
-    engine, taken = prepared.engine(), []
+    session = open_session(settings_of(domain, dtype="float32"))
+    engine, taken = session.engine(), []
     try:
         for k in range(5):
-            particle, start = engine.particle(np.eye(len(prepared.pool.names))[k]), time.perf_counter()
-            asyncio.run(prepared.task(particle, "dev"))
+            particle, start = engine.particle(np.eye(len(session.pool.names))[k]), time.perf_counter()
+            asyncio.run(session.task(particle, "dev"))
             taken.append(time.perf_counter() - start)
     finally:
         engine.close()

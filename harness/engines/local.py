@@ -39,7 +39,7 @@ __all__ = ["LocalEngine"]
 Row = NDArray[np.float64]
 T = TypeVar("T")
 PLANS_KEPT = 64
-"""Prepared prompt sets that are remembered: every particle is asked the same ones."""
+"""Session prompt sets that are remembered: every particle is asked the same ones."""
 
 MIXED_TEST = 120
 """Tokens by which the longer of two prompts is longer, when it is tried whether they can share a batch."""

@@ -32,7 +32,7 @@ from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import measured
 from harness.session.judges import Judges, open_judges
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance, task_hash
-from harness.session.session import BASE, Prepared, load_task_of, prepare
+from harness.session.session import BASE, Session, load_task_of, open_session
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
@@ -199,23 +199,23 @@ def examine_designs(
     labels = None if wanted.labels is None else read_labels(wanted.labels)
     each = [design.settings(settings, edition).anywhere() for design in designs]
     referee = Design("", "").settings(settings, edition).model_copy(update={"utility": None})
-    with _prepared([*each, *([referee] if wanted.search else [])], edition, path.parent) as prepared:
+    with _sessions([*each, *([referee] if wanted.search else [])], edition, path.parent) as sessions:
         document = {
             "lab": wanted.document(),
             "settings": settings.model_dump(mode="json"),
-            "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, prepared, strict=False)},
-            **provenance(prepared[0]),
+            "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, sessions, strict=False)},
+            **provenance(sessions[0]),
         }
         store = _open(out, _name(settings, designs), document)
         try:
-            judges = prepared[0].judges
-            engine = prepared[0].engine((store.checkpoint() or {}).get("engine"))
+            judges = sessions[0].judges
+            engine = sessions[0].engine((store.checkpoint() or {}).get("engine"))
             try:
                 lab = _Lab(
                     wanted,
                     settings,
                     store,
-                    [Observed(design, one.task) for design, one in zip(designs, prepared, strict=False)],
+                    [Observed(design, one.task) for design, one in zip(designs, sessions, strict=False)],
                     each,
                     judges.panel if judges else None,
                     labels,
@@ -223,7 +223,7 @@ def examine_designs(
                     progress,
                 )
                 lab.checkpoint["engine"] = engine.state()
-                run_sync(_work(lab, prepared, engine))
+                run_sync(_work(lab, sessions, engine))
             finally:
                 engine.close()
             return lab.finish(), store.folder
@@ -231,15 +231,15 @@ def examine_designs(
             store.close()
 
 
-async def _work(lab: _Lab, prepared: Sequence[Prepared], engine: Engine) -> None:
+async def _work(lab: _Lab, sessions: Sequence[Session], engine: Engine) -> None:
     """All that asks models or judges."""
     wanted, seed = lab.wanted, lab.settings.seed
     subjects = [
         Subject(o, one, lab.store_of(o.design.label), lab.checkpoint["designs"][o.design.label], lab.save)
-        for o, one in zip(lab.observed, prepared, strict=False)
+        for o, one in zip(lab.observed, sessions, strict=False)
     ]
     if lab.panel is not None:
-        experts = len(prepared[0].pool.names)
+        experts = len(sessions[0].pool.names)
         searched = wanted.budget * wanted.seeds if wanted.search else 0
         lab.progress(estimate(lab.panel, lab.probing(), experts, wanted.cloud + 1, searched))
     try:
@@ -248,8 +248,8 @@ async def _work(lab: _Lab, prepared: Sequence[Prepared], engine: Engine) -> None
         await lab.probe()
         if wanted.search:
             lab.checkpoint["designs"].setdefault("", {})
-            observed = Observed(Design("", ""), prepared[-1].task)
-            reference = Subject(observed, prepared[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
+            observed = Observed(Design("", ""), sessions[-1].task)
+            reference = Subject(observed, sessions[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
             seeds = range(seed, seed + wanted.seeds)
             lab.searched = await search_with_each(subjects, reference, engine, wanted.budget, seeds, lab.progress)
     finally:
@@ -257,10 +257,10 @@ async def _work(lab: _Lab, prepared: Sequence[Prepared], engine: Engine) -> None
 
 
 @contextmanager
-def _prepared(each: Sequence[RunSettings], edition: Edition, folder: Path) -> Iterator[list[Prepared]]:
+def _sessions(each: Sequence[RunSettings], edition: Edition, folder: Path) -> Iterator[list[Session]]:
     """Every design's task beside one pool, one base model, one engine and one panel of judges."""
     judged = next((k for k, one in enumerate(each) if asks_judge(edition, folder, one.utility)), 0)
-    first = prepare(each[judged], start=True)
+    first = open_session(each[judged], start=True)
     try:
         panel = first.judges.panel if first.judges else None
         yield [

@@ -18,7 +18,7 @@ from harness.lab.cached_engine import RememberingEngine
 from harness.lab.observations import Observed, whole_evaluations
 from harness.run_folder.store import Store
 from harness.session.evaluator import Evaluator, StopRules, reversed_dev
-from harness.session.session import BASE, Prepared
+from harness.session.session import BASE, Session
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Usage
 
@@ -33,7 +33,7 @@ class Subject:
     """A design with all that it takes to measure it."""
 
     observed: Observed
-    prepared: Prepared
+    session: Session
     """Its task is scored by the design."""
     store: Store
     """Of this design alone."""
@@ -44,9 +44,9 @@ class Subject:
 
     def evaluator(self, engine: Engine) -> Evaluator:
         """Evaluates rows under this design."""
-        panel = self.prepared.judges.panel if self.prepared.judges else None
-        rules = StopRules(self.prepared.task.name, panel, "retry with the same command")
-        return Evaluator(self.prepared, engine, self.store, rules, (), self.checkpoint, self.save)
+        panel = self.session.judges.panel if self.session.judges else None
+        rules = StopRules(self.session.task.name, panel, "retry with the same command")
+        return Evaluator(self.session, engine, self.store, rules, (), self.checkpoint, self.save)
 
 
 def cloud_rows(experts: int, size: int, seed: int) -> Rows:
@@ -79,7 +79,7 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
     """
     remembering = RememberingEngine(engine)
     evaluators = [subject.evaluator(remembering) for subject in subjects]
-    names = subjects[0].prepared.pool.names
+    names = subjects[0].session.pool.names
     rows: dict[str, Row | None] = {BASE: None, **dict(zip(names, np.eye(len(names)), strict=True))}
     between = {f"mixture {k + 1}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
     total, done = 2 * len(subjects) * (len(rows) + len(between)), 0
@@ -118,10 +118,10 @@ def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, An
 
 async def _measure_again(subject: Subject, engine: Engine) -> None:
     """The experts once more, all at the same time and their items turned round: in batches of another kind."""
-    o, prepared = subject.observed, subject.prepared
-    again = reversed_dev(prepared.task)
+    o, session = subject.observed, subject.session
+    again = reversed_dev(session.task)
     evaluator = subject.evaluator(engine)
-    record = f"{prepared.task.name}-again-dev"
+    record = f"{session.task.name}-again-dev"
     if (kept := subject.store.records(record)) is None:
         models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
         start = time.perf_counter()

@@ -66,7 +66,7 @@ async def search_with_each(
                 )
             )
             progress(f"{label}: search with seed {seed} done")
-    return _ranked(trials, tests, referee.prepared.task.combine)
+    return _ranked(trials, tests, referee.session.task.combine)
 
 
 async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> d
     winners = subject.checkpoint.setdefault("winners", {})
     if str(seed) not in winners:
         evaluator = subject.evaluator(engine)
-        swarm = subject.prepared.settings.swarm
+        swarm = subject.session.settings.swarm
         found = await default_search(evaluator, f"search-{seed}", swarm, budget, seed)
         (summary,) = (await evaluator.batch([found.row])).summaries
         winners[str(seed)] = {

@@ -18,7 +18,7 @@ from harness.run_folder.events import Bus, Evaluated, IterationDone, Judged, Not
 from harness.run_folder.store import Store
 from harness.session.evaluator import EvaluationSummary, Evaluator, StopRules
 from harness.session.judge_cost import estimate
-from harness.session.session import BASE, Prepared
+from harness.session.session import BASE, Session
 from harness.swarm.loop import search
 from harness.swarm.optimisers import make_optimiser
 from harness.swarm.update import Rows
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SearchRun", "adapt"]
 
 
-def adapt(session: Prepared, store: Store, bus: Bus) -> schema.Result:
+def adapt(session: Session, store: Store, bus: Bus) -> schema.Result:
     """Runs a search and its final test, or the remaining work of an interrupted run.
 
     Args:
@@ -46,7 +46,7 @@ def adapt(session: Prepared, store: Store, bus: Bus) -> schema.Result:
     return run_sync(adapt_async(session, store, bus))
 
 
-async def adapt_async(session: Prepared, store: Store, bus: Bus) -> schema.Result:
+async def adapt_async(session: Session, store: Store, bus: Bus) -> schema.Result:
     """`adapt` in the running event loop."""
     began = time.perf_counter()
     checkpoint = store.checkpoint()
@@ -72,7 +72,7 @@ class SearchRun:
 
     def __init__(
         self,
-        session: Prepared,
+        session: Session,
         store: Store,
         bus: Bus,
         engine: Engine,

@@ -25,7 +25,7 @@ from harness.run_folder.store import Store, free_folder
 from harness.session.evaluator import StopRules, evaluate_models
 from harness.session.objects import with_names
 from harness.session.provenance import provenance
-from harness.session.session import Prepared, prepare
+from harness.session.session import open_session
 from harness.session.settings import recommended_settings
 from harness.swarm.settings import SwarmSettings
 from utilities.core import Evaluation, Split
@@ -65,6 +65,7 @@ class Session:
     def __init__(self, **settings: Any) -> None:
         self._flat = with_names(settings)
         self.settings = recommended_settings(self._flat).anywhere()
+        self._prepared = open_session(self.settings, start=True)
         self._engine: Engine | None = None
         self._evaluations: dict[tuple[bytes, Split], Evaluation] = {}
         self._loop = asyncio.new_event_loop()
@@ -205,10 +206,10 @@ class Session:
         coefficients = self._coefficients(row)
         key = (b"" if coefficients is None else (coefficients + 0.0).tobytes(), split)
         if key not in self._evaluations:
-            prepared = self._prepared
-            rules = StopRules(prepared.task.name, prepared.judges.panel if prepared.judges else None, "evaluate again")
-            engine_row = None if coefficients is None else prepared.expert_row(coefficients)
-            found = await rules.gather(prepared.task(self._open_engine().particle(engine_row), split))
+            session = self._prepared
+            rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "evaluate again")
+            engine_row = None if coefficients is None else session.expert_row(coefficients)
+            found = await rules.gather(session.task(self._open_engine().particle(engine_row), split))
             rules.check_judge(found)
             self._evaluations[key] = found[0]
         return self._evaluations[key]
@@ -253,8 +254,8 @@ class Session:
         engine: Future[Engine] = Future()
         self._open_engine().times = Times()
         engine.set_result(_KeptEngine(self._open_engine()))
-        prepared = replace(self._prepared, settings=settings, starting=engine)
-        store = Store.create(folder, {"settings": settings.model_dump(mode="json"), **provenance(prepared)})
+        session = replace(self._prepared, settings=settings, starting=engine)
+        store = Store.create(folder, {"settings": settings.model_dump(mode="json"), **provenance(session)})
         console = open_console()
         screen, bus = make_screen(display, console), Bus()
         bus.subscribe(store.log)
@@ -263,7 +264,7 @@ class Session:
             bus.subscribe(on_event)
         try:
             with screen:
-                result = await adapt_async(prepared, store, bus)
+                result = await adapt_async(session, store, bus)
         finally:
             store.close()
         if display != "none":

@@ -10,14 +10,14 @@ from utilities.foreign_text import escape_markdown, printable
 
 if TYPE_CHECKING:
     from harness.run_folder.result import Result, Winner
-    from harness.session.session import Prepared
+    from harness.session.session import Session
 
 __all__ = ["model_card"]
 
 
-def model_card(result: Result, prepared: Prepared) -> str:
+def model_card(result: Result, session: Session) -> str:
     """The `README.md` of the winner's folder, in the hub's card format."""
-    library = "peft" if prepared.pool.kind == "lora" else "transformers"
+    library = "peft" if session.pool.kind == "lora" else "transformers"
     table = _table(
         ["model", "dev", "test", "n", "unscored"],
         [
@@ -31,7 +31,7 @@ def model_card(result: Result, prepared: Prepared) -> str:
         if gain.value is None
         else f"{gain.value:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap)"
     )
-    base, folder = (json.dumps(printable(str(path))) for path in (prepared.base, result.winner.adapter))
+    base, folder = (json.dumps(printable(str(path))) for path in (session.base, result.winner.adapter))
     load = (
         f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {folder})"
         if library == "peft"

@@ -24,7 +24,7 @@ import numpy as np
 from harness.engines.base import Engine
 from harness.run_folder.result import Difference, Measured, Noise
 from harness.run_folder.store import Store
-from harness.session.session import BASE, Prepared
+from harness.session.session import BASE, Session
 from harness.swarm.drivers import row_key
 from harness.swarm.update import Row, Rows
 from utilities.core import UNSCORED_LIMIT, Evaluation, Model, Reason, Split, Unscored
@@ -221,7 +221,7 @@ class Evaluator:
     holds adapters that were made of the experts; then the engine's rows have further columns, zero for mixtures.
     """
 
-    session: Prepared
+    session: Session
     engine: Engine
     store: Store
     rules: StopRules
@@ -454,7 +454,7 @@ class Evaluator:
         return Noise(value=apart, items=len(one), changed=sum(two[key] != text for key, text in one.items()))
 
 
-async def evaluate_models(session: Prepared, engine: Engine, split: Split) -> dict[str, Evaluation]:
+async def evaluate_models(session: Session, engine: Engine, split: Split) -> dict[str, Evaluation]:
     """The base model and every expert on a split, all at the same time; nothing is recorded.
 
     Raises:

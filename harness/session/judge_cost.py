@@ -9,7 +9,7 @@ from utilities.judges.canary import canaries
 from utilities.judges.panel_scorer import PanelScorer
 
 if TYPE_CHECKING:
-    from harness.session.session import Prepared
+    from harness.session.session import Session
     from utilities.core import Item, Scorer
     from utilities.judges.panel import Panel
 
@@ -23,25 +23,25 @@ WINNER_CANDIDATES = 3
 selected one."""
 
 
-def estimate(prepared: Prepared) -> str | None:
+def estimate(session: Session) -> str | None:
     """One sentence on the requests of a search to its judges; None if the task needs no judge.
 
     An upper bound: equal rows and repeated answers cost nothing, `patience` may end a search early, and monitored items
     are scored only if the best row changed.
     """
-    if prepared.judges is None:
+    if session.judges is None:
         return None
-    task, swarm, panel = prepared.task, prepared.settings.swarm, prepared.judges.panel
-    evaluations = max(swarm.particles, len(prepared.columns)) + swarm.particles * swarm.iterations
+    task, swarm, panel = session.task, session.settings.swarm, session.judges.panel
+    evaluations = max(swarm.particles, len(session.columns)) + swarm.particles * swarm.iterations
     evaluations += 1 + WINNER_CANDIDATES * (swarm.winner == "top-k-mean")  # 1 is the base model
-    tested = len(prepared.pool.names) + 2
+    tested = len(session.pool.names) + 2
     requests: list[tuple[Scorer, Sequence[Item], int]] = []
     for item_set in task.item_sets.values():
         requests += [(item_set.scorer, item_set.dev, evaluations), (item_set.scorer, item_set.test, tested)]
     requests += [(one.scorer, task.item_sets[one.of].test, FINAL_MODELS) for one in task.report_only.values()]
-    if prepared.monitor_set is not None:  # the best initial expert, the best of each iteration, and the winner
-        requests += [(s.scorer, s.dev, swarm.iterations + 3) for s in prepared.monitor_set.item_sets.values()]
-    if task.judged and (every := prepared.settings.judging.canary_every):
+    if session.monitor_set is not None:  # the best initial expert, the best of each iteration, and the winner
+        requests += [(s.scorer, s.dev, swarm.iterations + 3) for s in session.monitor_set.item_sets.values()]
+    if task.judged and (every := session.settings.judging.canary_every):
         judged = next(s for s in task.item_sets.values() if s.scorer.judged)
         items = tuple(judged.dev[k % len(judged.dev)] for k in range(len(canaries())))
         requests.append((judged.scorer, items, swarm.iterations // every + 1))

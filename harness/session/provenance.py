@@ -14,7 +14,7 @@ import yaml
 
 from harness.experts.pool import folder_hash
 from harness.run_folder.store import Store
-from harness.session.session import Prepared
+from harness.session.session import Session
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.tasks import Task, read_task_file
@@ -74,7 +74,7 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
-def provenance(prepared: Prepared) -> dict[str, Any]:
+def provenance(session: Session) -> dict[str, Any]:
     """What `settings.yaml` says beside the settings: versions, commit, and hashes of data and experts."""
     packages = {}
     for package in ("model-swarms", "torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
@@ -85,10 +85,10 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **packages},
         "commit": _commit(),
-        "task": task_hash(prepared.settings, prepared.task),
-        "data": {name: _data_hash(s.dev + s.test) for name, s in prepared.task.item_sets.items()},
-        "experts": {expert.name: folder_hash(expert.folder) for expert in prepared.pool.experts},
-        "base": folder_hash(prepared.base),
+        "task": task_hash(session.settings, session.task),
+        "data": {name: _data_hash(s.dev + s.test) for name, s in session.task.item_sets.items()},
+        "experts": {expert.name: folder_hash(expert.folder) for expert in session.pool.experts},
+        "base": folder_hash(session.base),
     }
 
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from utilities.judges.budget import Spent
     from utilities.judges.panel import Panel
 
-__all__ = ["BASE", "Prepared", "load_task_of", "prepare"]
+__all__ = ["BASE", "Session", "load_task_of", "open_session"]
 
 BASE = "base model"
 """Name of the base model's row in tables."""
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Session:
     """A checked task, pool and base model."""
 
     settings: RunSettings
@@ -163,14 +163,14 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
     return task.without_overlap() if settings.drop_overlap else task
 
 
-def prepare(
+def open_session(
     settings: RunSettings,
     *,
     ask: bool = True,
     start: bool = False,
     state: Mapping[str, Any] | None = None,
     spent: Spent | None = None,
-) -> Prepared:
+) -> Session:
     """Checks everything that can be checked without loading the base model.
 
     Args:
@@ -213,7 +213,7 @@ def prepare(
         task, monitor_set = _held_out(task, settings.judging.monitor_share)
     elif settings.validation_share:
         task, validation_set = _held_out(task, settings.validation_share)
-    return Prepared(settings, task, base, pool, judges, monitor_set, validation_set, starting, tuple(remarks))
+    return Session(settings, task, base, pool, judges, monitor_set, validation_set, starting, tuple(remarks))
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

@@ -28,7 +28,7 @@ from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import Evaluator, StopRules, difference, measured
 from harness.session.hold_out import split_hold_out
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
-from harness.session.session import Prepared, prepare
+from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row
@@ -99,20 +99,20 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
         UserError: A mistake in the settings, a dev that is too small, or a folder of another sweep.
     """
     _optuna()  # before anything is read
-    prepared = prepare(settings.anywhere())
+    session = open_session(settings.anywhere())
     try:
-        if reason := reason_not_applicable("swarm", TaskInputs(prepared, None)):
+        if reason := reason_not_applicable("swarm", TaskInputs(session, None)):
             raise UserError(f"a sweep needs a search: {reason}")
-        picking, confirming = folds(prepared.task)
-        store = _open(folder, _document(prepared, plan))
+        picking, confirming = folds(session.task)
+        store = _open(folder, _document(session, plan))
         try:
-            if prepared.judges is not None:
-                prepared.judges.record_in(store.folder)
-            return Sweep(prepared, picking, confirming, plan, store, watch).run()
+            if session.judges is not None:
+                session.judges.record_in(store.folder)
+            return Sweep(session, picking, confirming, plan, store, watch).run()
         finally:
             store.close()
     finally:
-        prepared.close()
+        session.close()
 
 
 # -- the folds ---------------------------------------------------------------------------------------------------------
@@ -160,9 +160,9 @@ def _fold(task: Task) -> Fold:
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-def _document(prepared: Prepared, plan: Plan) -> dict[str, Any]:
+def _document(session: Session, plan: Plan) -> dict[str, Any]:
     """What settings.yaml says; what a continued sweep must have in common with its beginning."""
-    task = {"settings": prepared.settings.model_dump(mode="json"), **provenance(prepared)}
+    task = {"settings": session.settings.model_dump(mode="json"), **provenance(session)}
     return {"sweep": asdict(plan), "task": task}  # the settings are not where `resume` would find those of a run
 
 
@@ -265,7 +265,7 @@ class Sweep:
     """One sweep in progress.
 
     Args:
-        prepared: With the whole dev; nothing here evaluates it.
+        session: With the whole dev; nothing here evaluates it.
         picking: The task whose dev is the picking fold.
         confirming: The task whose dev is the confirming fold.
         plan: Trials, budget, sampler.
@@ -274,11 +274,11 @@ class Sweep:
     """
 
     def __init__(
-        self, prepared: Prepared, picking: Task, confirming: Task, plan: Plan, store: Store, watch: Watch
+        self, session: Session, picking: Task, confirming: Task, plan: Plan, store: Store, watch: Watch
     ) -> None:
-        self.prepared, self.picking, self.confirming = prepared, picking, confirming
+        self.session, self.picking, self.confirming = session, picking, confirming
         self.plan, self.store, self.watch = plan, store, watch
-        own = {name: getattr(prepared.settings.swarm, name) for name in LISTS}
+        own = {name: getattr(session.settings.swarm, name) for name in LISTS}
         self.lists = {name: tuple(sorted({*values, own[name]})) for name, values in LISTS.items()}
         """The paper's, and what the settings say where that is not among them: trial 0 is a point of the space."""
         self.defaults = {name: values.index(own[name]) for name, values in self.lists.items()}
@@ -298,14 +298,14 @@ class Sweep:
     @contextmanager
     def _evaluators(self) -> Iterator[tuple[Evaluator, Evaluator]]:
         """The two folds on one engine."""
-        engine = self.prepared.engine(self.checkpoint["engine"])
+        engine = self.session.engine(self.checkpoint["engine"])
         try:
             self.checkpoint["engine"] = engine.state()
             kept = self.checkpoint["evaluator"]
-            panel = self.prepared.judges.panel if self.prepared.judges else None
+            panel = self.session.judges.panel if self.session.judges else None
             rules = StopRules(self.picking.name, panel, "retry with the same command")
             picking, confirming = (
-                Evaluator(replace(self.prepared, task=task), engine, self.store, rules, (), kept, self._save)
+                Evaluator(replace(self.session, task=task), engine, self.store, rules, (), kept, self._save)
                 for task in (self.picking, self.confirming)
             )
             yield picking, confirming
@@ -316,7 +316,7 @@ class Sweep:
         experts, _ = await picking.expert_evaluations("dev")  # those of a continued sweep are read, not asked again
         self.watch(trials := _kept(study))
         while (number := len(trials)) < self.plan.trials:
-            seed = self.prepared.settings.seed
+            seed = self.session.settings.seed
             places = self.defaults if number == 0 else propose(study, self.lists, self.plan.sampler, seed)
             _keep(study, self.lists, places, await self._trial(picking, number, places))
             self.watch(trials := _kept(study))
@@ -329,15 +329,15 @@ class Sweep:
         defaults, defaults_test = await self._final(*both, _row(first), first.value, trial=0)
         initial, initial_test = await self._final(*both, picking.expert_row(expert), reached, expert=expert)
         with self.store.replacing("best") as folder:
-            self.prepared.pool.write(torch.from_numpy(self.prepared.expert_row(_row(best))), folder)
+            self.session.pool.write(torch.from_numpy(self.session.expert_row(_row(best))), folder)
         shares, problem = importance(study)
         self._save()
         return Swept(
             task=self.picking.name,
             edition=self.picking.edition,
-            seed=self.prepared.settings.seed,
+            seed=self.session.settings.seed,
             engine=picking.engine.name,
-            model=self.prepared.settings.base_model,
+            model=self.session.settings.base_model,
             sampler=self.plan.sampler,
             budget=self.plan.budget,
             lists={name: list(values) for name, values in self.lists.items()},
@@ -365,10 +365,10 @@ class Sweep:
             "optimiser": "pso",
             "winner": "best",
         }  # the hyperparameters are those of the published swarm
-        swarm = self.prepared.settings.swarm.model_copy(update=own)
+        swarm = self.session.settings.swarm.model_copy(update=own)
         # The places are in the name: the state of a search must not be told to one with other hyperparameters.
         name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
-        seed, budget = self.prepared.settings.seed, self.plan.budget
+        seed, budget = self.session.settings.seed, self.plan.budget
         found = await default_search(evaluator, name, swarm, budget, seed, objective="metric")
         value = evaluator.summary(found.row).value
         assert value is not None  # noqa: S101 - else the search has raised

@@ -57,7 +57,7 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
 
     task.name, task.judged, task.item_sets, task.combine = "none", False, {}, None
     names = [f"expert{j}" for j in range(experts)]
-    prepared = SimpleNamespace(
+    session = SimpleNamespace(
         settings=SimpleNamespace(swarm=settings_of(particles), seed=0, objective="metric"),
         columns=names,
         groups=["all"],
@@ -74,7 +74,7 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
         notes=[],
     )
     store = Store.create(tmp_path / "run", {})
-    run = SearchRun(prepared, store, lambda event: None, engine, None, time.perf_counter())
+    run = SearchRun(session, store, lambda event: None, engine, None, time.perf_counter())
     asyncio.run(search(run.optimiser, run._evaluate, run._iteration_done))
     saved = store.checkpoint()
     store.close()

@@ -8,7 +8,7 @@ from harness.compare.compare import Wanted, compare
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus
 from harness.run_folder.store import Store
-from harness.session.session import prepare
+from harness.session.session import open_session
 from harness.session.settings import run_settings
 
 
@@ -17,7 +17,7 @@ def test_search_and_compare_find_the_same_winner(preset, base, adapters, tmp_pat
     flat = {"task": "medical", "edition": "mini", "limit": 12, "base_model": str(base), "device": "cpu", "seed": 3}
     flat |= {"experts": [str(folder) for folder in adapters], "preset": preset, "particles": 6, "iterations": 4}
     settings = run_settings({**flat, "patience": 50})
-    session, store = prepare(settings), Store.create(tmp_path / "search", {})
+    session, store = open_session(settings), Store.create(tmp_path / "search", {})
     try:
         searched = adapt(session, store, Bus())
     finally:

@@ -25,7 +25,7 @@ from harness.compare.methods import few_examples
 from harness.compare.requirements import TaskInputs
 from harness.compare.result import Compared
 from harness.run_folder.store import Store
-from harness.session.session import BASE, prepare
+from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
 from utilities import statistics
 from utilities.core import Evaluation
@@ -151,7 +151,7 @@ def test_values_are_those_of_the_adapters_on_disk(whole, given, base):
     adapters = [o for o in found.outcomes if o.method in {"swarm", "dev_finetune"} and o.seed in {None, 3}]
     assert len(adapters) == 2
     for outcome in adapters:
-        again = prepare(given(experts=[str(folder / outcome.adapter)]))
+        again = open_session(given(experts=[str(folder / outcome.adapter)]))
         engine = again.engine()
         test = asyncio.run(again.task(engine.particle(np.ones(1)), "test"))
         engine.close()
@@ -191,7 +191,7 @@ def test_with_groups_of_modules_the_swarm_has_coefficients_for_each_and_is_what_
     assert list(outcomes["random"].coefficients) == NAMES
     assert list(outcomes["paper"].coefficients) == [*NAMES, BASE]  # as published: one row for the model
     for method in ("swarm", "paper", "random"):
-        again = prepare(given(experts=[str(tmp_path / "one" / outcomes[method].adapter)]))
+        again = open_session(given(experts=[str(tmp_path / "one" / outcomes[method].adapter)]))
         engine = again.engine()
         test = asyncio.run(again.task(engine.particle(np.ones(1)), "test"))
         engine.close()
@@ -313,30 +313,30 @@ def test_a_method_that_fails_is_absent_and_tried_again(given, training, tmp_path
     assert [o.method for o in found.outcomes] == ["best_single", "ties", "random", "cma"]
 
 
-def reasons(prepared, training=None, merged=False):
-    case = TaskInputs(prepared, training, merged)
+def reasons(session, training=None, merged=False):
+    case = TaskInputs(session, training, merged)
     return {method: reason for method in methods if (reason := reason_not_applicable(method, case))}
 
 
 def test_what_does_not_apply_is_said(given, adapters):
-    found = reasons(prepare(given()))
+    found = reasons(open_session(given()))
     assert set(found) == {"cbtm", "data_merge"}
     assert "--training-data" in found["cbtm"]
-    found = reasons(prepare(given(experts=[str(adapters[0])])))
+    found = reasons(open_session(given(experts=[str(adapters[0])])))
     assert set(methods) - set(found) == {"base", "best_single", "dev_finetune"}
     assert "one expert only" in found["slerp"]
     assert "--include-base" in found["swarm"]
-    assert "swarm" not in reasons(prepare(given(experts=[str(adapters[0])], include_base=True)))
-    found = reasons(prepare(given(experts=[str(folder) for folder in adapters[:2]])))
+    assert "swarm" not in reasons(open_session(given(experts=[str(adapters[0])], include_base=True)))
+    found = reasons(open_session(given(experts=[str(folder) for folder in adapters[:2]])))
     assert found["top_k_vote"] == "there are 2 experts, and 3 have to vote"
     # generated answers: votes can be counted, probabilities not be mixed
-    found = reasons(prepare(given(task="gsm8k")))
+    found = reasons(open_session(given(task="gsm8k")))
     assert "generated" in found["pack_of_llms"]
     assert "prediction_merge" not in found
 
 
 def test_free_text_is_not_voted_on_nor_mixed(given):
-    found = reasons(prepare(given(task="reward_general")))
+    found = reasons(open_session(given(task="reward_general")))
     assert "answers are hardly ever the same" in found["prediction_merge"]
     assert "answers are hardly ever the same" in found["top_k_vote"]
     assert "its answers are generated" in found["pack_of_llms"]

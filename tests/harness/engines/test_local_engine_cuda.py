@@ -104,7 +104,7 @@ def test_a_search_on_the_gpu_repeats(base, adapters, tmp_path):
     from harness.run.adapt import adapt
     from harness.run_folder.events import Bus
     from harness.run_folder.store import Store
-    from harness.session.session import prepare
+    from harness.session.session import open_session
     from harness.session.settings import run_settings
 
     def result(name):
@@ -112,7 +112,7 @@ def test_a_search_on_the_gpu_repeats(base, adapters, tmp_path):
         flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cuda"}
         store = Store.create(tmp_path / name, {})
         try:
-            found = json.loads(adapt(prepare(run_settings(flat)), store, Bus()).model_dump_json())
+            found = json.loads(adapt(open_session(run_settings(flat)), store, Bus()).model_dump_json())
         finally:
             store.close()
         for lasting in ("seconds", "time_share", "run"):

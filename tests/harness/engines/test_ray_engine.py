@@ -32,7 +32,7 @@ from harness.experts.pool import folder_hash, open_pool
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated
 from harness.run_folder.store import Store
-from harness.session.session import Prepared, prepare
+from harness.session.session import Session, open_session
 from harness.session.settings import run_settings
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
@@ -405,19 +405,19 @@ def test_closing_ends_the_workers_and_leaves_a_cluster_that_was_there(cluster, m
 def search(base, adapters, tmp_path, monkeypatch):
     """Runs a short search, and returns all of it that must not depend on who computed it."""
     made = []
-    engine = Prepared.engine
-    monkeypatch.setattr(Prepared, "engine", lambda *given: made.append(engine(*given)) or made[-1])
+    engine = Session.engine
+    monkeypatch.setattr(Session, "engine", lambda *given: made.append(engine(*given)) or made[-1])
 
     def run(name, *subscribers, **settings):
         flat = {"task": "medical", "edition": "mini", "limit": 8, "base_model": str(base), "particles": 5}
         flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu"}
-        prepared = prepare(run_settings({**flat, **settings}))
+        session = open_session(run_settings({**flat, **settings}))
         store, bus = Store.create(tmp_path / name, {}), Bus()
         bus.subscribe(store.log)
         for subscriber in subscribers:
             bus.subscribe(lambda event, call=subscriber: call(event, made[-1]))
         try:
-            result = json.loads(adapt(prepared, store, bus).model_dump_json())
+            result = json.loads(adapt(session, store, bus).model_dump_json())
         finally:
             store.close()
         for lasting in ("seconds", "time_share", "run", "engine"):

@@ -226,21 +226,23 @@ def test_a_search_of_three_iterations_loads_every_particle_once_an_iteration(tmp
     from harness.run.adapt import adapt
     from harness.run_folder.events import Bus, IterationDone
     from harness.run_folder.store import Store
-    from harness.session.session import prepare
+    from harness.session.session import open_session
     from harness.session.settings import run_settings
 
     others = set(left_in_shared_memory())
     settings = {"task": "medical", "preset": "paper", "limit": 4, "iterations": 3}
-    prepared = prepare(run_settings({**settings, "engine": "vllm"}))
-    made, bus, loads = prepared.engine(), Bus(), []
-    object.__setattr__(prepared, "starting", Started(made))
+    session = open_session(run_settings({**settings, "engine": "vllm"}))
+    made, bus, loads = session.engine(), Bus(), []
+    object.__setattr__(session, "starting", Started(made))
     bus.subscribe(lambda event: loads.append(made.loads) if isinstance(event, IterationDone) else None)
-    result = adapt(prepared, Store.create(tmp_path / "run", {}), bus)
+    result = adapt(session, Store.create(tmp_path / "run", {}), bus)
     assert result.engine == "vllm" and result.iterations == 3
     assert np.diff([0, *loads]).tolist() == [20, 20, 20, 20]
     assert result.noise is not None and result.noise.items == 8
     assert set(left_in_shared_memory()) == others
-    same = adapt(prepare(run_settings({**settings, "engine": "local"})), Store.create(tmp_path / "local", {}), Bus())
+    same = adapt(
+        open_session(run_settings({**settings, "engine": "local"})), Store.create(tmp_path / "local", {}), Bus()
+    )
     floor = max(result.noise.value, same.noise.value)
     assert result.winner.dev == pytest.approx(same.winner.dev, abs=floor + 1e-9)
     assert result.winner.test == pytest.approx(same.winner.test, abs=floor + 1e-9)

@@ -24,7 +24,7 @@ from harness.experts.pool import ModelPool, open_pool
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated, IterationDone, Note
 from harness.run_folder.store import Store
-from harness.session.session import BASE, prepare
+from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
 from utilities import statistics
 from utilities.errors import UserError
@@ -309,14 +309,14 @@ def embedded(granularity, **changes):
 
 def begun(settings, folder, *subscribers):
     """The job, begun or continued."""
-    prepared = prepare(settings)
+    session = open_session(settings)
     again = (folder / "settings.yaml").exists()
     store = Store.open(folder) if again else Store.create(folder, {"settings": settings.model_dump(mode="json")})
     bus = Bus()
     for subscriber in (store.log, *subscribers):
         bus.subscribe(subscriber)
     try:
-        return prepared, adapt(prepared, store, bus)
+        return session, adapt(session, store, bus)
     finally:
         store.close()
 
@@ -333,10 +333,10 @@ def begun(settings, folder, *subscribers):
 )
 def test_the_embedded_model_is_adapted_at_every_granularity(granularity, include_base, preset, tmp_path):
     seen = []
-    prepared, result = begun(
+    session, result = begun(
         embedded(granularity, include_base=include_base, preset=preset), tmp_path / "run", seen.append
     )
-    winner, columns = result.winner, prepared.columns
+    winner, columns = result.winner, session.columns
     assert list(winner.coefficients) == columns == [*result.experts, *([BASE] if include_base else [])]
     notes = [event.text for event in seen if isinstance(event, Note)]
     assert any("coefficients for each of" in note for note in notes) == (granularity != "model")
@@ -348,18 +348,18 @@ def test_the_embedded_model_is_adapted_at_every_granularity(granularity, include
     if granularity == "model":
         assert winner.groups == {} and "| expert | coefficient |" in card
     else:
-        assert list(winner.groups) == list(prepared.groups) and len(winner.groups) > 1
+        assert list(winner.groups) == list(session.groups) and len(winner.groups) > 1
         for name, mean in winner.coefficients.items():
             parts = [group[name] for group in winner.groups.values()]
             assert np.mean(parts) == pytest.approx(mean, abs=1e-12)
             assert all(f"{part:+.4f}" in card for part in parts)
     # The adapter on disk is that mixture: each module of it is the sum with its group's coefficients.
     on_disk = load_file(tmp_path / "run" / "best" / ADAPTER)
-    experts = [load_file(expert.folder / ADAPTER) for expert in prepared.pool.experts]
+    experts = [load_file(expert.folder / ADAPTER) for expert in session.pool.experts]
     groups = winner.groups or {"model": winner.coefficients}
     for key, tensor in on_disk.items():
         module = key.removeprefix("base_model.model.").split(".lora_")[0]
-        part = groups[prepared.groups[prepared.pool.grouping.number[module]]]
+        part = groups[session.groups[session.pool.grouping.number[module]]]
         assert list(part)[: len(experts)] == result.experts
         expected = sum(c * file[key].double() for c, file in zip(part.values(), experts, strict=False))
         torch.testing.assert_close(tensor.double(), expected, atol=1e-5, rtol=0)
@@ -411,14 +411,14 @@ def test_the_published_search_evaluates_one_expert_once_at_any_granularity(given
 
 
 def test_rows_of_a_search_and_of_the_engine(given):
-    prepared = prepare(given(granularity="layer", include_base=True))
-    assert np.array_equal(prepared.unit_rows[1], [0, 1, 0, 0, 0, 1, 0, 0])
+    session = open_session(given(granularity="layer", include_base=True))
+    assert np.array_equal(session.unit_rows[1], [0, 1, 0, 0, 0, 1, 0, 0])
     row = np.arange(8.0)
-    assert prepared.expert_row(row).tolist() == [0, 1, 2, 4, 5, 6]
-    assert prepared.expert_row(np.array([1.0, 2, 3, 4, 1, 2, 3, 9])).tolist() == [1, 2, 3]  # the anchor is no expert
-    assert prepared.expert_row(np.arange(3.0)).tolist() == [0, 1, 2]
-    assert prepared.coefficients(row) == {"ant": 2.0, "bee": 3.0, "cat": 4.0, BASE: 5.0}
-    assert prepared.group_coefficients(row)["layer 1"] == {"ant": 4.0, "bee": 5.0, "cat": 6.0, BASE: 7.0}
+    assert session.expert_row(row).tolist() == [0, 1, 2, 4, 5, 6]
+    assert session.expert_row(np.array([1.0, 2, 3, 4, 1, 2, 3, 9])).tolist() == [1, 2, 3]  # the anchor is no expert
+    assert session.expert_row(np.arange(3.0)).tolist() == [0, 1, 2]
+    assert session.coefficients(row) == {"ant": 2.0, "bee": 3.0, "cat": 4.0, BASE: 5.0}
+    assert session.group_coefficients(row)["layer 1"] == {"ant": 4.0, "bee": 5.0, "cat": 6.0, BASE: 7.0}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from harness.run_folder.events import Bus, Evaluated, Finished, IterationDone, S
 from harness.run_folder.result import Result
 from harness.run_folder.store import Store
 from harness.session.provenance import changed_inputs, provenance
-from harness.session.session import BASE, prepare
+from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
 from utilities import statistics
 from utilities.core import Reason, Unscored
@@ -55,14 +55,14 @@ def rough_intervals():
 
 def job(settings, folder, *subscribers, kind=Store):
     """Begins the job, or continues it where the folder has been begun."""
-    prepared = prepare(settings)
+    session = open_session(settings)
     begun = (folder / "settings.yaml").exists()
     store = kind.open(folder) if begun else kind.create(folder, {"settings": settings.model_dump(mode="json")})
     bus = Bus()
     for subscriber in (store.log, *subscribers):
         bus.subscribe(subscriber)
     try:
-        return adapt(prepared, store, bus)
+        return adapt(session, store, bus)
     finally:
         store.close()
 
@@ -108,7 +108,7 @@ def accuracy(model, tokenizer, items):
 
 def plain_value(model, base, settings, split):
     tokenizer = AutoTokenizer.from_pretrained(base)
-    parts = [accuracy(model.eval(), tokenizer, s.split(split)) for s in prepare(settings).task.item_sets.values()]
+    parts = [accuracy(model.eval(), tokenizer, s.split(split)) for s in open_session(settings).task.item_sets.values()]
     return 0.0 if min(parts) == 0 else len(parts) / sum(1 / part for part in parts)
 
 
@@ -478,10 +478,10 @@ def test_one_item_set_and_one_title_more_may_be_resumed(custom, tmp_path, capsys
 
 def test_a_changed_base_model_is_named(given, base, tmp_path):
     shutil.copytree(base, tmp_path / "tiny")
-    then = provenance(prepare(given(base_model=str(tmp_path / "tiny"))))
-    assert changed_inputs(then, provenance(prepare(given()))) == []
+    then = provenance(open_session(given(base_model=str(tmp_path / "tiny"))))
+    assert changed_inputs(then, provenance(open_session(given()))) == []
     make_base(tmp_path / "tiny", seed=5)
-    now = provenance(prepare(given(base_model=str(tmp_path / "tiny"))))
+    now = provenance(open_session(given(base_model=str(tmp_path / "tiny"))))
     assert changed_inputs(then, now) == ["the base model"]
 
 

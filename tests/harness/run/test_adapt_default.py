@@ -10,7 +10,7 @@ from test_adapt import Stopped, job, lasting, plain_value
 from harness.experts.pool import open_pool
 from harness.run_folder.events import Evaluated, IterationDone, Started
 from harness.run_folder.store import Store
-from harness.session.session import prepare
+from harness.session.session import open_session
 from harness.session.settings import run_settings
 from utilities.combine import combine_evaluations
 from utilities.core import Evaluation
@@ -84,7 +84,7 @@ def test_the_winner_is_the_mean_of_the_best_rows_and_scores_what_is_said(whole, 
 def test_the_records_tell_the_objective(whole, given):
     checkpoint = json.loads((whole[1] / "checkpoint" / "state.json").read_text())
     told = sorted(objective for *_, objective, _ in checkpoint["evaluated"].values())
-    assert sorted(objectives(whole[1], prepare(given()).task.combine)) == pytest.approx(told)
+    assert sorted(objectives(whole[1], open_session(given()).task.combine)) == pytest.approx(told)
 
 
 def test_the_best_row_wins_where_that_is_asked(given, tmp_path):
@@ -116,18 +116,18 @@ def test_every_search_ends_the_same_when_it_is_stopped(optimiser, given, tmp_pat
 
 def test_finalists_are_compared_on_items_that_no_search_has_seen(given, tmp_path):
     settings = given(validation_share=0.3)
-    prepared = prepare(settings)
-    seen = {item.id for s in prepared.task.item_sets.values() for item in s.dev}
-    held = {item.id for s in prepared.validation_set.item_sets.values() for item in s.dev}
-    assert prepared.task.size("dev") + prepared.validation_set.size("dev") == 20
+    session = open_session(settings)
+    seen = {item.id for s in session.task.item_sets.values() for item in s.dev}
+    held = {item.id for s in session.validation_set.item_sets.values() for item in s.dev}
+    assert session.task.size("dev") + session.validation_set.size("dev") == 20
     result = job(settings, tmp_path / "run")
-    assert result.winner.confirmed.n == prepared.validation_set.size("dev")
+    assert result.winner.confirmed.n == session.validation_set.size("dev")
     assert result.winner.optimism is None
     values = {}
     for name in ("top-k-mean", "best", "best_initial"):
-        evaluation = Store(tmp_path / "run").evaluation(f"validation_{name}", prepared.task.combine)
+        evaluation = Store(tmp_path / "run").evaluation(f"validation_{name}", session.task.combine)
         assert {r.item_id for leaf in evaluation.leaves.values() for r in leaf.results} <= held
-        values[name] = as_objective(evaluation, "smooth", prepared.task.combine).value
+        values[name] = as_objective(evaluation, "smooth", session.task.combine).value
     assert values[result.winner.finalist] == max(values.values())
     assert seen  # the search had others
     again = job(settings, tmp_path / "run")
@@ -136,7 +136,7 @@ def test_finalists_are_compared_on_items_that_no_search_has_seen(given, tmp_path
 
 def test_an_objective_that_there_is_not_is_refused_before_a_model_is_loaded(given):
     with pytest.raises(UserError, match="--objective smooth: the scorer of item set"):
-        prepare(given(utility="gold_logprob", combine="mean", objective="smooth"))
+        open_session(given(utility="gold_logprob", combine="mean", objective="smooth"))
 
 
 def test_ten_items_are_enough_to_end(given, tmp_path):

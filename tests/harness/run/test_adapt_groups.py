@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.run_folder.store import Store
 from harness.session.provenance import changed_inputs, provenance
-from harness.session.session import prepare
+from harness.session.session import open_session
 from harness.session.settings import run_settings
 
 DOMAINS = ("sea", "land", "air")
@@ -73,7 +73,7 @@ def test_the_winner_scores_with_plain_peft_what_the_result_says_of_its_groups(co
     settings = given(combine=combine)
     result = job(settings, tmp_path / "run") if combine else whole[0]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), result.winner.adapter)
-    task = prepare(settings).task
+    task = open_session(settings).task
     for split, said in (("dev", result.winner.dev), ("test", result.winner.test)):
         values = group_values(model, base, task, split)
         assert said == pytest.approx(sum(values) / 4 if combine else min(values), abs=1e-12)
@@ -116,13 +116,13 @@ def test_stopped_after_every_single_step_it_ends_the_same(given, whole, tmp_path
 
 
 def test_another_combination_or_other_groups_are_another_task(given, task_file, tmp_path):
-    then = provenance(prepare(given()))
-    assert changed_inputs(then, provenance(prepare(given(combine="minimum")))) == []
-    assert len(changed_inputs(then, provenance(prepare(given(combine="mean"))))) == 1
+    then = provenance(open_session(given()))
+    assert changed_inputs(then, provenance(open_session(given(combine="minimum")))) == []
+    assert len(changed_inputs(then, provenance(open_session(given(combine="mean"))))) == 1
     shutil.copytree(task_file.parent, tmp_path / "mine")
     own = tmp_path / "mine" / "task.yaml"
     own.write_text(task_file.read_text().replace("group_by: domain", "group_by: null"))
-    assert len(changed_inputs(then, provenance(prepare(given(task=str(own)))))) == 1
+    assert len(changed_inputs(then, provenance(open_session(given(task=str(own)))))) == 1
 
 
 def test_other_weights_are_another_task(given, task_file, tmp_path):
@@ -132,5 +132,5 @@ def test_other_weights_are_another_task(given, task_file, tmp_path):
     found = []
     for weights in ({"sums": 1, "few": 2}, {"few": 2, "sums": 1}, {"sums": 1, "few": 3}):
         own.write_text(yaml.safe_dump({**said, "combine": "weighted_mean", "weights": weights}, sort_keys=False))
-        found.append(provenance(prepare(given(task=str(own))))["task"])
+        found.append(provenance(open_session(given(task=str(own))))["task"])
     assert found[0] == found[1] != found[2]

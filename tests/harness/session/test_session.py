@@ -12,7 +12,7 @@ from harness.engines.base import engines
 from harness.session import engine_start
 from harness.session import session as preparation
 from harness.session.engine_start import best_engine, make_engine
-from harness.session.session import prepare
+from harness.session.session import open_session
 from harness.session.settings import run_settings
 from utilities.errors import UserError
 
@@ -63,10 +63,10 @@ def test_the_engine_starts_while_data_and_experts_are_read(settings, read, monke
 
     monkeypatch.setattr(engine_start, "make_engine", make)
     monkeypatch.setattr(preparation, "check_finite", finite)
-    prepared = prepare(settings, start=True)
-    assert prepared.engine() is prepared.engine() is made[0]
+    session = open_session(settings, start=True)
+    assert session.engine() is session.engine() is made[0]
     assert checked == [True]  # it had begun when the experts' numbers were looked at
-    prepared.close()
+    session.close()
     assert made[0].closed.wait(LONG) and len(made) == 1
 
 
@@ -75,10 +75,10 @@ def test_why_it_did_not_start_is_told_when_it_is_needed(settings, monkeypatch):
         raise UserError("no room on the card")
 
     monkeypatch.setattr(engine_start, "make_engine", make)
-    prepared = prepare(settings, start=True)
+    session = open_session(settings, start=True)
     with pytest.raises(UserError, match="no room on the card"):
-        prepared.engine()
-    prepared.close()
+        session.engine()
+    session.close()
 
 
 def test_an_engine_that_starts_is_closed_where_the_data_is_refused(settings, read, monkeypatch):
@@ -95,7 +95,7 @@ def test_an_engine_that_starts_is_closed_where_the_data_is_refused(settings, rea
     monkeypatch.setattr(engine_start, "make_engine", make)
     monkeypatch.setattr(preparation, "load_task_of", refuse)
     with pytest.raises(UserError, match="no such item"):
-        prepare(settings, start=True)
+        open_session(settings, start=True)
     for thread in [one for one in threading.enumerate() if one.name == "engine-start"]:
         thread.join(LONG)
     assert made[0].closed.wait(LONG)
@@ -110,7 +110,7 @@ def test_a_mistake_in_the_data_ends_the_program_in_one_line_though_the_engine_wa
 
 def test_without_being_asked_to_it_starts_nothing(settings, monkeypatch):
     monkeypatch.setattr(engine_start, "make_engine", None)
-    assert prepare(settings).starting is None
+    assert open_session(settings).starting is None
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -118,15 +118,15 @@ def test_without_being_asked_to_it_starts_nothing(settings, monkeypatch):
 def test_auto_is_vllm_where_it_and_a_gpu_are_there(installed, gpu, settings, monkeypatch):
     monkeypatch.setattr(engine_start, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert best_engine(prepare(settings).pool) == ("vllm" if installed and gpu else "local")
+    assert best_engine(open_session(settings).pool) == ("vllm" if installed and gpu else "local")
 
 
 def test_there_are_as_many_slots_as_particles_unless_told_otherwise(settings, monkeypatch):
     told = []
     monkeypatch.setitem(engines._entries, "local", lambda base, pool, asked, state: told.append(asked.adapter_slots))
-    prepared = prepare(settings)
+    session = open_session(settings)
     swarm = settings.swarm.model_copy(update={"particles": 7})
     some = settings.engine_settings.model_copy(update={"adapter_slots": 3})
     for one in (settings.model_copy(update={"swarm": swarm}), settings.model_copy(update={"engine_settings": some})):
-        make_engine(one.model_copy(update={"engine": "local"}), prepared.base, prepared.pool)
+        make_engine(one.model_copy(update={"engine": "local"}), session.base, session.pool)
     assert told == [7, 3]

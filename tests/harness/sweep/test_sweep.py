@@ -11,7 +11,7 @@ from conftest import refused
 
 from harness.cli.sweep import run_sweep
 from harness.run_folder.store import Store
-from harness.session.session import BASE, prepare
+from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
 from harness.sweep import sweep as sweep_module
 from harness.sweep.result import Fold, Swept, SweptTrial
@@ -136,7 +136,7 @@ def test_items_that_belong_together_cannot_be_parted():
 
 def test_the_confirming_fold_is_never_asked_while_trials_run(whole, given):
     found, _, during, after = whole
-    picking, confirming = map(identities, folds(prepare(given()).task))
+    picking, confirming = map(identities, folds(open_session(given()).task))
     assert {split for _, split, _ in during} == {"dev"}
     assert {items for _, _, items in during} == {tuple(sorted(picking, key=list(during[0][2]).index))}
     assert len(during) > PLAN.budget
@@ -176,7 +176,7 @@ def test_groups_of_modules_are_swept_too_and_the_picked_mixture_is_on_disk(given
     found = sweep(given(granularity="layer"), Plan(2, 9, "random"), tmp_path / "one")
     assert list(found.picked.coefficients) == [f"layer {k}: {name}" for k in (0, 1) for name in ("ant", "bee", "cat")]
     assert list(found.best_initial.coefficients) == ["ant", "bee", "cat"]
-    again = prepare(given(experts=[str(tmp_path / "one" / found.adapter)]))
+    again = open_session(given(experts=[str(tmp_path / "one" / found.adapter)]))
     engine = again.engine()
     test = asyncio.run(again.task(engine.particle(np.ones(1)), "test"))
     engine.close()
@@ -194,7 +194,7 @@ def test_the_first_of_the_highest_trials_is_picked(whole):
 def test_shrinkage_and_test_are_of_the_models_on_disk(whole, given):
     """The picked mixture again, from its own folder, on the folds that are said to be measured."""
     found, folder, _, _ = whole
-    again = prepare(given(experts=[str(folder / found.adapter)]))
+    again = open_session(given(experts=[str(folder / found.adapter)]))
     picking, confirming = folds(again.task)
     engine = again.engine()
 
@@ -406,7 +406,7 @@ def test_folders_of_something_else_are_left_alone(given, tmp_path):
 
 
 def test_damaged_files_are_named(given, tmp_path):
-    store = Store.create(tmp_path / "one", sweep_module._document(prepare(given().anywhere()), PLAN))
+    store = Store.create(tmp_path / "one", sweep_module._document(open_session(given().anywhere()), PLAN))
     store.close()
     (tmp_path / "one" / "trials.db").write_text("no database " * 100)
     with pytest.raises(UserError, match=r"trials\.db is damaged"):
