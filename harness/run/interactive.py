@@ -173,7 +173,7 @@ class Session:
     # -- in the session's thread ---------------------------------------------------------------------------------------
 
     async def _open(self) -> Prepared:
-        return prepare(self.settings, start=True)  # here, because the judges' cache is of one thread
+        return open_session(self.settings, start=True)  # here, because the judges' cache is of one thread
 
     async def _close(self) -> None:
         self._prepared.close()
