@@ -25,6 +25,7 @@ from harness.run_folder.store import Store, free_folder
 from harness.session.evaluator import StopRules, evaluate_models
 from harness.session.objects import with_names
 from harness.session.provenance import provenance
+from harness.session.session import Session as OpenSession
 from harness.session.session import open_session
 from harness.session.settings import recommended_settings
 from harness.swarm.settings import SwarmSettings
@@ -65,14 +66,13 @@ class Session:
     def __init__(self, **settings: Any) -> None:
         self._flat = with_names(settings)
         self.settings = recommended_settings(self._flat).anywhere()
-        self._prepared = open_session(self.settings, start=True)
         self._engine: Engine | None = None
         self._evaluations: dict[tuple[bytes, Split], Evaluation] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="session", daemon=True)
         self._thread.start()
         try:
-            self._prepared = self._run(self._open())
+            self._session = self._run(self._open())
         except BaseException:
             self._end()
             raise
@@ -80,7 +80,7 @@ class Session:
     @property
     def experts(self) -> list[str]:
         """Names of the experts, in the order of coefficients."""
-        return list(self._prepared.pool.names)
+        return list(self._session.pool.names)
 
     def expert(self, name: str) -> NDArray[np.float64]:
         """The row of one expert: coefficient 1 for it, 0 for the others.
@@ -172,11 +172,11 @@ class Session:
 
     # -- in the session's thread ---------------------------------------------------------------------------------------
 
-    async def _open(self) -> Prepared:
+    async def _open(self) -> OpenSession:
         return open_session(self.settings, start=True)  # here, because the judges' cache is of one thread
 
     async def _close(self) -> None:
-        self._prepared.close()
+        self._session.close()
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -199,14 +199,14 @@ class Session:
 
     def _open_engine(self) -> Engine:
         if self._engine is None:
-            self._engine = self._prepared.engine()
+            self._engine = self._session.engine()
         return self._engine
 
     async def _evaluate(self, row: Row, split: Split) -> Evaluation:
         coefficients = self._coefficients(row)
         key = (b"" if coefficients is None else (coefficients + 0.0).tobytes(), split)
         if key not in self._evaluations:
-            session = self._prepared
+            session = self._session
             rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "evaluate again")
             engine_row = None if coefficients is None else session.expert_row(coefficients)
             found = await rules.gather(session.task(self._open_engine().particle(engine_row), split))
@@ -215,7 +215,7 @@ class Session:
         return self._evaluations[key]
 
     async def _evaluate_all(self, split: Split) -> dict[str, Evaluation]:
-        return await evaluate_models(self._prepared, self._open_engine(), split)
+        return await evaluate_models(self._session, self._open_engine(), split)
 
     def _coefficients(self, row: Row) -> NDArray[np.float64] | None:
         if row is None:
@@ -226,7 +226,7 @@ class Session:
                 total += coefficient * self.expert(name)
             return total
         values = np.asarray(row, dtype=np.float64)
-        sizes = {len(self.experts), len(self._prepared.columns) * len(self._prepared.groups)}
+        sizes = {len(self.experts), len(self._session.columns) * len(self._session.groups)}
         if values.ndim != 1 or values.size not in sizes or not np.isfinite(values).all():
             raise UserError(
                 f"a row has a finite coefficient for each of {len(self.experts)} experts ({', '.join(self.experts)});"
@@ -254,7 +254,7 @@ class Session:
         engine: Future[Engine] = Future()
         self._open_engine().times = Times()
         engine.set_result(_KeptEngine(self._open_engine()))
-        session = replace(self._prepared, settings=settings, starting=engine)
+        session = replace(self._session, settings=settings, starting=engine)
         store = Store.create(folder, {"settings": settings.model_dump(mode="json"), **provenance(session)})
         console = open_console()
         screen, bus = make_screen(display, console), Bus()
