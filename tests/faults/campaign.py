@@ -3,7 +3,7 @@
 Run from the project's root:
 
     python tests/faults/campaign.py            # the short form, for CI
-    python tests/faults/campaign.py --long     # every case
+    python tests/faults/campaign.py long     # every case
     python tests/faults/campaign.py --only pools --seed 3
 
 Each fault runs the command line in a child of this process, which has loaded the libraries once. A fault is *survived*
@@ -555,7 +555,7 @@ KINDS: dict[str, tuple[Callable[[random.Random, Undisturbed, int], Iterator[Faul
 def main() -> int:
     """Runs the campaign and prints its table."""
     parser = argparse.ArgumentParser(description="The fault campaign.")
-    parser.add_argument("--long", action="store_true", help="every case, not the short form")
+    parser.add_argument("form", nargs="?", choices=("short", "long"), default="short", help="long: every case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=KINDS, help="faults of one kind")
     given = parser.parse_args()
@@ -568,7 +568,9 @@ def main() -> int:
                 continue
             counts = {"survived": 0, "answered": 0, "failed": 0}
             began = time.monotonic()
-            for k, (name, fault) in enumerate(faults(random.Random(given.seed), whole, many if given.long else few)):
+            for k, (name, fault) in enumerate(
+                faults(random.Random(given.seed), whole, many if given.form == "long" else few)
+            ):
                 folder = place / f"{kind.replace(' ', '-')}-{k}"
                 folder.mkdir()
                 found = fault(folder)

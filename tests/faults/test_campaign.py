@@ -1,4 +1,4 @@
-"""The short form of the fault campaign; `python tests/faults/campaign.py --long` is the long one."""
+"""The short form of the fault campaign; `python tests/faults/campaign.py long` is the long one."""
 
 import subprocess
 import sys
