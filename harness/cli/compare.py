@@ -69,7 +69,7 @@ def run_compare(
     json: bool,
 ) -> Compared:
     """Compares methods, shows the tables as they fill, and reports where everything is written."""
-    from harness.compare.compare import Wanted
+    from harness.compare.compare import CompareOptions
     from harness.compare.compare import compare as run_comparison
     from harness.compare.method import selected_methods
     from harness.compare.table import comparison_tables, live_view
@@ -79,7 +79,7 @@ def run_compare(
     console = open_console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
     folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
-    wanted = Wanted(tuple(selected_methods(methods)), seeds, budget, space, training_data)
+    wanted = CompareOptions(tuple(selected_methods(methods)), seeds, budget, space, training_data)
     printed: set[tuple[str, str, int | None]] = set()
 
     def watch(compared: Compared) -> None:

@@ -90,7 +90,7 @@ def run_lab(
 
     Args:
         settings: Settings of the lab; with `responses`, flat values that override the run's.
-        wanted: The fields of `harness.lab.lab.Wanted`.
+        wanted: The fields of `harness.lab.lab.LabOptions`.
         responses: Folders of stored answers; if empty, models answer.
         out: The folder of the lab, new or to be resumed; by default one in `runs`.
         display: What is shown.
@@ -98,16 +98,16 @@ def run_lab(
     """
     from harness.display.console import open_console, print_json
     from harness.display.resumable import continued_screen
-    from harness.lab.lab import Wanted, examine_designs, examine_stored
+    from harness.lab.lab import LabOptions, examine_designs, examine_stored
     from harness.lab.table import examination_tables
 
     console = open_console(stderr=json)
     with continued_screen(console, display, out or Path("runs")) as live:
         progress = _progress(console, live, display)
         if isinstance(settings, RunSettings):
-            examination, folder = examine_designs(settings, Wanted(**wanted), out, progress)
+            examination, folder = examine_designs(settings, LabOptions(**wanted), out, progress)
         else:
-            examination, folder = examine_stored(responses, settings, Wanted(**wanted), out, progress)
+            examination, folder = examine_stored(responses, settings, LabOptions(**wanted), out, progress)
     if json:
         print_json(examination.model_dump_json(indent=2), stored=folder)
     if display != "none":

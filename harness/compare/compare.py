@@ -38,14 +38,14 @@ from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.sync import run_sync
 
-__all__ = ["Comparison", "Wanted", "compare"]
+__all__ = ["Comparison", "CompareOptions", "compare"]
 
 Watch = Callable[[Compared], None]
 """Sees what was found so far, whenever there is more of it."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CompareOptions:
     """What is compared, beside the settings of each task."""
 
     methods: tuple[str, ...]
@@ -59,13 +59,13 @@ class Wanted:
 
 
 def compare(
-    settings: Sequence[RunSettings], wanted: Wanted, folder: Path, watch: Watch = lambda compared: None
+    settings: Sequence[RunSettings], options: CompareOptions, folder: Path, watch: Watch = lambda compared: None
 ) -> Compared:
     """Runs a comparison, or what an interrupted one left to do, and writes compare.json, .csv and .png.
 
     Args:
         settings: One a task; they differ in nothing but the task and what its file recommends.
-        wanted: Methods, seeds, budget.
+        options: Methods, seeds, budget.
         folder: A new folder, or that of the comparison that is continued.
         watch: Is told of every outcome.
 
@@ -73,7 +73,7 @@ def compare(
         UserError: A mistake in the settings, or a folder of another comparison.
     """
     settings = [one.anywhere() for one in settings]
-    if wanted.space == "delta":
+    if options.space == "delta":
         settings = [_at_one_rank(one, folder.with_name(f"{folder.name}-experts")) for one in settings]
     sessions: list[Session] = []
     try:
@@ -81,13 +81,13 @@ def compare(
         names = [one.task.name for one in sessions]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"task {doubled!r} is named twice")
-        training = _training(sessions[0], wanted)
-        store = open_folder(folder, "compare", _document(sessions, wanted), _differences)
+        training = _training(sessions[0], options)
+        store = open_folder(folder, "compare", _document(sessions, options), _differences)
         try:
             for number, one in enumerate(sessions, 1):
                 if one.judges is not None:
                     one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
-            return Comparison(sessions, training, wanted, store, watch).run()
+            return Comparison(sessions, training, options, store, watch).run()
         finally:
             store.close()
     finally:
@@ -120,12 +120,12 @@ def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
     return settings.model_copy(update={"experts": tuple(str((folder / a.name).resolve()) for a in adapters)})
 
 
-def _training(session: Session, wanted: Wanted) -> Mapping[str, Sequence[Pair]] | None:
+def _training(session: Session, options: CompareOptions) -> Mapping[str, Sequence[Pair]] | None:
     """What the experts were trained on; made or read only where a method looks at it."""
-    if wanted.training_data is not None:
-        return read_training_texts(wanted.training_data, session.pool.names)
+    if options.training_data is not None:
+        return read_training_texts(options.training_data, session.pool.names)
     settings = session.settings
-    if merged_data_exists(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(wanted.methods):
+    if merged_data_exists(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(options.methods):
         return embedded_training_texts(session.pool.names)
     return None
 
@@ -133,10 +133,10 @@ def _training(session: Session, wanted: Wanted) -> Mapping[str, Sequence[Pair]] 
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-def _document(sessions: Sequence[Session], wanted: Wanted) -> dict[str, Any]:
+def _document(sessions: Sequence[Session], options: CompareOptions) -> dict[str, Any]:
     """What settings.yaml says; what a continued comparison must have in common with its beginning."""
-    told = {**asdict(wanted), "methods": list(wanted.methods)}
-    told["training_data"] = wanted.training_data and str(wanted.training_data.resolve())
+    told = {**asdict(options), "methods": list(options.methods)}
+    told["training_data"] = options.training_data and str(options.training_data.resolve())
     tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in sessions}
     return {"compare": told, "tasks": tasks}
 
@@ -163,15 +163,15 @@ class Comparison:
         self,
         sessions: Sequence[Session],
         training: Mapping[str, Sequence[Pair]] | None,
-        wanted: Wanted,
+        options: CompareOptions,
         store: Store,
         watch: Watch,
     ) -> None:
         first = sessions[0].settings
-        there = merged_data_exists(first.base_model, first.experts) and wanted.training_data is None
+        there = merged_data_exists(first.base_model, first.experts) and options.training_data is None
         self.cases = [TaskInputs(one, training, there) for one in sessions]
-        self.wanted, self.store, self.watch = wanted, store, watch
-        self.seeds = [first.seed + k for k in range(wanted.seeds)]
+        self.options, self.store, self.watch = options, store, watch
+        self.seeds = [first.seed + k for k in range(options.seeds)]
         self.folder = store.folder
         for name in ("adapters", "outcomes"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ class Comparison:
 
     def _run_task(self, case: TaskInputs) -> None:
         task = case.session.task.name
-        reasons = {method: reason_not_applicable(method, case) for method in self.wanted.methods}
+        reasons = {method: reason_not_applicable(method, case) for method in self.options.methods}
         self.absent += [Absent(method=m, task=task, reason=reason) for m, reason in reasons.items() if reason]
         trials = [(m, s) for m, reason in reasons.items() if not reason for s in self._seeds(m)]
         missing = []
@@ -224,7 +224,7 @@ class Comparison:
                 continue
             name = _adapter_name(case, method, seed)
             before = made_before(self.folder / "adapters" / name)
-            request = MergeRequest(case, experts, self.wanted.space, seed or 0)
+            request = MergeRequest(case, experts, self.options.space, seed or 0)
             with self._failing(case, method, seed):
                 made[name] = before or make(build, name, request, self.adapters)
         return made
@@ -304,7 +304,7 @@ class Comparison:
             chosen = MethodResult(Cost(seconds=one.seconds), note=one.note)
             model, adapter = one.folder.name, one.folder
         elif run := methods.get(method).run:
-            chosen = await run(MethodContext(evaluator, case, self.wanted.budget, seed or 0, name))
+            chosen = await run(MethodContext(evaluator, case, self.options.budget, seed or 0, name))
             model = chosen.row
         else:
             chosen = MethodResult()
@@ -377,9 +377,9 @@ class Comparison:
         order = {name: k for k, name in enumerate(methods)}
         return Compared(
             tasks=list(place),
-            methods=list(self.wanted.methods),
+            methods=list(self.options.methods),
             seeds=self.seeds,
-            budget=self.wanted.budget,
+            budget=self.options.budget,
             engine=self.checkpoint.get("engine", "none"),
             model=self.cases[0].session.settings.base_model,
             outcomes=sorted(self.outcomes, key=lambda o: (place[o.task], order[o.method], o.seed or 0)),

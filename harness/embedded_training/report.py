@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.compare.compare import Wanted, compare
+from harness.compare.compare import CompareOptions, compare
 from harness.compare.result import ALL_TASKS, Compared, Versus
 from harness.embedded import WEIGHTS
 from harness.run_folder.store import write_atomically
@@ -48,7 +48,9 @@ def settings_of(domain: str, **more: object) -> RunSettings:
 
 def compared() -> Compared:
     """The searches on all domains; stored results are reused."""
-    return compare([settings_of(domain) for domain in DOMAINS], Wanted(METHODS, SEEDS, BUDGET), RUNS / "compare")
+    return compare(
+        [settings_of(domain) for domain in DOMAINS], CompareOptions(METHODS, SEEDS, BUDGET), RUNS / "compare"
+    )
 
 
 def evaluate(session: Session, row: Sequence[float] | None, name: str) -> Cells:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from harness.display.console import open_console
-from harness.lab.lab import Wanted, examine_designs, project_version
+from harness.lab.lab import LabOptions, examine_designs, project_version
 from harness.lab.result import Examination
 from harness.run_folder.store import write_atomically
 from harness.session.settings import run_settings
@@ -127,7 +127,7 @@ def main(names: Sequence[str], out: Path = Path("runs/verdicts"), path: Path = V
         settings = run_settings(described.editions["mini"].settings, told)
         folder = out / described.name
         found, _ = examine_designs(
-            settings, Wanted(case.designs), folder, lambda text: console.print(text, markup=False)
+            settings, LabOptions(case.designs), folder, lambda text: console.print(text, markup=False)
         )
         verdicts |= verdicts_of(found)
         for name, one in verdicts_of(found).items():

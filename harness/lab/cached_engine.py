@@ -12,10 +12,10 @@ from harness.engines.base import Engine
 from harness.swarm.drivers import row_key
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 
-__all__ = ["RememberingEngine"]
+__all__ = ["CachingEngine"]
 
 
-class _RememberingModel:
+class _CachingModel:
     """A model that gives an answer again which it has given before; failures are tried again."""
 
     def __init__(self, model: Model) -> None:
@@ -45,7 +45,7 @@ class _RememberingModel:
         return [fresh[key] if key in fresh else self._answers[key] for key in asked]
 
 
-class RememberingEngine:
+class CachingEngine:
     """An engine whose models remember what they answered, as long as it lives.
 
     Args:
@@ -55,13 +55,13 @@ class RememberingEngine:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.name, self.times, self.notes, self.device = engine.name, engine.times, engine.notes, engine.device
-        self._models: dict[bytes | None, _RememberingModel] = {}
+        self._models: dict[bytes | None, _CachingModel] = {}
 
     def particle(self, row: NDArray[np.float64] | None) -> Model:
         """The model of a row, the same one for equal rows."""
         key = None if row is None else row_key(row)
         if key not in self._models:
-            self._models[key] = _RememberingModel(self.engine.particle(row))
+            self._models[key] = _CachingModel(self.engine.particle(row))
         return self._models[key]
 
     def forget(self) -> None:

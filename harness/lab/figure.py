@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.lab.findings import scores
-from harness.lab.observations import Observed
+from harness.lab.observations import Observations
 from harness.lab.result import Examination
 from harness.session.session import BASE
 from utilities.lab.scores import Scores
@@ -28,7 +28,7 @@ POINTS = 2000
 Floats = NDArray[np.float64]
 
 
-def write_figure(examination: Examination, observed: Sequence[Observed], path: Path) -> None:
+def write_figure(examination: Examination, observed: Sequence[Observations], path: Path) -> None:
     """Writes a PNG, four plots a design; a plot without data says why. Replaces the file as a whole.
 
     Args:
@@ -89,7 +89,7 @@ def _lengths(axes: Axes, dev: Scores | None) -> None:
     axes.set_ylabel("score", fontsize=8)
 
 
-def _splits(axes: Axes, o: Observed) -> None:
+def _splits(axes: Axes, o: Observations) -> None:
     shown = False
     base = {name: one for name, one in o.dev.items() if name == BASE}
     looks: list[tuple[str, Any, Any, dict[str, Any]]] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.lab.observations import Answered, Observed
+from harness.lab.observations import Answered, Observations
 from harness.session.session import BASE
 from harness.session.settings import RunSettings
 from utilities.judges.budget import Spent
@@ -13,14 +13,14 @@ from utilities.lab.material import Material, SearchPlan
 __all__ = ["findings", "scores", "search_plan"]
 
 
-def findings(observed: Observed, settings: RunSettings) -> list[Finding]:
+def findings(observed: Observations, settings: RunSettings) -> list[Finding]:
     """A finding of every check, in the order of `CHECKS`."""
     found = {one.check: one for one in examine(material(observed, settings), settings.seed)}
     found |= {one.check: one for one in _on_a_part(observed, settings.seed)}
     return [found[check] for check in CHECKS]
 
 
-def material(observed: Observed, settings: RunSettings) -> Material:
+def material(observed: Observations, settings: RunSettings) -> Material:
     """What was observed of a design on all dev items, as scores."""
     o = observed
     return Material(
@@ -40,7 +40,7 @@ def material(observed: Observed, settings: RunSettings) -> Material:
     )
 
 
-def _on_a_part(observed: Observed, seed: int) -> list[Finding]:
+def _on_a_part(observed: Observations, seed: int) -> list[Finding]:
     """The checks of answers that were scored once more: of a part of the dev items, where judges are paid for each."""
     o, dev = observed, scores(observed.experts)
     if dev is None:
@@ -67,7 +67,7 @@ def scores(answered: Answered) -> Scores | None:
     return Scores.of(answered) if answered else None
 
 
-def search_plan(observed: Observed, settings: RunSettings) -> SearchPlan:
+def search_plan(observed: Observations, settings: RunSettings) -> SearchPlan:
     """A search with the settings' own swarm, and what the evaluations of all experts take."""
     swarm, experts, judges = settings.swarm, len(observed.experts), _judged_cost(observed)
     return SearchPlan(
@@ -79,7 +79,7 @@ def search_plan(observed: Observed, settings: RunSettings) -> SearchPlan:
     )
 
 
-def _judged_cost(observed: Observed) -> Spent | None:
+def _judged_cost(observed: Observations) -> Spent | None:
     """About what judges take for one evaluation on dev, as if nobody had asked them before; None without judges."""
     found: Spent | None = None
     for s in observed.task.item_sets.values():

@@ -21,9 +21,9 @@ from harness.engines.base import Engine
 from harness.lab.design import Design, own_design, read_designs
 from harness.lab.estimate import estimate
 from harness.lab.findings import findings, scores, search_plan
-from harness.lab.measure import Progress, Subject, measure
-from harness.lab.observations import Answered, Observed
-from harness.lab.probes import Probing
+from harness.lab.measure import DesignRun, Progress, measure
+from harness.lab.observations import Answered, Observations
+from harness.lab.probes import Probes
 from harness.lab.result import Examination, Examined, Model, Searched
 from harness.lab.search_check import search_with_each
 from harness.lab.stored_answers import Stored, read_stored
@@ -42,7 +42,7 @@ from utilities.lab.labels import Labels
 from utilities.sync import run_sync
 from utilities.tasks import Edition, asks_judge, read_task_file
 
-__all__ = ["Wanted", "examine_designs", "examine_stored", "project_version"]
+__all__ = ["LabOptions", "examine_designs", "examine_stored", "project_version"]
 
 
 OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "validation_share"}
@@ -50,7 +50,7 @@ OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objec
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LabOptions:
     """What a lab is asked for, beside the settings."""
 
     designs: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Wanted:
     cloud: int = 12
     """Mixtures of two experts that are measured too."""
     probes: int | None = None
-    """Dev items that bad, damaged, longer and repeated answers are made of; by default what `Probing` says."""
+    """Dev items that bad, damaged, longer and repeated answers are made of; by default what `Probes` says."""
     labels: Path | None = None
     search: bool = False
     budget: int = 60
@@ -76,10 +76,10 @@ class Wanted:
 class _Lab:
     """One lab in progress."""
 
-    wanted: Wanted
+    options: LabOptions
     settings: RunSettings
     store: Store
-    observed: list[Observed]
+    observed: list[Observations]
     settings_of: list[RunSettings]
     panel: Panel | None
     labels: Labels | None
@@ -112,10 +112,10 @@ class _Lab:
             self.checkpoint["spent"] = self.panel.spent.to_dict()
         self.store.save_checkpoint(self.checkpoint)
 
-    def probing(self) -> list[Probing]:
+    def probing(self) -> list[Probes]:
         """The designs with the texts that they are shown."""
         return [
-            Probing(o, self.store_of(o.design.label), self.panel, self.wanted.probes, self.settings.seed)
+            Probes(o, self.store_of(o.design.label), self.panel, self.options.probes, self.settings.seed)
             for o in self.observed
         ]
 
@@ -175,13 +175,13 @@ class _Lab:
 
 
 def examine_designs(
-    settings: RunSettings, wanted: Wanted, out: Path | None, progress: Progress = lambda text: None
+    settings: RunSettings, options: LabOptions, out: Path | None, progress: Progress = lambda text: None
 ) -> tuple[Examination, Path]:
     """Measures designs with the engine, and says what they are worth.
 
     Args:
         settings: Of the task, the experts, the engine and the judges.
-        wanted: Which designs, and how thoroughly.
+        options: Which designs, and how thoroughly.
         out: A new folder, or that of the lab that is continued; by default one in `runs`.
         progress: Is told of every step.
 
@@ -194,14 +194,14 @@ def examine_designs(
     settings = settings.anywhere()
     described, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
-    designs = read_designs(wanted.designs) or [own_design(edition)]
-    wanted = replace(wanted, designs=tuple(design.label for design in designs))
-    labels = None if wanted.labels is None else read_labels(wanted.labels)
+    designs = read_designs(options.designs) or [own_design(edition)]
+    options = replace(options, designs=tuple(design.label for design in designs))
+    labels = None if options.labels is None else read_labels(options.labels)
     each = [design.settings(settings, edition).anywhere() for design in designs]
     referee = Design("", "").settings(settings, edition).model_copy(update={"utility": None})
-    with _sessions([*each, *([referee] if wanted.search else [])], edition, path.parent) as sessions:
+    with _sessions([*each, *([referee] if options.search else [])], edition, path.parent) as sessions:
         document = {
-            "lab": wanted.document(),
+            "lab": options.document(),
             "settings": settings.model_dump(mode="json"),
             "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, sessions, strict=False)},
             **provenance(sessions[0]),
@@ -212,10 +212,10 @@ def examine_designs(
             engine = sessions[0].engine((store.checkpoint() or {}).get("engine"))
             try:
                 lab = _Lab(
-                    wanted,
+                    options,
                     settings,
                     store,
-                    [Observed(design, one.task) for design, one in zip(designs, sessions, strict=False)],
+                    [Observations(design, one.task) for design, one in zip(designs, sessions, strict=False)],
                     each,
                     judges.panel if judges else None,
                     labels,
@@ -233,25 +233,25 @@ def examine_designs(
 
 async def _work(lab: _Lab, sessions: Sequence[Session], engine: Engine) -> None:
     """All that asks models or judges."""
-    wanted, seed = lab.wanted, lab.settings.seed
-    subjects = [
-        Subject(o, one, lab.store_of(o.design.label), lab.checkpoint["designs"][o.design.label], lab.save)
+    options, seed = lab.options, lab.settings.seed
+    runs = [
+        DesignRun(o, one, lab.store_of(o.design.label), lab.checkpoint["designs"][o.design.label], lab.save)
         for o, one in zip(lab.observed, sessions, strict=False)
     ]
     if lab.panel is not None:
         experts = len(sessions[0].pool.names)
-        searched = wanted.budget * wanted.seeds if wanted.search else 0
-        lab.progress(estimate(lab.panel, lab.probing(), experts, wanted.cloud + 1, searched))
+        searched = options.budget * options.seeds if options.search else 0
+        lab.progress(estimate(lab.panel, lab.probing(), experts, options.cloud + 1, searched))
     try:
-        await measure(subjects, engine, wanted.cloud, seed, lab.progress)
+        await measure(runs, engine, options.cloud, seed, lab.progress)
         lab.save()
         await lab.probe()
-        if wanted.search:
+        if options.search:
             lab.checkpoint["designs"].setdefault("", {})
-            observed = Observed(Design("", ""), sessions[-1].task)
-            reference = Subject(observed, sessions[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
-            seeds = range(seed, seed + wanted.seeds)
-            lab.searched = await search_with_each(subjects, reference, engine, wanted.budget, seeds, lab.progress)
+            observed = Observations(Design("", ""), sessions[-1].task)
+            reference = DesignRun(observed, sessions[-1], lab.store_of(""), lab.checkpoint["designs"][""], lab.save)
+            seeds = range(seed, seed + options.seeds)
+            lab.searched = await search_with_each(runs, reference, engine, options.budget, seeds, lab.progress)
     finally:
         lab.save()  # however it ends: what was spent is counted when the lab goes on
 
@@ -274,7 +274,7 @@ def _sessions(each: Sequence[RunSettings], edition: Edition, folder: Path) -> It
 def examine_stored(
     folders: Sequence[Path],
     given: Mapping[str, Any],
-    wanted: Wanted,
+    options: LabOptions,
     out: Path | None,
     progress: Progress = lambda text: None,
 ) -> tuple[Examination, Path]:
@@ -283,22 +283,22 @@ def examine_stored(
     Args:
         folders: Of runs, of `evaluate --out`, or of labs.
         given: Settings over those of the run, such as who judges; flat, as flags name them.
-        wanted: As in `examine_designs`; nothing is searched or mixed.
+        options: As in `examine_designs`; nothing is searched or mixed.
         out: As in `examine_designs`.
         progress: As in `examine_designs`.
 
     Raises:
         UserError: As in `examine_designs`, or folders without answers.
     """
-    if wanted.search:
+    if options.search:
         raise UserError("--search needs models: give the task and the experts in place of --responses")
     stored = read_stored(folders)
     settings = stored.over(given).anywhere()
     described, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
-    designs = read_designs(wanted.designs) or [own_design(edition)]
-    wanted = replace(wanted, designs=tuple(design.label for design in designs), cloud=0)
-    labels = None if wanted.labels is None else read_labels(wanted.labels)
+    designs = read_designs(options.designs) or [own_design(edition)]
+    options = replace(options, designs=tuple(design.label for design in designs), cloud=0)
+    labels = None if options.labels is None else read_labels(options.labels)
     each = [design.settings(settings, edition).anywhere() for design in designs]
     judges: Judges | None = None
     try:
@@ -306,15 +306,15 @@ def examine_stored(
         judges = None if judged is None else open_judges(judged, ask=True)
         tasks = [load_task_of(one, judges.panel if judges else None) for one in each]
         document = {
-            "lab": {**wanted.document(), "responses": [str(folder.resolve()) for folder in folders]},
+            "lab": {**options.document(), "responses": [str(folder.resolve()) for folder in folders]},
             "settings": settings.model_dump(mode="json"),
             "designs": {d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)},
         }
         store = _open(out, f"{_name(settings, designs)}-stored", document)
         try:
-            observed = [Observed(design, task) for design, task in zip(designs, tasks, strict=True)]
+            observed = [Observations(design, task) for design, task in zip(designs, tasks, strict=True)]
             panel = judges.panel if judges else None
-            lab = _Lab(wanted, settings, store, observed, each, panel, labels, None, progress)
+            lab = _Lab(options, settings, store, observed, each, panel, labels, None, progress)
             run_sync(_stored_work(lab, stored))
             return lab.finish(), store.folder
         finally:

@@ -14,25 +14,25 @@ from typing import Any
 import numpy as np
 
 from harness.engines.base import Engine
-from harness.lab.cached_engine import RememberingEngine
-from harness.lab.observations import Observed, whole_evaluations
+from harness.lab.cached_engine import CachingEngine
+from harness.lab.observations import Observations, whole_evaluations
 from harness.run_folder.store import Store
 from harness.session.evaluator import Evaluator, StopRules, reversed_dev
 from harness.session.session import BASE, Session
 from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation, Usage
 
-__all__ = ["Progress", "Subject", "cloud_rows", "measure"]
+__all__ = ["Progress", "DesignRun", "random_mixtures", "measure"]
 
 Progress = Callable[[str], None]
 """Is told of every step that is done."""
 
 
 @dataclass
-class Subject:
+class DesignRun:
     """A design with all that it takes to measure it."""
 
-    observed: Observed
+    observed: Observations
     session: Session
     """Its task is scored by the design."""
     store: Store
@@ -49,7 +49,7 @@ class Subject:
         return Evaluator(self.session, engine, self.store, rules, (), self.checkpoint, self.save)
 
 
-def cloud_rows(experts: int, size: int, seed: int) -> Rows:
+def random_mixtures(experts: int, size: int, seed: int) -> Rows:
     """Particles between two experts each, [size, experts], as the initial population of a swarm has them.
 
     A single expert is mixed with the base model.
@@ -64,11 +64,11 @@ def cloud_rows(experts: int, size: int, seed: int) -> Rows:
     return rows
 
 
-async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed: int, progress: Progress) -> None:
+async def measure(runs: Sequence[DesignRun], engine: Engine, cloud: int, seed: int, progress: Progress) -> None:
     """Evaluates the experts and a cloud of mixtures on both splits, and the experts on dev twice, under every design.
 
     Args:
-        subjects: The designs, all of one pool and the same items; their observations are filled.
+        runs: The designs, all of one pool and the same items; their observations are filled.
         engine: Answers.
         cloud: Particles between experts; 0 for none.
         seed: Seed of the cloud.
@@ -77,12 +77,12 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
     Raises:
         UserError: The judges' budget is spent; what was finished is recorded.
     """
-    remembering = RememberingEngine(engine)
-    evaluators = [subject.evaluator(remembering) for subject in subjects]
-    names = subjects[0].session.pool.names
+    caching = CachingEngine(engine)
+    evaluators = [run.evaluator(caching) for run in runs]
+    names = runs[0].session.pool.names
     rows: dict[str, Row | None] = {BASE: None, **dict(zip(names, np.eye(len(names)), strict=True))}
-    between = {f"mixture {k + 1}": row for k, row in enumerate(cloud_rows(len(names), cloud, seed))}
-    total, done = 2 * len(subjects) * (len(rows) + len(between)), 0
+    between = {f"mixture {k + 1}": row for k, row in enumerate(random_mixtures(len(names), cloud, seed))}
+    total, done = 2 * len(runs) * (len(rows) + len(between)), 0
     found: dict[tuple[int, str, str], Evaluation] = {}
 
     async def answer(name: str, row: Row | None) -> None:
@@ -91,22 +91,22 @@ async def measure(subjects: Sequence[Subject], engine: Engine, cloud: int, seed:
         for k, evaluator in enumerate(evaluators):  # one after another: the next one finds the answers of this one
             for split in ("dev", "test"):
                 evaluation = await evaluator.recorded(evaluator.record_name(record, split), record, row, split)
-                found[k, name, split] = _with_requests(evaluation, f"{record}-{split}", subjects[k].checkpoint)
+                found[k, name, split] = _with_requests(evaluation, f"{record}-{split}", runs[k].checkpoint)
                 done += 1
                 progress(f"{done} of {total} evaluations of experts and mixtures")
 
     await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))
-    for k, subject in enumerate(subjects):
+    for k, run in enumerate(runs):
         evaluators[k].rules.check_scored([found[k, name, "dev"] for name in names])
-        o = subject.observed
+        o = run.observed
         o.dev, o.test = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
         o.cloud_dev, o.cloud_test = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))
         if cloud < 3:
             o.absent["dev_for_test_cloud"] = "fewer than 3 mixtures of experts were asked for (--cloud)"
-    remembering.forget()
-    for subject in subjects:
-        await _measure_again(subject, engine)
-        progress(f"{subject.observed.design.label}: the experts measured again")
+    caching.forget()
+    for run in runs:
+        await _measure_again(run, engine)
+        progress(f"{run.observed.design.label}: the experts measured again")
 
 
 def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, Any]) -> Evaluation:
@@ -116,26 +116,26 @@ def _with_requests(evaluation: Evaluation, record: str, checkpoint: dict[str, An
     return replace(evaluation, usage=Usage(requests=requests))
 
 
-async def _measure_again(subject: Subject, engine: Engine) -> None:
+async def _measure_again(run: DesignRun, engine: Engine) -> None:
     """The experts once more, all at the same time and their items turned round: in batches of another kind."""
-    o, session = subject.observed, subject.session
+    o, session = run.observed, run.session
     again = reversed_dev(session.task)
-    evaluator = subject.evaluator(engine)
+    evaluator = run.evaluator(engine)
     record = f"{session.task.name}-again-dev"
-    if (kept := subject.store.records(record)) is None:
+    if (kept := run.store.records(record)) is None:
         models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
         start = time.perf_counter()
         answered = await evaluator.rules.gather(*(again(model, "dev") for model in models))
         evaluator.rules.check_judge(answered)
-        subject.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(models)
+        run.checkpoint["seconds_of_one"] = (time.perf_counter() - start) / len(models)
         pairs = zip(evaluator.experts, answered, strict=True)
-        subject.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
-        subject.save()
-        kept = subject.store.records(record) or {}
+        run.store.save_records(record, [(f"again-{name}", _turned(one)) for name, one in pairs])
+        run.save()
+        kept = run.store.records(record) or {}
     o.again = {
         name: whole for label, whole in whole_evaluations(kept).items() for name in [label.removeprefix("again-")]
     }
-    o.seconds = subject.checkpoint.get("seconds_of_one")
+    o.seconds = run.checkpoint.get("seconds_of_one")
 
 
 def _turned(evaluation: Evaluation) -> Evaluation:

@@ -12,14 +12,14 @@ from utilities.lab.labels import Labels
 from utilities.lab.scores import Answer
 from utilities.tasks import Task
 
-__all__ = ["Answered", "Observed", "whole_evaluations"]
+__all__ = ["Answered", "Observations", "whole_evaluations"]
 
 Answered = Mapping[str, Evaluation]
 """Evaluations of the same items by the name of what answered: an expert, a mixture, a canary, a rung of the ladder."""
 
 
 @dataclass
-class Observed:
+class Observations:
     """One design on one task; what is empty was not measured."""
 
     design: Design

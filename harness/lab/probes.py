@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from harness.lab.observations import Answered, Observed, whole_evaluations
+from harness.lab.observations import Answered, Observations, whole_evaluations
 from harness.run_folder.store import Store
 from harness.session.evaluator import StopRules
 from utilities.core import Evaluation, Item, ItemResult, Outcome, Reason, Response, Score, Scorer, Unscored
@@ -23,7 +23,7 @@ from utilities.lab import canary_answers, corruptions, padded_answer
 from utilities.lab.labels import Labels
 from utilities.prompts import load_prompt
 
-__all__ = ["JUDGED_PROBES", "PROBES", "REPLICATES", "Probing"]
+__all__ = ["JUDGED_PROBES", "PROBES", "REPLICATES", "Probes"]
 
 JUDGED_PROBES = 25
 """Dev items whose answers judges are asked about once more, by default."""
@@ -41,10 +41,10 @@ Texts = Mapping[str, Mapping[str, Mapping[str, Response]]]
 
 
 @dataclass
-class Probing:
+class Probes:
     """One design, and the answers that are made up for it."""
 
-    observed: Observed
+    observed: Observations
     store: Store
     panel: Panel | None
     """The judges, where it asks some."""

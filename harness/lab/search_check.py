@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.compare.budgeted_search import default_search
 from harness.engines.base import Engine
-from harness.lab.measure import Progress, Subject
+from harness.lab.measure import DesignRun, Progress
 from harness.lab.result import Found, Searched
 from harness.session.evaluator import measured
 from utilities.core import Evaluation
@@ -20,8 +20,8 @@ __all__ = ["search_with_each"]
 
 
 async def search_with_each(
-    subjects: Sequence[Subject],
-    referee: Subject,
+    runs: Sequence[DesignRun],
+    referee: DesignRun,
     engine: Engine,
     budget: int,
     seeds: Sequence[int],
@@ -30,7 +30,7 @@ async def search_with_each(
     """Searches with every design as the objective, by equally many evaluations, and reads test once a winner.
 
     Args:
-        subjects: The designs.
+        runs: The designs.
         referee: The task's own scorers, which judge every winner.
         engine: Answers.
         budget: Full dev evaluations of each search.
@@ -46,13 +46,13 @@ async def search_with_each(
     judging = referee.evaluator(engine)
     trials: dict[str, list[Found]] = {}
     tests: dict[str, list[Evaluation]] = {}
-    for subject in subjects:
-        label = subject.observed.design.label
+    for run in runs:
+        label = run.observed.design.label
         trials[label], tests[label] = [], []
         for seed in seeds:
-            found = await _winner(subject, engine, budget, seed)
+            found = await _winner(run, engine, budget, seed)
             row = np.array(found["row"])
-            record = f"winner-of-{subject.store.folder.name}-{seed}"
+            record = f"winner-of-{run.store.folder.name}-{seed}"
             test = await judging.recorded(judging.record_name(record, "test"), record, row, "test")
             tests[label].append(test)
             trials[label].append(
@@ -69,12 +69,12 @@ async def search_with_each(
     return _ranked(trials, tests, referee.session.task.combine)
 
 
-async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> dict[str, Any]:
+async def _winner(run: DesignRun, engine: Engine, budget: int, seed: int) -> dict[str, Any]:
     """The best row on dev under one design, from the checkpoint where it was found before."""
-    winners = subject.checkpoint.setdefault("winners", {})
+    winners = run.checkpoint.setdefault("winners", {})
     if str(seed) not in winners:
-        evaluator = subject.evaluator(engine)
-        swarm = subject.session.settings.swarm
+        evaluator = run.evaluator(engine)
+        swarm = run.session.settings.swarm
         found = await default_search(evaluator, f"search-{seed}", swarm, budget, seed)
         (summary,) = (await evaluator.batch([found.row])).summaries
         winners[str(seed)] = {
@@ -83,7 +83,7 @@ async def _winner(subject: Subject, engine: Engine, budget: int, seed: int) -> d
             "evaluations": found.cost.evaluations,
             "seconds": found.cost.seconds,
         }
-        subject.save()
+        run.save()
     kept: dict[str, Any] = winners[str(seed)]
     return kept
 

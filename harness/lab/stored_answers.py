@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.lab.observations import Observed
+from harness.lab.observations import Observations
 from harness.run_folder.store import Store
 from harness.session.evaluator import StopRules
 from harness.session.rescore import model_records, scored_anew
@@ -54,7 +54,7 @@ class Stored:
             flat |= kept[group]
         return run_settings(flat, given)
 
-    async def fill(self, observed: Observed, store: Store, panel: Panel | None) -> None:
+    async def fill(self, observed: Observations, store: Store, panel: Panel | None) -> None:
         """Fills `dev` and `test` of what was observed with what the design says of the answers.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.engines.base import Engine
 from harness.run.final_test import FinalTest, SearchOutcome
-from harness.run.monitor import Monitor
+from harness.run.monitor import OveroptimisationMonitor
 from harness.run.winner import Scored
 from harness.run_folder import result as schema
 from harness.run_folder.events import Bus, Evaluated, IterationDone, Judged, Note, Started
@@ -103,7 +103,7 @@ class SearchRun:
         self._began = began
         self._resumed = checkpoint is not None
         self._best_metric: float | None = saved.get("best_metric")
-        self.monitor = Monitor(self.evaluator, bus, saved.get("guard")) if session.task.judged else None
+        self.monitor = OveroptimisationMonitor(self.evaluator, bus, saved.get("guard")) if session.task.judged else None
         if panel is not None and session.judges is not None:
             self._restore_spending(panel)
             session.judges.record_in(store.folder)

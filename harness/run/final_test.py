@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.run.model_card import model_card
-from harness.run.monitor import Monitor
+from harness.run.monitor import OveroptimisationMonitor
 from harness.run.winner import Scored, Winner, optimism, select_winner
 from harness.run_folder import result as schema
 from harness.run_folder.events import Bus, Finished, Judged, Testing, Watched
@@ -47,7 +47,9 @@ class FinalTest:
         outcome: Of the search.
     """
 
-    def __init__(self, evaluator: Evaluator, bus: Bus, monitor: Monitor | None, outcome: SearchOutcome) -> None:
+    def __init__(
+        self, evaluator: Evaluator, bus: Bus, monitor: OveroptimisationMonitor | None, outcome: SearchOutcome
+    ) -> None:
         self.evaluator, self.bus, self.monitor, self.outcome = evaluator, bus, monitor, outcome
         self.session, self.store = evaluator.session, evaluator.store
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.run.overoptimisation import Seen, Watch
+from harness.run.overoptimisation import Observation, ObservationLog
 from harness.run_folder.events import Bus, Note, Watched
 from harness.session.evaluator import Evaluator
 from utilities.core import Evaluation, Response, Score
@@ -23,14 +23,14 @@ from utilities.judges.factuality import Factuality
 from utilities.judges.text_features import Companion, companion, topic_vocabulary
 from utilities.tasks import ItemSet, Task
 
-__all__ = ["Monitor"]
+__all__ = ["OveroptimisationMonitor"]
 
 Row = NDArray[np.float64]
 NEAREST = 3
 """Passages of evidence an instruction whose words belong to the topic."""
 
 
-class Monitor:
+class OveroptimisationMonitor:
     """The over-optimisation monitor of one search.
 
     Args:
@@ -41,7 +41,7 @@ class Monitor:
 
     def __init__(self, evaluator: Evaluator, bus: Bus, saved: Mapping[str, Any] | None = None) -> None:
         self.evaluator, self.session, self.bus = evaluator, evaluator.session, bus
-        self.watch = Watch.from_dict(saved["watch"]) if saved else None
+        self.watch = ObservationLog.from_dict(saved["watch"]) if saved else None
         self.best: float | None = saved["best"] if saved else None
         self._vocabulary = topic_vocabulary(_texts(evaluator.task))
 
@@ -63,7 +63,7 @@ class Monitor:
             experts = len(self.session.columns)
             first = int(np.argmax(values[:experts]))
             initial = await self._seen(rows[first], found[first])
-            self.watch = Watch.begin(initial, found[:experts])
+            self.watch = ObservationLog.begin(initial, found[:experts])
             if caution := self.watch.caution():
                 self.bus(Note(text=f"hold-out: {caution}"))
         best = int(np.argmax(values)) if values else -1
@@ -88,12 +88,12 @@ class Monitor:
             self.watch.note(iteration, await self._seen(row, found), self.session.task.combine)
             self._tell(iteration, {}, improved=True)
 
-    async def _seen(self, row: Row, objective: Evaluation) -> Seen:
+    async def _seen(self, row: Row, objective: Evaluation) -> Observation:
         held = self.session.monitor_set
         hold_out = None
         if held is not None:
             (hold_out,) = await self.evaluator.rules.gather(held(self.evaluator.model(row), "dev"))
-        return Seen(objective, hold_out, self._companion(self.session.task, objective))
+        return Observation(objective, hold_out, self._companion(self.session.task, objective))
 
     def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
         items = {item.id: item for s in task.item_sets.values() for item in s.dev}

@@ -25,7 +25,7 @@ from utilities.core import Evaluation, ItemResult, Response, Score, Unscored
 from utilities.judges.text_features import Companion
 from utilities.statistics import Difference, paired_difference
 
-__all__ = ["Gain", "Look", "Seen", "Watch"]
+__all__ = ["Gain", "Look", "Observation", "ObservationLog"]
 
 Combine = Callable[..., Any]
 """A task's combination of its parts (`Task.combine`)."""
@@ -46,7 +46,7 @@ constant reply can please a judge more than honest ones (Zheng et al. 2024)."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What was seen of one expert."""
 
     objective: Evaluation
@@ -55,7 +55,7 @@ class Seen:
     """On the hold-out items, where there are any."""
     companion: Companion | None = None
 
-    def bare(self) -> Seen:
+    def bare(self) -> Observation:
         """The same without what was said: enough for differences, and small enough for a checkpoint."""
         return replace(self, objective=_bare(self.objective), hold_out=self.hold_out and _bare(self.hold_out))
 
@@ -82,7 +82,7 @@ class Gain(NamedTuple):
     hold_out: Difference | None
 
     @classmethod
-    def of(cls, best: Seen, other: Seen, combine: Combine) -> Gain:
+    def of(cls, best: Observation, other: Observation, combine: Combine) -> Gain:
         """The gain of `best` over `other`."""
         objective = _interval(best.objective, other.objective, combine)
         if best.hold_out is None or other.hold_out is None:
@@ -168,21 +168,21 @@ class Look:
 
 
 @dataclass
-class Watch:
+class ObservationLog:
     """What was seen of the global best during a search, and whether it gives cause for a warning."""
 
-    initial: Seen
+    initial: Observation
     """The best initial expert."""
     honest: float | None
     """Median score of the initial experts' answers."""
-    peak: Seen
+    peak: Observation
     """Of all that was noted and the initial one, the highest on the hold-out items."""
     looks: list[Look] = field(default_factory=list)
     canaries: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """Iteration, and the rating of each canary by its name."""
 
     @classmethod
-    def begin(cls, initial: Seen, experts: Sequence[Evaluation]) -> Watch:
+    def begin(cls, initial: Observation, experts: Sequence[Evaluation]) -> ObservationLog:
         """A watch over a search that begins.
 
         Args:
@@ -193,7 +193,7 @@ class Watch:
         bare = initial.bare()
         return cls(bare, median(scores) if scores else None, bare)
 
-    def note(self, iteration: int, best: Seen, combine: Combine) -> Look:
+    def note(self, iteration: int, best: Observation, combine: Combine) -> Look:
         """Notes a global best that is new; `combine` is the task's."""
         best = best.bare()
         hold_out = best.hold_out.value if best.hold_out else None
@@ -291,7 +291,7 @@ class Watch:
         return saved
 
     @staticmethod
-    def from_dict(saved: Mapping[str, Any]) -> Watch:
+    def from_dict(saved: Mapping[str, Any]) -> ObservationLog:
         """The watch that `to_dict` wrote.
 
         Raises:
@@ -301,8 +301,8 @@ class Watch:
 
 
 @cache
-def _watches() -> TypeAdapter[Watch]:
-    return TypeAdapter(Watch)
+def _watches() -> TypeAdapter[ObservationLog]:
+    return TypeAdapter(ObservationLog)
 
 
 def _scores(evaluation: Evaluation) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.compare.compare import Wanted, compare
+from harness.compare.compare import CompareOptions, compare
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus
 from harness.run_folder.store import Store
@@ -24,7 +24,7 @@ def test_search_and_compare_find_the_same_winner(preset, base, adapters, tmp_pat
         store.close()
         session.close()
     budget = searched.evaluations + (preset == "default")  # the mean of the top rows is one evaluation more
-    found = compare([settings], Wanted(("swarm",), 1, budget), tmp_path / "compare")
+    found = compare([settings], CompareOptions(("swarm",), 1, budget), tmp_path / "compare")
     (outcome,) = found.outcomes
     assert outcome.evaluations == budget
     assert outcome.coefficients == pytest.approx(searched.winner.coefficients, abs=1e-12)

@@ -18,7 +18,7 @@ from harness.compare import adapters as making
 from harness.compare import compare as run_module
 from harness.compare import figure
 from harness.compare import methods as methods_module
-from harness.compare.compare import Wanted, compare
+from harness.compare.compare import CompareOptions, compare
 from harness.compare.figure import write_figure
 from harness.compare.method import methods, reason_not_applicable, selected_methods
 from harness.compare.methods import few_examples
@@ -71,7 +71,7 @@ def training(tmp_path_factory):
 
 
 def wanted(training, methods="all", **changes):
-    return Wanted(
+    return CompareOptions(
         **{
             "methods": tuple(selected_methods(methods)),
             "seeds": 2,

@@ -8,7 +8,7 @@ import yaml
 from lab_task import make_task, settings
 from stub_server import error, says
 
-from harness.lab.lab import Wanted, examine_designs, examine_stored
+from harness.lab.lab import LabOptions, examine_designs, examine_stored
 from utilities.errors import UserError
 
 JUDGE = """
@@ -83,7 +83,7 @@ def test_a_judge_is_asked_under_other_words_and_again_and_its_cost_is_told_first
         told.append(text)
         asked_before.append(judge_server.count)
 
-    found, _ = examine_designs(judged(), Wanted(cloud=0, probes=22), interest / "lab", progress)
+    found, _ = examine_designs(judged(), LabOptions(cloud=0, probes=22), interest / "lab", progress)
     assert asked_before[0] == 0
     estimate = re.match(r"judge cost estimate \(stub-1\): ([\d,]+) requests .* \$0\.00", told[0])
     assert judge_server.count <= int(estimate[1].replace(",", ""))
@@ -103,12 +103,12 @@ def test_a_judge_is_asked_under_other_words_and_again_and_its_cost_is_told_first
 
 def test_a_judge_that_changes_its_mind_fails_the_retest(interest, judged, judge_server):
     judge_server.answer = lambda asked: says(f"Rating: {1 + 7 * judge_server.count % 10}/10")
-    found, _ = examine_designs(judged(), Wanted(cloud=0, probes=22), interest / "lab")
+    found, _ = examine_designs(judged(), LabOptions(cloud=0, probes=22), interest / "lab")
     assert by_check(found.designs[0])["retest"].verdict == "fail"
 
 
 def test_what_the_budget_ends_goes_on_with_more_of_it_and_pays_nothing_twice(interest, judged, judge_server):
-    wanted = Wanted(cloud=0, probes=22)
+    wanted = LabOptions(cloud=0, probes=22)
     with pytest.raises(UserError, match=r"budget is spent .* nothing that was finished is lost"):
         examine_designs(judged(budget_tokens=8000), wanted, interest / "lab")
     paid = judge_server.count
@@ -125,11 +125,11 @@ def test_what_the_budget_ends_goes_on_with_more_of_it_and_pays_nothing_twice(int
 @pytest.mark.slow
 def test_designs_of_one_judge_stand_side_by_side_with_one_that_asks_nobody(interest, judged):
     designs = ("mine.py:length", "topic_interest,expected=true", "topic_interest")
-    wanted = Wanted(designs, cloud=0, probes=22)
+    wanted = LabOptions(designs, cloud=0, probes=22)
     with pytest.raises(UserError, match="does not take its options"):
         examine_designs(judged(), wanted, interest / "lab")
     settings = judged(option=())
-    wanted = Wanted(
+    wanted = LabOptions(
         ("mine.py:length", "topic_interest,variant=paper", "topic_interest,variant=paper,expected=false"), 0
     )
     found, _ = examine_designs(settings, wanted, interest / "lab")
@@ -140,7 +140,7 @@ def test_designs_of_one_judge_stand_side_by_side_with_one_that_asks_nobody(inter
 
 def test_a_judge_of_ones_own_in_a_file_is_given_the_judge(interest, judged, judge_server):
     judge_server.answer = lambda asked: says(f'{{"mark": {len(asked.last) % 5}}}')
-    wanted = Wanted(("judge.py:Marks",), cloud=0, probes=22)
+    wanted = LabOptions(("judge.py:Marks",), cloud=0, probes=22)
     found, folder = examine_designs(judged(option=()), wanted, interest / "lab")
     checks = by_check(found.designs[0])
     assert checks["failures"].verdict == "pass"
@@ -154,4 +154,4 @@ def test_a_judge_of_ones_own_in_a_file_is_given_the_judge(interest, judged, judg
 def test_a_wrong_key_ends_the_lab_in_words(interest, judged, judge_server):
     judge_server.answer = lambda asked: error(401, "no such key")
     with pytest.raises(UserError, match="401"):
-        examine_designs(judged(), Wanted(cloud=0), interest / "lab")
+        examine_designs(judged(), LabOptions(cloud=0), interest / "lab")

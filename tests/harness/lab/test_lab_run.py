@@ -8,7 +8,7 @@ import pytest
 from lab_task import make_task, settings
 
 from harness.lab import lab as run_module
-from harness.lab.lab import Wanted, examine_designs, examine_stored
+from harness.lab.lab import LabOptions, examine_designs, examine_stored
 from harness.lab.result import Examination
 from harness.run_folder.store import Store
 from harness.session.session import BASE
@@ -31,7 +31,7 @@ def given(base, adapters):
 
 
 def lab(given, *designs, out=None, **wanted):
-    found, _ = examine_designs(given, Wanted(designs, **{"cloud": 3, **wanted}), out)
+    found, _ = examine_designs(given, LabOptions(designs, **{"cloud": 3, **wanted}), out)
     return found
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_lab_goes_on_and_ends_as_if_it_had_not_been_stopped(sums, give
 
     monkeypatch.setattr(Task, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
-        examine_designs(given(), Wanted(("mine.py:vowels",), cloud=3), sums / "parts", stop)
+        examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=3), sums / "parts", stop)
     finished = len(list((sums / "parts" / "designs").rglob("*.parquet")))
     assert 5 <= finished < 14
     asked.clear()
@@ -185,7 +185,7 @@ def test_stored_answers_are_enough(sums, given, here, monkeypatch):
     monkeypatch.setattr("harness.session.engine_start.make_engine", lambda *_: pytest.fail("a model was loaded"))
     whole = json.loads((sums / "lab" / "lab.json").read_text())["designs"][0]["models"]
     for folders in (["dev", "test"], ["run"], ["lab"]):
-        wanted = Wanted(("mine.py:length", "mine.py:vowels"))
+        wanted = LabOptions(("mine.py:length", "mine.py:vowels"))
         found, _ = examine_stored([sums / name for name in folders], {}, wanted, sums / f"of-{folders[0]}")
         assert found.engine is None
         assert sorted(found.experts) == NAMES
@@ -203,33 +203,33 @@ def test_stored_answers_of_one_split_and_of_several_tasks(sums, given):
 
     run_evaluate(given(utility="mine.py:vowels"), "dev", sums / "dev", False)
     run_evaluate(given(task="parity.yaml"), "dev", sums / "other", False)
-    found, _ = examine_stored([sums / "dev"], {}, Wanted(("mine.py:vowels",)), None)
+    found, _ = examine_stored([sums / "dev"], {}, LabOptions(("mine.py:vowels",)), None)
     assert by_check(found.designs[0])["dev_for_test"].advice == "no expert was evaluated on test"
     assert all(model.test is None for model in found.designs[0].models)
     with pytest.raises(UserError, match="different tasks"):
-        examine_stored([sums / "dev", sums / "other"], {}, Wanted(("mine.py:vowels",)), None)
+        examine_stored([sums / "dev", sums / "other"], {}, LabOptions(("mine.py:vowels",)), None)
     with pytest.raises(UserError, match="--search needs models"):
-        examine_stored([sums / "dev"], {}, Wanted(("mine.py:vowels",), search=True), None)
+        examine_stored([sums / "dev"], {}, LabOptions(("mine.py:vowels",), search=True), None)
     shutil.rmtree(sums / "dev" / "records")
     with pytest.raises(UserError, match="no stored answers"):
-        examine_stored([sums / "dev"], {}, Wanted(("mine.py:vowels",)), None)
+        examine_stored([sums / "dev"], {}, LabOptions(("mine.py:vowels",)), None)
 
 
 @pytest.mark.slow
 def test_a_utility_that_was_changed_gets_a_folder_of_its_own(sums, given):
     def folder():
-        return examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), None)[1]
+        return examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=0), None)[1]
 
     first = folder()
     assert folder() == first
     (sums / "mine.py").write_text((sums / "mine.py").read_text().replace("aeiou", "aeiouy"))
     assert folder().name == f"{first.name}-2"
     with pytest.raises(UserError, match=r"mine.py:vowels was changed"):
-        examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), first)
+        examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=0), first)
     (sums / "full").mkdir()
     (sums / "full" / "mine").touch()
     with pytest.raises(UserError, match="it is no lab"):
-        examine_designs(given(), Wanted(("mine.py:vowels",), cloud=0), sums / "full")
+        examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=0), sums / "full")
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from scripted_panel import ScriptedJudge, ScriptedPanel
 
 from harness.lab.design import Design
 from harness.lab.findings import findings
-from harness.lab.observations import Observed
-from harness.lab.probes import JUDGED_PROBES, Probing
+from harness.lab.observations import Observations
+from harness.lab.probes import JUDGED_PROBES, Probes
 from harness.run_folder.store import Store
 from harness.session.settings import run_settings
 from utilities.core import Item, Response
@@ -54,10 +54,10 @@ def a_task(scorer, sets=("one",), group_by=None, items=24):
 def probe(tmp_path):
     def run(task, judge=None, probes=None):
         (tmp_path / "records").mkdir(exist_ok=True)
-        observed = Observed(Design("d", "d"), task)
+        observed = Observations(Design("d", "d"), task)
         models = {f"m{every}": Says(every) for every in (1, 2, 3)}
         observed.dev = {name: asyncio.run(task(model, "dev")) for name, model in models.items()}
-        probing = Probing(observed, Store(tmp_path), judge, probes)
+        probing = Probes(observed, Store(tmp_path), judge, probes)
         asyncio.run(probing.probe(lambda text: None))
         return observed, probing
 

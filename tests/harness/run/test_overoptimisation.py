@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.run.overoptimisation import Gain, Seen, Watch
+from harness.run.overoptimisation import Gain, Observation, ObservationLog
 from harness.session.hold_out import split_hold_out
 from utilities import statistics
 from utilities.combine import combine_evaluations, mean, minimum
@@ -45,7 +45,7 @@ def evaluation(values, ids=None, clusters=None):
 
 
 def seen(objective, hold_out=None, companion=None):
-    return Seen(evaluation(objective), None if hold_out is None else evaluation(hold_out), companion)
+    return Observation(evaluation(objective), None if hold_out is None else evaluation(hold_out), companion)
 
 
 # -- the split ---------------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def searched(monkeypatch):
                 ids = [item.id for item in side]
                 return evaluation([ease[i] + level + paid + rng.normal(0, noise) for i in ids], ids)
 
-            return Seen(on(kept, quality + heart), on(held, quality)), (quality, heart, length)
+            return Observation(on(kept, quality + heart), on(held, quality)), (quality, heart, length)
 
         def highest(experts):
             expert, place = max(experts, key=lambda pair: pair[0].objective.value)
@@ -163,7 +163,7 @@ def searched(monkeypatch):
 
         initial = [tried(rng.normal(0, 0.3), 0.0, 20.0) for _ in range(6)]
         best, (quality, heart, length) = highest(initial)
-        watch = Watch.begin(best, [expert.objective for expert, _ in initial])
+        watch = ObservationLog.begin(best, [expert.objective for expert, _ in initial])
         warnings = []
         for step in range(1, steps + 1):
             better = rng.normal(0.35, 0.35, 6)
@@ -222,7 +222,7 @@ NOISE, HELD_NOISE = RNG.normal(0, 0.3, 30), RNG.normal(0, 0.3, 10)
 def gained(objective, hold_out, few=10):
     """A watch over one step that gained so much on the kept and on the hold-out items."""
     initial = seen(EASE, HELD_EASE[:few])
-    watch = Watch.begin(initial, [initial.objective])
+    watch = ObservationLog.begin(initial, [initial.objective])
     watch.note(3, seen(EASE + objective + NOISE, (HELD_EASE + hold_out + HELD_NOISE)[:few]), mean)
     return watch
 
@@ -261,7 +261,7 @@ def test_hold_out_items_that_happen_to_be_equal_are_not_known_exactly():
     # One item in four became right, and none of five hold-out items: that is no rare thing (0.75 ** 5 = 0.24).
     before, after = [0, 1] * 10, [1, 1, 0, 1] * 5
     initial, best = seen(before, [0, 1, 0, 1, 0]), seen(after, [0, 1, 0, 1, 0])
-    watch = Watch.begin(initial, [initial.objective])
+    watch = ObservationLog.begin(initial, [initial.objective])
     gain = watch.note(1, best, mean).gain
     assert gain.objective.low > 0
     assert gain.hold_out.value == 0 and gain.hold_out.low < 0 < 0.25 < gain.hold_out.high
@@ -271,17 +271,17 @@ def test_hold_out_items_that_happen_to_be_equal_are_not_known_exactly():
 def test_items_of_one_source_count_once():
     many = Gain.of(seen(EASE + NOISE, HELD_EASE + HELD_NOISE), seen(EASE, HELD_EASE), mean)
     clusters = ["s1"] * 5 + ["s2"] * 5
-    best = Seen(evaluation(EASE + NOISE), evaluation(HELD_EASE + HELD_NOISE, clusters=clusters))
-    initial = Seen(evaluation(EASE), evaluation(HELD_EASE, clusters=clusters))
+    best = Observation(evaluation(EASE + NOISE), evaluation(HELD_EASE + HELD_NOISE, clusters=clusters))
+    initial = Observation(evaluation(EASE), evaluation(HELD_EASE, clusters=clusters))
     two = Gain.of(best, initial, mean)
     assert two.hold_out.value == pytest.approx(many.hold_out.value)
     assert two.hold_out.high - two.hold_out.low > 2 * (many.hold_out.high - many.hold_out.low)
-    assert "only 2 independent" in Watch.begin(initial, [initial.objective]).caution()
+    assert "only 2 independent" in ObservationLog.begin(initial, [initial.objective]).caution()
 
 
 def test_a_fall_from_the_peak_is_warned_of_while_the_hold_out_is_still_above_the_beginning():
     initial = seen(EASE, HELD_EASE)
-    watch = Watch.begin(initial, [initial.objective])
+    watch = ObservationLog.begin(initial, [initial.objective])
     for step, objective, hold_out in ((1, 1.0, 1.0), (2, 2.0, 2.0), (3, 3.0, 2.0)):
         watch.note(step, seen(EASE + objective + NOISE, HELD_EASE + hold_out + HELD_NOISE), mean)
         assert watch.diverged() is None
@@ -296,7 +296,7 @@ def test_a_fall_from_the_peak_is_warned_of_while_the_hold_out_is_still_above_the
 @pytest.mark.parametrize("hold_out", [None, [1.0] + [None] * 9, [None] * 10])
 def test_without_a_comparable_hold_out_nothing_is_said_of_it(hold_out):
     initial = seen(EASE, None if hold_out is None else HELD_EASE)
-    watch = Watch.begin(initial, [initial.objective])
+    watch = ObservationLog.begin(initial, [initial.objective])
     look = watch.note(1, seen(EASE + 1 + NOISE, hold_out), mean)
     assert (look.hold_out, look.gain.hold_out, look.gain.noise) == (None, None, None)
     assert look.gain.objective.low > 0
@@ -317,12 +317,12 @@ def test_the_combination_of_several_item_sets_is_the_tasks():
     def whole(first, second):
         return combine_evaluations({"a": evaluation(first), "b": evaluation(second)}, minimum)
 
-    initial = Seen(whole(EASE, EASE + 5), whole(HELD_EASE, HELD_EASE + 5))
-    watch = Watch.begin(initial, [initial.objective])
+    initial = Observation(whole(EASE, EASE + 5), whole(HELD_EASE, HELD_EASE + 5))
+    watch = ObservationLog.begin(initial, [initial.objective])
     # The better of two sets rises on the objective's items only: the minimum is unmoved, and with it the objective.
-    look = watch.note(1, Seen(whole(EASE, EASE + 9), whole(HELD_EASE, HELD_EASE + 5)), minimum)
+    look = watch.note(1, Observation(whole(EASE, EASE + 9), whole(HELD_EASE, HELD_EASE + 5)), minimum)
     assert look.gain.objective.value == pytest.approx(0)
-    best = Seen(whole(EASE + 1 + NOISE, EASE + 9), whole(HELD_EASE + HELD_NOISE, HELD_EASE + 5))
+    best = Observation(whole(EASE + 1 + NOISE, EASE + 9), whole(HELD_EASE + HELD_NOISE, HELD_EASE + 5))
     assert watch.note(2, best, minimum).gain.objective.value == pytest.approx(1 + NOISE.mean())
     assert "did not rise with it" in watch.diverged()
 
@@ -346,7 +346,7 @@ INITIAL = Companion(words=20.0, repetition=0.02, on_topic=0.5, distinct=1.0)
     ],
 )
 def test_companions_that_moved_far_are_warned_of(now, says):
-    watch = Watch.begin(seen(EASE, None, INITIAL), [])
+    watch = ObservationLog.begin(seen(EASE, None, INITIAL), [])
     watch.note(2, seen(EASE + NOISE, None, replace(INITIAL, **now)), mean)
     warning = watch.diverged()
     assert (warning is None) == (says is None)
@@ -354,13 +354,13 @@ def test_companions_that_moved_far_are_warned_of(now, says):
 
 
 def test_a_word_that_becomes_a_sentence_is_not_suspicious():
-    watch = Watch.begin(seen(EASE, None, replace(INITIAL, words=3.0)), [])
+    watch = ObservationLog.begin(seen(EASE, None, replace(INITIAL, words=3.0)), [])
     watch.note(2, seen(EASE + NOISE, None, replace(INITIAL, words=8.0)), mean)
     assert watch.diverged() is None
 
 
 def test_all_reasons_are_in_the_one_sentence():
-    watch = Watch.begin(seen(EASE, HELD_EASE, INITIAL), [])
+    watch = ObservationLog.begin(seen(EASE, HELD_EASE, INITIAL), [])
     far = Companion(words=100.0, repetition=0.9, on_topic=0.0, distinct=0.1)
     watch.note(7, seen(EASE + 1 + NOISE, HELD_EASE + HELD_NOISE, far), mean)
     assert watch.diverged().count(";") == 3
@@ -368,13 +368,13 @@ def test_all_reasons_are_in_the_one_sentence():
 
 
 def test_nothing_noted_is_nothing_to_warn_of():
-    watch = Watch.begin(seen(EASE, HELD_EASE), [])
+    watch = ObservationLog.begin(seen(EASE, HELD_EASE), [])
     assert (watch.diverged(), watch.fooled()) == (None, [])
 
 
 def test_canaries_that_beat_the_median_honest_answer_have_fooled_the_judge():
     experts = [evaluation([2, 8, None, 6]), evaluation([4, 6, 10, 1])]
-    watch = Watch.begin(seen(EASE), experts)
+    watch = ObservationLog.begin(seen(EASE), experts)
     assert watch.honest == 6
     watch.note_canaries(0, {"empty": 1.0, "padding": 6.0, "verdict": 7.0})
     assert watch.fooled() == ["verdict"]
@@ -385,7 +385,7 @@ def test_canaries_that_beat_the_median_honest_answer_have_fooled_the_judge():
 
 
 def test_where_no_answer_has_a_score_no_canary_beats_one():
-    watch = Watch.begin(seen(EASE), [evaluation([None, None])])
+    watch = ObservationLog.begin(seen(EASE), [evaluation([None, None])])
     watch.note_canaries(0, {"empty": 10.0})
     assert watch.fooled() == []
 
@@ -398,7 +398,7 @@ def test_a_watch_from_a_checkpoint_goes_on_as_if_it_had_never_stopped():
     watch.note(4, seen([None, *EASE[1:] + 1], HELD_EASE + 2, INITIAL), mean)
     watch.note_canaries(4, {"empty": 1.0})
     saved = json.dumps(watch.to_dict(), allow_nan=False)
-    again = Watch.from_dict(json.loads(saved))
+    again = ObservationLog.from_dict(json.loads(saved))
     assert again == watch
     for one in (watch, again):
         one.note(5, seen(EASE + 3 + NOISE, HELD_EASE + 1 + HELD_NOISE), mean)
@@ -420,4 +420,4 @@ def test_a_checkpoint_holds_no_answers_and_grows_only_by_numbers():
 @pytest.mark.parametrize("broken", [{}, {"initial": 3, "honest": None, "peak": {}}, {"looks": "none"}])
 def test_a_damaged_checkpoint_is_a_value_error(broken):
     with pytest.raises(ValueError):
-        Watch.from_dict(broken)
+        ObservationLog.from_dict(broken)
