@@ -175,11 +175,21 @@ mine = addons:MyEngine
 mine = addons:my_search
 [model_swarms.combinations]
 first_part = addons:first_part
+[model_swarms.methods]
+first_expert = addons_method:first_expert
+"""
+METHOD = """
+from harness.compare.method import MethodResult, method
+
+@method("first_expert")
+async def first_expert(context):
+    return MethodResult(expert=context.evaluator.experts[0])
 """
 
 
 def test_an_installed_package_adds_to_every_registry_and_nothing_else_is_edited(tmp_path):
     install(tmp_path, "addons", PACKAGE, POINTS)
+    (tmp_path / "addons_method.py").write_text(METHOD)
     code = """
 import json, sys
 from harness.session.settings import run_settings
@@ -191,6 +201,9 @@ from harness.swarm.optimisers import make_optimiser
 from utilities.tasks import load_task, make_scorer
 search = make_optimiser(3, 3, settings.swarm, 0)
 search.tell([0.0] * len(search.ask()))
+from harness.compare.method import methods, selected_methods
+assert selected_methods("first_expert,base") == ["base", "first_expert"]
+assert methods.get("first_expert").run.__name__ == "first_expert"
 task = load_task("medical", edition="mini", limit=2, combine=settings.combine)
 print(json.dumps([search.ask().shape, type(make_scorer("brief", {})).__name__,
     type(make_scorer("second_option", {})).__name__, engines.get("mine").__name__, task.combine.__name__]))
