@@ -177,7 +177,7 @@ def drawn(picture: Path) -> list[str]:
     rows: dict[float, list[tuple[float, str]]] = {}
     for x, y, text in cells:
         rows.setdefault(float(y), []).append((float(x), text))
-    lines = ["".join(text for _, text in sorted(row)).replace("&#160;", " ") for _, row in sorted(rows.items())]
+    lines = [" ".join(text for _, text in sorted(row)).replace("&#160;", " ") for _, row in sorted(rows.items())]
     return [masked for line in lines if (masked := words_of(line))]
 
 
