@@ -1,20 +1,19 @@
-"""The Ray pool: engines on many GPUs or machines, each in an actor of its own, that share the particles among them.
+"""The Ray engine: distributes particles over worker actors on many GPUs or machines, each with its own engine.
 
-The base model and the experts are opened once an actor, from its machine's own disk where they are there with the same
-content, else from Ray's object store. After that a job is a row of coefficients and the name of a prompt set, which
-every actor keeps, and what comes back is answers.
+Each actor opens the base model and the experts once: from its machine's disk if they are there with the same content,
+otherwise from Ray's object store. After that a job is a row of coefficients and the key of a prompt set, which every
+actor caches, and only answers are returned.
 
-Who gets which job. An engine that folds particles into its weights has one job in work, and a second one on the way as
-long as more jobs wait than there are workers; so it never waits for the wire, and at the end of an iteration no job
-waits behind another while a worker is idle. An engine that batches takes all it is given at once, so jobs are dealt out
-to the worker that is expected to be done first: in proportion to the items per second of its past jobs. A worker gets
-jobs of the particle that it has already, else the oldest of a particle that nobody has, else the oldest.
+Scheduling. An engine that folds particles into its weights has one running job. It gets a second, queued job only while
+more jobs wait than there are workers: it never waits for the network, and at the end of an iteration no job is queued
+while a worker is idle. An engine that batches accepts all jobs at once, so each job goes to the worker with the earliest
+expected finish, estimated from the items per second of its past jobs. A worker prefers jobs of the particle that it has
+loaded, then the oldest job of a particle that no other worker has, then the oldest job.
 
-What a particle answers depends on none of this: every worker has the same files, settings and number of threads, and a
-job is answered as a whole by one worker. So the number of workers, their order, and their deaths leave a run's
-trajectory as it is.
+Answers do not depend on the scheduling: every worker has the same files, settings and number of threads, and one worker
+answers all prompts of a job. The number of workers, their order and their failures do not change a run's trajectory.
 
-One thread owns everything here; jobs, answers and deaths reach it through one queue.
+One thread owns all state; jobs, answers and failures reach it through one queue.
 """
 
 from __future__ import annotations
@@ -62,39 +61,39 @@ Row = NDArray[np.float64]
 
 INSTALL = "pip install -e '.[ray]'"
 AHEAD = 2
-"""Jobs that a folding worker has at most: one in work, one on the way."""
+"""Maximum number of jobs of a folding worker: one running, one queued."""
 ALONE, KILLS = 2, 3
-"""A job that was in flight when so many workers died is tried with nothing beside it; after so many, no more."""
+"""Worker failures with a job in flight after which the job runs alone on a worker, and after which it fails."""
 FAILED_STARTS = 3
-"""Starts of workers that may fail one after the other."""
+"""Maximum number of consecutive failed worker starts."""
 RETRY, AGAIN = 5.0, 300.0
-"""Seconds between a start that failed and the next, and after so many failures until it is tried again."""
+"""Seconds until the next start after a failed one, and after `FAILED_STARTS` failed ones."""
 PATIENCE = 300.0
-"""Seconds without any worker after which a run ends: machines that restart, or that a cluster orders, take minutes."""
+"""Seconds without any worker after which the run fails: restarting or provisioning machines takes minutes."""
 PLACING = 10.0
-"""Seconds in which a cluster that has room gives a worker its process."""
+"""Seconds within which a cluster with free resources starts a worker process."""
 REACH = 60.0
-"""Seconds in which a cluster must answer; importing Ray and connecting takes a few, and more on a busy machine."""
+"""Timeout in seconds for importing Ray and connecting to a cluster."""
 KNOCK = 5.0
-"""Seconds in which its port must take a connection."""
+"""Timeout in seconds for a TCP connection to the cluster's port."""
 GRACE = 5.0
-"""Seconds that workers have to remove their files when the pool is closed."""
+"""Seconds that workers have to remove their files when the engine is closed."""
 TICK = 1.0
-"""Seconds between looks at the clock, and at a cluster's machines."""
+"""Polling interval in seconds for timeouts and for the cluster's machines."""
 STORE = 256 << 20
-"""Bytes of the object store of a cluster of its own, where only prompts and answers pass through it."""
+"""Bytes of the object store of a cluster started by this engine; it holds only prompts and answers."""
 
 
 @dataclass
 class Sent:
-    """Pickled bytes that left for the workers, without Ray's own envelopes (some hundred bytes a message)."""
+    """Pickled bytes sent to the workers, without Ray's overhead (a few hundred bytes per message)."""
 
     jobs: int = 0
-    """Rows of coefficients, names of prompt sets, and how to answer."""
+    """Rows of coefficients, keys of prompt sets, and generation arguments."""
     questions: int = 0
-    """Prompt sets, each put into the object store once."""
+    """Prompt sets; each is put into the object store once."""
     files: int = 0
-    """Files of the base model and of experts that some machine lacked, put into the object store once."""
+    """Files of the base model and of experts that a machine lacked; each is put into the object store once."""
 
 
 @dataclass(order=True)
@@ -106,7 +105,7 @@ class _Job:
     future: asyncio.Future[list[Any]] = field(compare=False)
     loop: asyncio.AbstractEventLoop = field(compare=False)
     kills: int = field(default=0, compare=False)
-    """Workers that died with it in flight."""
+    """Workers that failed with it in flight."""
 
     @property
     def key(self) -> bytes | None:
@@ -114,29 +113,29 @@ class _Job:
         return None if self.row is None else self.row.tobytes()
 
     def answer(self, name: Literal["set_result", "set_exception"], value: Any) -> None:
-        """Hands over the result or the error, in the loop that asked."""
+        """Sets the result or the error of the future, in the caller's event loop."""
 
         def deliver() -> None:
             if not self.future.done():
                 getattr(self.future, name)(value)
 
-        with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed
             self.loop.call_soon_threadsafe(deliver)
 
 
 @dataclass(eq=False)
 class _Member:
-    """A worker as the driver sees it."""
+    """The driver's state of one worker."""
 
     actor: Any
     pid: int = 0
     machine: str = ""
     report: Report | None = None
-    """None until its engine is there."""
+    """None until its engine is loaded."""
     jobs: list[_Job] = field(default_factory=list)
-    """In flight, the oldest first."""
+    """In flight, oldest first."""
     last: bytes | None = None
-    """The particle of the last job that was sent: engines begin as the base model."""
+    """Particle of the last job sent; None is the base model, with which every engine starts."""
     items: int = 0
     busy: float = 0.0
     since: float = 0.0
@@ -147,21 +146,21 @@ class _Member:
 
     @property
     def particles(self) -> set[bytes | None]:
-        """Particles that it has folded or loaded."""
+        """Particles that are folded or loaded."""
         return {self.last} if self.folding else {job.key for job in self.jobs}
 
     def has_room(self, ahead: bool) -> bool:
-        """Whether it can be given a job now."""
+        """Whether it can accept a job; `ahead` allows a second one in a folding worker."""
         if self.report is None or any(job.kills >= ALONE for job in self.jobs):
             return False
         return not self.folding or len(self.jobs) < (AHEAD if ahead else 1)
 
     def speed(self, usual: float) -> float:
-        """Items per second of its past jobs; of a new one, as usual."""
+        """Items per second of its past jobs; `usual` if it has none."""
         return self.items / self.busy if self.items and self.busy else usual
 
     def count(self, items: int) -> None:
-        """Books the time since the last answer, or since it was idle."""
+        """Adds the items, and the seconds since the last answer or since it became busy."""
         now = time.perf_counter()
         self.busy, self.since, self.items = self.busy + now - self.since, now, self.items + items
 
@@ -170,17 +169,17 @@ class _Member:
 class RayEngine:
     """Answers with local or vLLM engines in Ray actors, on this machine or in a cluster.
 
-    What a person should know of workers that were lost or came is in `notes`.
+    `notes` reports workers that were lost or added.
 
     Args:
         base: Folder of the base model.
         pool: The experts; None for the base model alone.
-        settings: Workers, their engine and cores, the cluster's address; the rest is for the workers' engines.
+        settings: Workers, their engine and cores, the cluster's address; the rest is passed to the workers' engines.
         state: `state()` of an earlier engine.
 
     Raises:
-        UserError: Ray is not installed, the cluster cannot be reached or has no room, or a worker cannot load its
-            engine, in that engine's words.
+        UserError: Ray is not installed, the cluster cannot be reached or has no free resources, or a worker cannot
+            load its engine (that engine's message).
     """
 
     name = "ray"
@@ -209,13 +208,13 @@ class RayEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes, for people."""
+        """Device description for display."""
         reports = [member.report for member in self._members if member.report is not None]
         devices = ", ".join(sorted({report.device for report in reports})) or "starting"
         return f"{len(reports)} Ray worker{'s' if len(reports) != 1 else ''} ({devices})"
 
     def state(self) -> dict[str, Any]:
-        """The workers' engines' own state, which is the same in all of them."""
+        """State of the workers' engines, which is the same in all of them."""
         return dict(self._state)
 
     def particle(self, row: Row | None) -> Model:
@@ -225,14 +224,14 @@ class RayEngine:
         return _Particle(self, None if row is None else np.array(row, dtype=np.float64))
 
     def close(self) -> None:
-        """Ends the workers, and the cluster where this engine started it; may be called again."""
+        """Stops the workers, and the cluster if this engine started it; idempotent."""
         with self._gate:
             if not self._closed:
                 self._closed = True
                 self._inbox.put(lambda: None)
         self._thread.join()
 
-    # -- asked from any event loop -----------------------------------------------------------------------------------
+    # -- called from any event loop ----------------------------------------------------------------------------------
 
     async def ask(
         self,
@@ -241,7 +240,7 @@ class RayEngine:
         options: Sequence[Sequence[str]] | None,
         how: dict[str, Any] | None,
     ) -> list[Any]:
-        """What the particle `row` [experts] answers to a prompt set; `how` as in `Question`."""
+        """Answers of the particle `row` [experts] to a prompt set; `how` as in `Question`."""
         loop = asyncio.get_running_loop()
         with self._gate:
             if self._closed:
@@ -253,20 +252,20 @@ class RayEngine:
         return await job.future
 
     def _put(self, prompts: Sequence[str], options: Sequence[Sequence[str]] | None) -> tuple[str, Any]:
-        """Name and reference of a prompt set, put once: it comes again as the same object, or as an equal one."""
-        known = self._questions.get(at := (id(prompts), id(options)))
-        if known is None or known[0] is not prompts or known[1] is not options:
+        """Key and reference of a prompt set, put into the object store once: looked up by identity, then by content."""
+        cached = self._questions.get(at := (id(prompts), id(options)))
+        if cached is None or cached[0] is not prompts or cached[1] is not options:
             data = pickle.dumps((list(prompts), None if options is None else [list(o) for o in options]))
             key = sha256(data).hexdigest()
             texts = next((entry[3] for entry in self._questions.values() if entry[2] == key), None)
             if texts is None:
-                texts = self._ray.put(pickle.loads(data))  # noqa: S301 - just written
+                texts = self._ray.put(pickle.loads(data))  # noqa: S301 - pickled above
                 self.sent.questions += len(data)
-            known = self._questions[at] = (prompts, options, key, texts)
+            cached = self._questions[at] = (prompts, options, key, texts)
         self._questions.move_to_end(at)
         while len(self._questions) > QUESTIONS_KEPT:
             self._questions.popitem(last=False)
-        return known[2], known[3]
+        return cached[2], cached[3]
 
     # -- the one thread ----------------------------------------------------------------------------------------------
 
@@ -274,7 +273,7 @@ class RayEngine:
         failed: BaseException | None = None
         connected = False
         try:
-            # Not where the engine is made: Ray's processes die with the thread that started them.
+            # In this thread, not in __init__: Ray's processes end with the thread that started them.
             self._ray, self._own, connected = _connect(self._settings.ray_address)
             self._gpu = self._settings.device == "cuda" or (self._settings.device == "auto" and self._total("GPU") > 0)
             self._wanted = self._count_wanted()
@@ -290,7 +289,7 @@ class RayEngine:
             failed = error
         with self._gate:
             self._closed = True
-        while not self._inbox.empty():  # jobs that came before the end, and answers that were on the way
+        while not self._inbox.empty():  # jobs submitted before closing, and pending answers
             with contextlib.suppress(UserError):
                 self._inbox.get()()
         self._end(failed or RuntimeError("the engine was closed"))
@@ -302,7 +301,7 @@ class RayEngine:
             job.answer("set_exception", reason)
         if not self._ready.done():
             self._ready.set_exception(reason)
-        with contextlib.suppress(Exception):  # of a cluster that is gone
+        with contextlib.suppress(Exception):  # the cluster has ended
             if goodbyes := [member.actor.close.remote() for member in self._members if member.pid]:
                 self._ray.wait(goodbyes, num_returns=len(goodbyes), timeout=GRACE)
         for member in self._members:
@@ -310,7 +309,7 @@ class RayEngine:
         self._waiting, self._members = [], []
 
     def _when_done(self, member: _Member, reference: Any, then: Callable[[_Member, Any], None]) -> None:
-        """Has the thread call `then` with what `reference` will hold; the member's death takes another way, once."""
+        """Calls `then` in the engine's thread with the value of `reference`; a failed worker is handled once, by `_lost`."""
 
         def arrived(done: Future[Any]) -> None:
             if member not in self._members:
@@ -324,17 +323,17 @@ class RayEngine:
 
         reference.future().add_done_callback(lambda done: self._inbox.put(partial(arrived, done)))
 
-    # -- workers come and go -----------------------------------------------------------------------------------------
+    # -- starting and losing workers ---------------------------------------------------------------------------------
 
     def _recruit(self) -> None:
-        """Asks for as many workers as there should be; Ray starts each as soon as some machine has room for it."""
+        """Requests missing workers; Ray starts each as soon as a machine has free resources."""
         now = time.monotonic()
         if self._elastic and now - self._looked > TICK:
             self._wanted, self._looked = max(1, self._room()), now
         if now < self._not_before:
             return
         for member in [m for m in self._members if not m.pid][: max(0, len(self._members) - self._wanted)]:
-            self._members.remove(member)  # its machine left before it came
+            self._members.remove(member)  # its machine left before it started
             self._kill(member)
         while len(self._members) < self._wanted:
             resources: dict[str, Any] = {"num_cpus": self._settings.worker_cpus}
@@ -348,8 +347,8 @@ class RayEngine:
             self._when_done(member, member.actor.hello.remote(), self._met)
             self._when_done(member, member.actor.live.remote(), lambda member, nothing: None)
 
-    def _met(self, member: _Member, told: tuple[int, str]) -> None:
-        member.pid, member.machine = told
+    def _met(self, member: _Member, process: tuple[int, str]) -> None:
+        member.pid, member.machine = process
         self._when_done(member, member.actor.missing.remote(self._plan.hashes), self._load)
 
     def _load(self, member: _Member, missing: list[str]) -> None:
@@ -357,7 +356,7 @@ class RayEngine:
             if folder not in self._files:
                 code = self._settings.trust_remote_code
                 self._files[folder] = send(Path(folder), self._ray.put, code=code)
-                self.sent.files += sum(whole for _, whole, _ in self._files[folder])
+                self.sent.files += sum(size for _, size, _ in self._files[folder])
         files = {folder: self._files[folder] for folder in missing}
         self._when_done(member, member.actor.load.remote(self._plan, files, self._state), self._loaded)
 
@@ -368,7 +367,7 @@ class RayEngine:
             self._lost(member, str(report) or type(report).__name__)
             return
         self._state = self._state or report.state
-        if report.state != self._state:  # it found other batches for itself than the first one
+        if report.state != self._state:  # its batch size differs from the first worker's
             self._met(member, (member.pid, member.machine))
             return
         member.report, self._failed_starts = report, 0
@@ -376,7 +375,7 @@ class RayEngine:
             self.notes.append(f"a Ray worker on {member.machine} ({report.device}) takes part")
 
     def _lost(self, member: _Member, reason: str) -> None:
-        """A worker is no more: its jobs stand in front of the queue again, and another one is asked for."""
+        """Removes a failed worker: its jobs return to the front of the queue, and a replacement is requested."""
         self._members.remove(member)
         self._kill(member)
         for job in member.jobs:
@@ -384,33 +383,37 @@ class RayEngine:
             if job.kills < KILLS:
                 insort(self._waiting, job)
                 continue
-            told = f"{KILLS} Ray workers in a row ended while they answered the same {job.items} prompts ({reason})"
-            job.answer("set_exception", UserError(f"{told}; lower --batch-tokens or give workers more memory"))
+            message = f"{KILLS} Ray workers in a row ended while they answered the same {job.items} prompts ({reason})"
+            job.answer("set_exception", UserError(f"{message}; lower --batch-tokens or give workers more memory"))
         if member.report is None:
             self._failure, self._failed_starts = reason, self._failed_starts + 1
             self._not_before = max(self._not_before, time.monotonic() + RETRY)
             if self._failed_starts >= FAILED_STARTS:
                 self._go_on_with_fewer()
         elif not self._closed:
-            self._not_before = 0.0  # one that was well is replaced at once
+            self._not_before = 0.0  # a worker that was ready is replaced immediately
             again = f"; its {len(member.jobs)} jobs are done again" if member.jobs else ""
             self.notes.append(f"a Ray worker on {member.machine} was lost ({reason}){again}")
 
     def _go_on_with_fewer(self) -> None:
-        told = f"{FAILED_STARTS} Ray workers in a row could not start: {self._failure}"
+        message = f"{FAILED_STARTS} Ray workers in a row could not start: {self._failure}"
         if not self._members:
-            raise UserError(told)
+            raise UserError(message)
         self.notes.append(
-            f"{told}; the run goes on with {len(self._members)}, and others are asked for in {AGAIN:.0f} s"
+            f"{message}; the run goes on with {len(self._members)}, and others are asked for in {AGAIN:.0f} s"
         )
         self._not_before, self._failed_starts = time.monotonic() + AGAIN, 0
 
     def _kill(self, member: _Member) -> None:
-        with contextlib.suppress(Exception):  # it is dead, or the cluster is gone
+        with contextlib.suppress(Exception):  # it has ended, or the cluster has
             self._ray.kill(member.actor)
 
     def _lose_patience(self) -> None:
-        """Says when the pool can be used, and ends it when nobody is left and nobody comes."""
+        """Marks the engine as ready, and fails if there has been no worker for `PATIENCE` seconds.
+
+        Raises:
+            UserError: No worker.
+        """
         now, ready = time.monotonic(), [member for member in self._members if member.report is not None]
         if any(member.pid for member in self._members):
             self._hope = now
@@ -425,35 +428,35 @@ class RayEngine:
             self._ready.set_result(None)
 
     def _adopt(self, member: _Member, state: dict[str, Any]) -> None:
-        """A worker that ran out of memory works with smaller batches from then on, and so do all: the others are
-        replaced, because other batches round differently."""
+        """Applies the smaller batch size of a worker that ran out of memory to all workers: the others are replaced,
+        because the batch size changes rounding."""
         if state == self._state:
             return
         others = [m for m in self._members if m is not member and m.report is not None]
         self._state = state
         for other in others:
             for job in other.jobs:
-                job.kills -= 1  # this end is no job's fault
+                job.kills -= 1  # not caused by the job
             self._lost(other, "it begins again with smaller batches")
 
-    # -- room --------------------------------------------------------------------------------------------------------
+    # -- resources ---------------------------------------------------------------------------------------------------
 
     def _total(self, resource: str, share: int = 1) -> int:
-        """How many shares of a resource the cluster's machines have, busy or not."""
+        """Number of shares of a resource on the cluster's machines, busy or not."""
         nodes = (node for node in self._ray.nodes() if node["Alive"])
         return sum(int(node["Resources"].get(resource, 0)) // share for node in nodes)
 
     def _room(self) -> int:
-        """Workers that the cluster's machines have room for."""
+        """Number of workers that fit on the cluster's machines."""
         if self._gpu:
             return self._total("GPU", self._settings.tensor_parallel)
         return self._total("CPU", self._settings.worker_cpus)
 
     def _count_wanted(self) -> int:
-        """As many workers as are asked for, or as there is room for.
+        """Number of workers: as requested, or as many as fit.
 
         Raises:
-            UserError: Fewer have room on this machine, or none in the cluster.
+            UserError: Fewer fit on this machine, or none in the cluster.
         """
         workers, room = self._settings.workers, self._room()
         what = "a GPU each" if self._gpu else f"--worker-cpus {self._settings.worker_cpus} each"
@@ -467,11 +470,11 @@ class RayEngine:
     # -- jobs --------------------------------------------------------------------------------------------------------
 
     def _deal(self) -> None:
-        """Gives out waiting jobs, each to the worker with room that is expected to be done first."""
-        self._waiting = [job for job in self._waiting if not job.future.done()]  # cancelled, or ended with an error
+        """Assigns waiting jobs, each to the available worker with the earliest expected finish."""
+        self._waiting = [job for job in self._waiting if not job.future.done()]  # cancelled or failed
         ready = [member for member in self._members if member.report is not None]
-        known = [speed for member in ready if (speed := member.speed(0.0))]
-        usual = sum(known) / len(known) if known else 1.0
+        speeds = [speed for member in ready if (speed := member.speed(0.0))]
+        usual = sum(speeds) / len(speeds) if speeds else 1.0
 
         def expected(member: _Member) -> tuple[float, float]:
             speed = member.speed(usual)
@@ -488,7 +491,7 @@ class RayEngine:
                 return
 
     def _choose(self, member: _Member, ready: Sequence[_Member]) -> _Job | None:
-        """Of the particle it has, else the oldest of a particle that nobody has, else the oldest."""
+        """A job of a loaded particle, else the oldest of a particle that no other worker has, else the oldest."""
         jobs = [job for job in self._waiting if job.kills < ALONE or not member.jobs]
         own = member.particles
         others = {key for other in ready if other is not member for key in other.particles}
@@ -511,7 +514,7 @@ class RayEngine:
         member.jobs.remove(job)
         member.count(job.items)
         share = max(1, sum(m.report is not None for m in self._members))
-        self.times.forward += answer.forward / share  # workers compute side by side: together they are one clock
+        self.times.forward += answer.forward / share  # workers compute in parallel
         self.times.mixing += answer.mixing / share
         if answer.error is None:
             job.answer("set_result", answer.found)
@@ -529,7 +532,7 @@ class _Particle:
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt."""
+        """Greedy continuations, one per prompt."""
         how = {"max_tokens": max_tokens, "stop": tuple(stop), "chat": chat}
         return await self._engine.ask(self._row, prompts, None, how)
 
@@ -552,21 +555,21 @@ def _plan(base: Path, pool: Pool | None, settings: EngineSettings) -> Plan:
 
 
 def _connect(address: str | None) -> tuple[Any, bool, bool]:
-    """Ray, whether the cluster is this engine's own, and whether it connected this process.
+    """Connects to Ray: the module, whether this call started the cluster, and whether it connected this process.
 
     Raises:
         UserError: Ray is not installed, cannot be started, or no cluster answers at `address`.
     """
-    # Read when Ray is imported. A cluster of its own listens on all interfaces, so it lets in who knows its token.
-    given = {
+    # Read when Ray is imported. A local cluster listens on all interfaces, so it requires a token.
+    environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU hides them itself
-        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # or it prints of lost workers on stdout, where results go
-        "RAY_worker_niceness": "0",  # workers are what this machine is there for; Ray would let all else go first
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU hides GPUs itself
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # or it reports lost workers on stdout, which is for results
+        "RAY_worker_niceness": "0",  # Ray would lower the priority of workers
     }
     if address is None and "ray" not in sys.modules and not os.environ.get("RAY_AUTH_MODE"):
-        given |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in given.items():
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in environment.items():
         os.environ.setdefault(name, value)
     try:
         ray: Any = import_module("ray")
@@ -584,7 +587,7 @@ def _connect(address: str | None) -> tuple[Any, bool, bool]:
     try:
         with _own_sigterm():
             ray.init(**options)
-    except Exception as error:  # of many types, from a port that is taken to a version that differs
+    except Exception as error:  # many types: port in use, version mismatch, ...
         where = "on this machine" if address is None else f"at {address}"
         raise UserError(f"--engine ray: no cluster can be had {where}: {_reason(error)}") from error
     return ray, address is None, True
@@ -592,9 +595,9 @@ def _connect(address: str | None) -> tuple[Any, bool, bool]:
 
 @contextlib.contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Leaves SIGTERM as it was: Ray's own handler would end the program at once, without a checkpoint.
+    """Restores the SIGTERM handler: Ray's would end the program immediately, without a checkpoint.
 
-    Ray puts it where Python does not see it, and Python lets only the main thread put it back.
+    Ray installs its handler outside Python's `signal` module, which sets handlers only in the main thread.
     """
     get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
     get.argtypes, get.restype = [ctypes.c_int], ctypes.c_void_p
@@ -607,35 +610,35 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _try_to_reach(address: str) -> None:
-    """Knocks at the port, and connects in a process of its own: Ray waits minutes for a cluster that is not there.
+    """Tests the port, then connects in a subprocess: Ray waits minutes for a missing cluster.
 
     Raises:
-        UserError: Nothing answers.
+        UserError: No cluster answers.
     """
-    told = f"--ray-address {address}: no Ray cluster can be reached there from this machine"
+    message = f"--ray-address {address}: no Ray cluster can be reached there from this machine"
     expected = "; expected is HOST:PORT of a cluster that this machine is part of (`ray start`), or auto"
     code = "import sys, ray; ray.init(sys.argv[1], logging_level=50, log_to_driver=False)"
     if "://" in address:
-        raise UserError(told + expected)
+        raise UserError(message + expected)
     host, _, port = address.rpartition(":")
     if port.isdigit():
         try:
             socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
         except (OSError, OverflowError) as error:
-            raise UserError(f"{told} ({first_line(error)}){expected}") from None
+            raise UserError(f"{message} ({first_line(error)}){expected}") from None
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
             [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=REACH
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{told} within {REACH:.0f} s{expected}") from None
+        raise UserError(f"{message} within {REACH:.0f} s{expected}") from None
     if done.returncode:
         last = next(reversed(done.stderr.strip().splitlines()), "")
-        raise UserError(f"{told} ({last.strip()[:200]}){expected}")
+        raise UserError(f"{message} ({last.strip()[:200]}){expected}")
 
 
 def _reason(error: BaseException) -> str:
-    """What Ray says of a death or a failure, in a line."""
+    """Ray's message about a failure, in one line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     dead = [line for line in lines if line.startswith("The actor is dead because")]
     return (dead or lines or [type(error).__name__])[0].split(". ")[0]

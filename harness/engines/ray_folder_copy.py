@@ -1,7 +1,6 @@
-"""A folder of a model or an adapter, carried to a machine that does not have it: through Ray's object store, in pieces.
+"""Copies a model or adapter folder to other machines through Ray's object store, in pieces.
 
-The pieces of a folder are put into the store once; every machine fetches them from there, so that the file system of
-the machine that started the run need not be seen by the others.
+The pieces are put into the store once and every machine fetches them from there, so no shared file system is needed.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ from numpy.typing import NDArray
 __all__ = ["Files", "receive", "send", "size"]
 
 PIECE = 32 << 20
-"""Bytes of one object: a large share of no object store, and large enough that their number does not matter."""
+"""Bytes of one object: small compared with the object store, and large enough to keep the number of objects low."""
 
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 
 Files = list[tuple[str, int, list[Any]]]
-"""Of each file its name, its bytes, and references to its pieces in order."""
+"""Of each file: name, size in bytes, and references to its pieces in order."""
 
 
 def send(folder: Path, put: Callable[[NDArray[np.uint8]], Any], *, code: bool = False) -> Files:
-    """Puts a folder's files, piece by piece, where others can fetch them.
+    """Puts a folder's files into the object store, piece by piece.
 
     Args:
-        folder: The folder; what is not of a model, and pickle files, stay behind.
+        folder: The folder; pickle files and files that match none of `PATTERNS` are skipped.
         put: Stores a piece and returns a reference to it (`ray.put`).
-        code: Whether Python files go along.
+        code: Whether to include Python files.
     """
-    found: Files = []
+    files: Files = []
     for path in sorted({p for pattern in (*PATTERNS, *(["*.py"] if code else [])) for p in folder.glob(pattern)}):
-        whole = path.stat().st_size
-        pieces = [put(np.fromfile(path, np.uint8, count=PIECE, offset=at)) for at in range(0, whole, PIECE)]
-        found.append((path.name, whole, pieces))
-    return found
+        total = path.stat().st_size
+        pieces = [put(np.fromfile(path, np.uint8, count=PIECE, offset=at)) for at in range(0, total, PIECE)]
+        files.append((path.name, total, pieces))
+    return files
 
 
 def receive(files: Files, folder: Path, get: Callable[[Any], NDArray[np.uint8]]) -> None:
@@ -50,5 +49,5 @@ def receive(files: Files, folder: Path, get: Callable[[Any], NDArray[np.uint8]])
 
 
 def size(folders: Sequence[Files]) -> int:
-    """Bytes of all files of some folders."""
-    return sum(whole for files in folders for _, whole, _ in files)
+    """Total bytes of all files of the folders."""
+    return sum(total for files in folders for _, total, _ in files)

@@ -1,4 +1,4 @@
-"""The far side of the Ray pool: an actor that holds an engine of its own and answers the jobs that it is sent."""
+"""The worker of the Ray engine: an actor that holds an engine and answers jobs."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["QUESTIONS_KEPT", "Answer", "Plan", "Question", "Report", "Worker"]
 
 QUESTIONS_KEPT = 64
-"""Prompt sets that are remembered on both sides: every particle is asked the same ones."""
+"""Prompt sets cached by the driver and by each worker: every particle is evaluated on the same ones."""
 
 FOLDING = frozenset({"local"})
-"""Engines that answer for one particle at a time; the others have many in one batch."""
+"""Engines that answer for one particle at a time; the others batch many."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an engine is made of, the same for every worker."""
+    """Everything needed to create an engine; the same for every worker."""
 
     engine: str
     """Name in the registry, or auto."""
@@ -46,13 +46,13 @@ class Plan:
     experts: tuple[tuple[str, str], ...] | None
     """Name and folder of each; None for the base model alone."""
     granularity: Granularity
-    """Which of the experts' modules share their coefficients."""
+    """Which modules share coefficients."""
     hashes: Mapping[str, str]
     """Folder to `folder_hash`, of the base model and of every expert."""
 
 
 class Question(NamedTuple):
-    """What a job asks; the prompts themselves are fetched once."""
+    """Prompt set and generation arguments of a job; a worker fetches the prompts once."""
 
     key: str
     """Hash of the prompts and options."""
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a worker is, once its engine is there."""
+    """Properties of a worker whose engine is loaded."""
 
     device: str
     folding: bool
@@ -72,7 +72,7 @@ class Report(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a job found, or the error that it raised, and what the engine spent since the last answer."""
+    """Answers of a job or the error it raised, and the seconds that the engine spent since the last answer."""
 
     found: list[Any]
     error: BaseException | None
@@ -86,36 +86,38 @@ class Worker:
 
     Args:
         cpus: Threads of torch; set before torch is imported.
-        gpu: Whether a GPU was given to it; else it sees none.
+        gpu: Whether it has a GPU; otherwise all GPUs are hidden.
     """
 
     def __init__(self, cpus: int, gpu: bool) -> None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(cpus)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.environ["HF_HUB_OFFLINE"] = "1"  # all it needs is here, or comes from the driver
+        os.environ["HF_HUB_OFFLINE"] = "1"  # files are local, or come from the driver
         if not gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._cpus, self._gpu = cpus, gpu
         self._engine: Engine | None = None
         self._copies: AdapterFolder | None = None
         self._texts: OrderedDict[str, tuple[list[str], list[list[str]]]] = OrderedDict()
-        self._told = (0.0, 0.0)
+        self._last_times = (0.0, 0.0)
 
     async def hello(self) -> tuple[int, str]:
-        """Its process id and its machine, as soon as it has one."""
+        """Process id and IP address of its machine."""
         return os.getpid(), str(import_module("ray").util.get_node_ip_address())
 
     async def live(self) -> None:
-        """Never returns: by its failure the driver learns of this worker's death, also while nothing is asked of it."""
+        """Never returns; its failure reports the end of this worker to the driver even if the worker is idle."""
         await asyncio.Event().wait()
 
     async def missing(self, hashes: Mapping[str, str]) -> list[str]:
-        """The folders that this machine's own disk does not have with the same content."""
-        return await asyncio.to_thread(lambda: [folder for folder, told in hashes.items() if not _has(folder, told)])
+        """The folders that this machine's disk does not have with the same content."""
+        return await asyncio.to_thread(
+            lambda: [folder for folder, expected in hashes.items() if not _has(folder, expected)]
+        )
 
     async def load(self, plan: Plan, files: Mapping[str, Files], state: dict[str, Any]) -> Report | BaseException:
-        """Makes the engine, from this machine's disk and from `files` for the folders that are missing there."""
+        """Creates the engine from this machine's disk, and from `files` for the folders that are missing there."""
         try:
             return await asyncio.to_thread(self._load, plan, files, state)
         except Exception as error:
@@ -130,14 +132,16 @@ class Worker:
         from harness.experts.pool import open_pool
 
         torch.set_num_threads(self._cpus)
-        self._free()  # what an earlier call made with another state
+        self._free()  # the engine of an earlier call with another state
         here = {folder: Path(folder) for folder in plan.hashes}
         if files:
             get = import_module("ray").get
             self._copies = AdapterFolder(None, size(list(files.values())))
             names = {plan.base: Path(plan.base).name, **{folder: name for name, folder in plan.experts or ()}}
             for number, (folder, own) in enumerate(files.items()):
-                here[folder] = self._copies.path / str(number) / names[folder]  # a pool reads names off its folders
+                here[folder] = (
+                    self._copies.path / str(number) / names[folder]
+                )  # a pool takes expert names from folder names
                 receive(own, here[folder], get)
         base, pool = here[plan.base], None
         if plan.experts is not None:
@@ -152,28 +156,28 @@ class Worker:
         return Report(self._engine.device, name in FOLDING, self._engine.state())
 
     async def answer(self, row: NDArray[np.float64] | None, question: Question) -> Answer:
-        """Asks the particle `row`; what that raises comes back as a value, because this worker is well."""
+        """Answers of the particle `row` [experts]; an exception is returned as a value, because the worker itself works."""
         assert self._engine is not None  # noqa: S101 - jobs come after `load`
-        found: Sequence[Response | ChoiceLogprobs | Unscored] = ()
+        answers: Sequence[Response | ChoiceLogprobs | Unscored] = ()
         failed = None
         try:
             if question.key not in self._texts:
                 texts = await question.texts[0]
-                self._texts.setdefault(question.key, texts)  # engines know a prompt set again by the object it is
+                self._texts.setdefault(question.key, texts)  # engines cache prompt sets by object identity
             self._texts.move_to_end(question.key)
             prompts, options = self._texts[question.key]
             while len(self._texts) > QUESTIONS_KEPT:
                 self._texts.popitem(last=False)
             model = self._engine.particle(row)
             if question.how is None:
-                found = await model.choice_logprobs(prompts, options)
+                answers = await model.choice_logprobs(prompts, options)
             else:
-                found = await model.generate(prompts, **question.how)
+                answers = await model.generate(prompts, **question.how)
         except Exception as error:
             failed = _carried(error)
-        now = (self._engine.times.forward, self._engine.times.mixing)
-        spent, self._told = (now[0] - self._told[0], now[1] - self._told[1]), now
-        return Answer(list(found), failed, *spent, self._engine.state())
+        times = (self._engine.times.forward, self._engine.times.mixing)
+        spent, self._last_times = (times[0] - self._last_times[0], times[1] - self._last_times[1]), times
+        return Answer(list(answers), failed, *spent, self._engine.state())
 
     async def close(self) -> None:
         """Frees the engine and removes the copies."""
@@ -184,23 +188,23 @@ class Worker:
             self._engine.close()
         if self._copies is not None:
             self._copies.close()
-        self._engine, self._copies, self._told = None, None, (0.0, 0.0)
+        self._engine, self._copies, self._last_times = None, None, (0.0, 0.0)
 
 
-def _has(folder: str, told: str) -> bool:
+def _has(folder: str, expected: str) -> bool:
     from harness.experts.pool import folder_hash
     from utilities.errors import UserError
 
     try:
-        return folder_hash(Path(folder)) == told
+        return folder_hash(Path(folder)) == expected
     except (UserError, OSError, ValueError, KeyError):
         return False
 
 
 def _carried(error: Exception) -> Exception:
-    """The error as it is, where it can travel, with the lines that led to it."""
+    """The error, or a RuntimeError with its message if it cannot be pickled, with the traceback as a note."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own, just written
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
     error.add_note("in a Ray worker:\n" + "".join(traceback.format_tb(error.__traceback__)))
