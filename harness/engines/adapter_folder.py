@@ -1,8 +1,7 @@
-"""Where particles' adapters are written for an engine that reads files: a private folder in shared memory.
+"""A private folder in shared memory for the particles' adapters, for engines that load adapters from files.
 
-Engines and servers keep what they know of an adapter by its name and its path, so neither is ever used twice. Memory
-that is shared is nobody's when a process is killed: each folder is locked as long as its process lives, and whoever
-makes one first removes those that nobody locks any more.
+Engines and servers cache adapters by name and path, so neither is ever reused. A killed process leaves its folder in
+shared memory: each folder is locked while its process lives, and creating a folder first removes the unlocked ones.
 """
 
 from __future__ import annotations
@@ -27,27 +26,25 @@ from utilities.errors import UserError
 
 __all__ = ["AdapterFolder"]
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - inside it, a folder of a random name that is this user's alone
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - contains only private folders with random names
 PREFIX, LOCK = "model-swarms-", "lock"
 CONFIG_BYTES = 1 << 16
-"""More than an adapter's config and the header of its tensors take."""
+"""Upper bound for an adapter's config and the header of its tensors."""
 
 
 class AdapterFolder:
-    """A private folder of adapters, `model-swarms-<pid>-<random>`, that is gone when its process is.
+    """A private folder of adapters, `model-swarms-<pid>-<random>`, removed when its process ends.
 
     Args:
-        root: The folder to make it in, for a server that sees that one; None is shared memory, or the temporary
-            directory where there is none.
-        room: Bytes that will be needed at the same time; shared memory with less (a container has 64 MB of it if
-            nobody asks for more) gives way to the temporary directory.
+        root: Parent folder that the server can read; None is shared memory, or the temporary directory without it.
+        room: Bytes needed at the same time. If shared memory has less (containers have 64 MB by default), the
+            temporary directory is used.
 
     Raises:
-        UserError: No folder can be made there.
+        UserError: The folder cannot be created.
     """
 
     path: Path
-    """The folder itself."""
 
     def __init__(self, root: Path | None, room: int = 0) -> None:
         self._shared = root is None
@@ -63,10 +60,10 @@ class AdapterFolder:
         self._finalizer = weakref.finalize(self, _end, os.getpid(), self.path, lock)
 
     def write(self, pool: LoraPool, rows: NDArray[np.float64], dtype: torch.dtype = torch.float32) -> list[Path]:
-        """Writes the mixtures `rows` [adapters, experts] as adapter folders, whose names no process has used before.
+        """Writes the mixtures `rows` [adapters, experts] as adapter folders with globally unique names.
 
         Raises:
-            UserError: There is no room.
+            UserError: Not enough space, or a write error.
         """
         needed = len(rows) * (pool.parameters * dtype.itemsize + CONFIG_BYTES)
         stem = self.path.name.removeprefix(PREFIX)
@@ -84,11 +81,11 @@ class AdapterFolder:
         return folders
 
     def remove(self, path: Path) -> None:
-        """Removes an adapter that `write` wrote; one that is gone is no error."""
+        """Removes an adapter written by `write`; a missing one is not an error."""
         shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
-        """Removes the folder with all that is in it; may be called again."""
+        """Removes the folder and its content; idempotent."""
         self._finalizer()
 
     def _full(self, needed: int) -> UserError:
@@ -102,7 +99,7 @@ class AdapterFolder:
 
 
 def _memory(room: int) -> Path:
-    """Shared memory where it is and has room, else the temporary directory."""
+    """Shared memory if it exists and has `room` bytes free, else the temporary directory."""
     usable = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
     if usable and shutil.disk_usage(SHARED_MEMORY).free >= room:
         return SHARED_MEMORY
@@ -110,13 +107,13 @@ def _memory(room: int) -> Path:
 
 
 def _make(root: Path, mode: int) -> tuple[Path, int]:
-    """A new folder and the descriptor of its lock, which is held."""
+    """Creates a folder; returns it and the descriptor of its acquired lock."""
     while True:
         folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         folder.mkdir(mode)
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # another process took it, unlocked as it was, for a dead one
+        except FileNotFoundError:  # another process removed it before it was locked
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
@@ -128,15 +125,15 @@ def _remove_dead(root: Path) -> None:
     """Removes this user's folders that no living process locks."""
     for folder in root.glob(f"{PREFIX}*"):
         try:
-            about = folder.lstat()
-            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # its process lives
+        except BlockingIOError:  # its process is alive
             pass
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,6 +142,6 @@ def _remove_dead(root: Path) -> None:
 
 
 def _end(owner: int, folder: Path, lock: int) -> None:
-    if os.getpid() == owner:  # not in a forked child that ends
+    if os.getpid() == owner:  # not in a forked child
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

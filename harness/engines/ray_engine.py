@@ -6,8 +6,8 @@ actor caches, and only answers are returned.
 
 Scheduling. An engine that folds particles into its weights has one running job. It gets a second, queued job only while
 more jobs wait than there are workers: it never waits for the network, and at the end of an iteration no job is queued
-while a worker is idle. An engine that batches accepts all jobs at once, so each job goes to the worker with the earliest
-expected finish, estimated from the items per second of its past jobs. A worker prefers jobs of the particle that it has
+while a worker is idle. An engine that batches accepts all jobs at once, so each job goes to the worker that should
+finish first, estimated from the items per second of its past jobs. A worker prefers jobs of the particle that it has
 loaded, then the oldest job of a particle that no other worker has, then the oldest job.
 
 Answers do not depend on the scheduling: every worker has the same files, settings and number of threads, and one worker
@@ -309,7 +309,7 @@ class RayEngine:
         self._waiting, self._members = [], []
 
     def _when_done(self, member: _Member, reference: Any, then: Callable[[_Member, Any], None]) -> None:
-        """Calls `then` in the engine's thread with the value of `reference`; a failed worker is handled once, by `_lost`."""
+        """Calls `then` in the engine's thread with the value of `reference`, or `_lost` once if the worker failed."""
 
         def arrived(done: Future[Any]) -> None:
             if member not in self._members:

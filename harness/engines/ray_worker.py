@@ -112,9 +112,7 @@ class Worker:
 
     async def missing(self, hashes: Mapping[str, str]) -> list[str]:
         """The folders that this machine's disk does not have with the same content."""
-        return await asyncio.to_thread(
-            lambda: [folder for folder, expected in hashes.items() if not _has(folder, expected)]
-        )
+        return await asyncio.to_thread(lambda: [folder for folder, own in hashes.items() if not _has(folder, own)])
 
     async def load(self, plan: Plan, files: Mapping[str, Files], state: dict[str, Any]) -> Report | BaseException:
         """Creates the engine from this machine's disk, and from `files` for the folders that are missing there."""
@@ -139,9 +137,7 @@ class Worker:
             self._copies = AdapterFolder(None, size(list(files.values())))
             names = {plan.base: Path(plan.base).name, **{folder: name for name, folder in plan.experts or ()}}
             for number, (folder, own) in enumerate(files.items()):
-                here[folder] = (
-                    self._copies.path / str(number) / names[folder]
-                )  # a pool takes expert names from folder names
+                here[folder] = self._copies.path / str(number) / names[folder]  # folder names are the experts' names
                 receive(own, here[folder], get)
         base, pool = here[plan.base], None
         if plan.experts is not None:
@@ -156,7 +152,7 @@ class Worker:
         return Report(self._engine.device, name in FOLDING, self._engine.state())
 
     async def answer(self, row: NDArray[np.float64] | None, question: Question) -> Answer:
-        """Answers of the particle `row` [experts]; an exception is returned as a value, because the worker itself works."""
+        """Answers of the particle `row` [experts]; exceptions are returned as values: the worker is intact."""
         assert self._engine is not None  # noqa: S101 - jobs come after `load`
         answers: Sequence[Response | ChoiceLogprobs | Unscored] = ()
         failed = None

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server that loads LoRA adapters while it runs, as vLLM's does: what is asked of it over HTTP.
+"""HTTP client for an OpenAI-compatible server that loads LoRA adapters at runtime, such as vLLM's.
 
-What passes (a lost connection, 408, 429, 5xx, a timeout) is asked again with growing random waits (full jitter), for a
-minute and more where the server is gone; what cannot pass is one sentence with the server's own words.
+Transient errors (lost connection, 408, 429, 5xx, timeout) are retried with exponential backoff and full jitter, for at
+least `PATIENCE` seconds; other errors are raised with the server's message.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from utilities.judges.settings import is_loopback
 __all__ = ["PROBE", "LoraServer", "Refused"]
 
 FIRST_WAIT, MOST_WAIT = 1.0, 10.0
-"""Seconds before a second attempt at most, and before any; doubled in between."""
+"""Upper limit in seconds of the wait before the second attempt, which doubles, and of any wait."""
 PATIENCE, ATTEMPTS = 75.0, 4
-"""Seconds and attempts that a request may take before its server counts as gone: it has both."""
+"""Seconds and attempts after which a server counts as unreachable; both must be exceeded."""
 CONNECT, REPLY, FAREWELL = 10.0, 600.0, 10.0
-"""Seconds for a connection, for a reply to many prompts, and for unloading an adapter that nobody needs any more."""
+"""Timeouts in seconds: connecting, the response to many prompts, unloading an adapter."""
 PROBE = "The 3rd probe's tokens:\n\t{'naïve': [0.25, -1e9]}  # Größe, 東京"
-"""Text that tokenizers part differently."""
+"""Text that different tokenizers split differently."""
 
 
-class Refused(UserError):  # noqa: N818 - it says what the server did
-    """An answer that asking again would not change."""
+class Refused(UserError):  # noqa: N818
+    """An error response that a retry would not change."""
 
-    def __init__(self, told: str, trouble: Trouble) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, trouble: Trouble) -> None:
+        super().__init__(message)
         self.trouble = trouble
 
 
 class _Status(Exception):  # noqa: N818
-    """An answer that is an error; its text is what the server says about it."""
+    """An HTTP error response; its text is the server's message."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(_said(response))
@@ -56,33 +56,33 @@ class _Status(Exception):  # noqa: N818
 
 
 class LoraServer:
-    """A server, asked from one event loop.
+    """Client of one server; used from one event loop.
 
     Args:
         settings: Address, model, key, concurrency.
-        times: Gets the seconds during which at least one request is in flight.
+        times: `forward` accumulates the seconds during which at least one request is in flight.
 
     Raises:
-        UserError: No address is given, or one that is none.
+        UserError: The address is missing or invalid.
     """
 
     model: str
-    """The base model's name there."""
+    """The base model's name on the server."""
     context: int | None
-    """Tokens that a prompt and its answer may have there, where the server says so."""
+    """Maximum tokens of prompt plus answer; None if the server does not report it."""
 
     def __init__(self, settings: EngineSettings, times: Times) -> None:
         self.url = _address(settings.base_url)
         self._settings, self._times = settings, times
-        found = os.environ.get(settings.server_key_env)
-        self._key = SecretStr(found) if found else None
+        key = os.environ.get(settings.server_key_env)
+        self._key = SecretStr(key) if key else None
         self._limiter = AdaptiveLimiter(settings.concurrency)
-        self._random = random.Random()  # waits must not move the generator that others seed
+        self._random = random.Random()  # separate from the global generator, so waits do not change its state
         self._answered, self._flying, self._since = False, 0, 0.0
-        # On this machine no proxy of the environment is asked, and no certificates are read.
+        # For loopback addresses, neither proxies of the environment nor certificates are used.
         local: dict[str, Any] = {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
         self._http = AsyncClient(
-            headers={"Authorization": f"Bearer {found}"} if found else {},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=Timeout(REPLY, connect=CONNECT),
             limits=Limits(max_connections=None),
             follow_redirects=True,
@@ -95,10 +95,10 @@ class LoraServer:
         return self._times.forward + (time.perf_counter() - self._since if self._flying else 0.0)
 
     async def greet(self, probe: Sequence[int]) -> None:
-        """Learns the base model's name and context, and checks that the server is one of the right kind and model.
+        """Reads the base model's name and context length, and checks the server's protocol, model and tokenizer.
 
         Args:
-            probe: The tokens of `PROBE` in the local base model.
+            probe: Token ids of `PROBE` by the local tokenizer.
 
         Raises:
             UserError: No server, a wrong key, no such model, another protocol, another tokenizer.
@@ -110,8 +110,8 @@ class LoraServer:
             raise UserError(f"{self.url}: what answers there does not speak OpenAI's protocol") from None
         wanted = self._settings.server_model
         if not bases or (wanted is not None and wanted not in bases):
-            asked = f"no model {wanted!r}" if wanted else "no model"
-            raise UserError(f"{self.url} serves {asked}; it has: {', '.join(bases) or 'nothing'}")
+            missing = f"no model {wanted!r}" if wanted else "no model"
+            raise UserError(f"{self.url} serves {missing}; it has: {', '.join(bases) or 'nothing'}")
         if wanted is None and len({one.get("root", name) for name, one in bases.items()}) > 1:
             raise UserError(f"{self.url} serves several models; name one with --server-model: {', '.join(bases)}")
         self.model = wanted or next(iter(bases))
@@ -132,13 +132,13 @@ class LoraServer:
             )
 
     async def complete(self, model: str, prompts: Sequence[Sequence[int]], **options: Any) -> list[dict[str, Any]]:
-        """The choices of one greedy completion a prompt (token ids), in their order.
+        """Greedy completion: one choice per prompt (token ids), in the order of the prompts.
 
         Raises:
-            Refused: Not served; status 404 where the server does not know `model`.
-            UserError: The server is gone, or answers something else.
+            Refused: The server rejects the request; status 404 if it does not know `model`.
+            UserError: The server is unreachable, or its response is not a completion.
         """
-        # What a server takes from the model's generation config where it is not told: greedy decoding is greedy.
+        # Overrides the model's generation config, which the server would use by default.
         body = {"model": model, "prompt": list(prompts), "temperature": 0.0, "repetition_penalty": 1.0, **options}
         answer = await self.ask("POST", "/completions", body)
         try:
@@ -150,20 +150,20 @@ class LoraServer:
         return choices
 
     async def load(self, name: str, folder: Path) -> None:
-        """Loads an adapter from a folder that the server sees.
+        """Loads an adapter from a folder that the server can read.
 
         Raises:
-            Refused: The server cannot, in its words.
+            Refused: The server rejects it.
         """
         try:
             body = {"lora_name": name, "lora_path": str(folder)}
-            await self.ask("POST", "/load_lora_adapter", body, final=500)  # with which vLLM says what is wrong with it
+            await self.ask("POST", "/load_lora_adapter", body, final=500)  # vLLM reports invalid adapters as 500
         except Refused as refused:
-            if "already been loaded" not in str(refused):  # by an attempt whose answer was lost
+            if "already been loaded" not in str(refused):  # by an attempt whose response was lost
                 raise
 
     async def unload(self, name: str) -> None:
-        """Unloads an adapter; a server that is gone or does not know it has done so."""
+        """Unloads an adapter; errors and timeouts are ignored."""
         with suppress(UserError, TimeoutError):
             async with asyncio.timeout(FAREWELL):
                 await self.ask("POST", "/unload_lora_adapter", {"lora_name": name}, attempts=1, patience=0.0)
@@ -182,19 +182,19 @@ class LoraServer:
         attempts: int = ATTEMPTS,
         patience: float | None = None,
     ) -> Response:
-        """One answer, after as many attempts as it takes.
+        """Sends a request, with retries, and returns the response.
 
         Args:
-            method: Of HTTP.
-            path: After the base URL; or a whole URL.
+            method: HTTP method.
+            path: Path after the base URL, or a full URL.
             body: Sent as JSON.
-            final: A status that would pass elsewhere and does not here.
-            attempts: Made at least before the server counts as gone.
-            patience: Seconds that it is waited for; by default `PATIENCE`.
+            final: A usually transient status that is not retried here.
+            attempts: Minimum number of attempts before the server counts as unreachable.
+            patience: Minimum seconds of retries; by default `PATIENCE`.
 
         Raises:
-            Refused: The server's answer is no.
-            UserError: The server is gone, or was never there.
+            Refused: The server rejects the request.
+            UserError: The server is unreachable.
         """
         url = path if "://" in path else self.url + path
         patience = PATIENCE if patience is None else patience
@@ -270,10 +270,10 @@ def _address(given: str | None) -> str:
 
 
 def _said(response: Response) -> str:
-    """What a server says about its error, wherever it says it."""
+    """The message of an error response: its `error`, `detail` or `message` field, else its text."""
     try:
-        told = response.json()
+        data = response.json()
     except ValueError:
         return response.text.strip()[:200] or response.reason_phrase
-    told = told.get("error") or told.get("detail") or told.get("message") if isinstance(told, dict) else told
-    return str(told.get("message") if isinstance(told, dict) else told)
+    data = data.get("error") or data.get("detail") or data.get("message") if isinstance(data, dict) else data
+    return str(data.get("message") if isinstance(data, dict) else data)
