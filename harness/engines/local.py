@@ -1,8 +1,8 @@
-"""The local engine: one resident base model through transformers, particles folded in and out of its weights.
+"""The local engine: one resident transformers base model; particles are folded into its weights one after another.
 
-For a particle its mixture is folded into the weights, W + s BA from a pristine copy, everything that was asked of it is
-answered in length-bucketed batches, and the next one is folded. Nothing is read from disk again but the memory-mapped
-experts, and no adapter module slows the forward pass.
+A particle's mixture is folded into the weights (W + s BA, from a pristine copy), all its jobs are answered in
+length-bucketed batches, and the next particle is folded. Only the memory-mapped experts are read from disk again, and
+no adapter module slows the forward pass.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = ["LocalEngine"]
 Row = NDArray[np.float64]
 T = TypeVar("T")
 PLANS_KEPT = 64
-"""Session prompt sets that are remembered: every particle is asked the same ones."""
+"""Prompt sets whose batches are cached: every particle is evaluated on the same ones."""
 
 MIXED_TEST = 120
-"""Tokens by which the longer of two prompts is longer, when it is tried whether they can share a batch."""
+"""Difference in tokens between the two prompts of the test for batches of mixed lengths."""
 
 HALF_FOLDED = b""
-"""Key of no particle: what is folded after an error in the middle of folding."""
+"""Key of no particle: the state of the weights while folding, and after an error in it."""
 
 
 @dataclass
@@ -63,16 +63,16 @@ class _Plan:
 
     batches: list[Batch]
     unscored: dict[int, Unscored]
-    """Questions that cannot be computed."""
+    """Questions that cannot be scored, by position."""
     split: dict[int, list[int]]
-    """Questions whose options are computed apart, to the numbers of the options in the batches."""
+    """Questions whose options are computed separately: position to the numbers of the options in the batches."""
 
 
 @engines.register("local")
 class LocalEngine:
     """Answers with transformers on the CPU or a GPU of this machine.
 
-    Jobs of many particles may wait at the same time; one thread does them, those of the folded particle first.
+    Jobs of many particles may wait at the same time; one thread runs them, those of the folded particle first.
 
     Args:
         base: Folder of the base model and its tokenizer.
@@ -101,9 +101,11 @@ class LocalEngine:
         self.model, self.notes = load_base(base, pool, dtype, settings)
         self.tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
         self.model.to(self._device).eval().requires_grad_(False)
-        # Greedy decoding is greedy: `generate` takes what it is not told (a penalty on repetition, say) from here.
-        told = self.model.generation_config
-        self.model.generation_config = GenerationConfig(eos_token_id=told.eos_token_id, pad_token_id=told.pad_token_id)
+        # Removes defaults of `generate` that would change greedy decoding, such as a repetition penalty.
+        defaults = self.model.generation_config
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=defaults.eos_token_id, pad_token_id=defaults.pad_token_id
+        )
         self.tokenizer = self.tokens.tokenizer
         self._untie()
         self._parameters = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
@@ -122,11 +124,11 @@ class LocalEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes, for people."""
+        """Device description for display."""
         return str(self._device)
 
     def state(self) -> dict[str, Any]:
-        """The batch size that was found: other batches round differently in the last bit."""
+        """The batch size, which changes rounding in the last bit."""
         return {"batch_tokens": self._batch_tokens}
 
     def particle(self, row: Row | None) -> Model:
@@ -136,7 +138,7 @@ class LocalEngine:
         return _Particle(self, None if row is None else np.asarray(row, dtype=np.float64))
 
     def close(self) -> None:
-        """Ends the thread and frees the model."""
+        """Stops the thread and frees the model."""
         with self._ready:
             self._closed = True
             self._ready.notify()
@@ -145,7 +147,7 @@ class LocalEngine:
         self._plans.clear()
         gc.collect()
 
-    # -- one thread does all jobs ------------------------------------------------------------------------------------
+    # -- one thread runs all jobs ------------------------------------------------------------------------------------
 
     async def submit(self, row: Row | None, work: Callable[[], T]) -> T:
         """Runs `work` in the engine's thread while the particle `row` is folded in."""
@@ -181,19 +183,19 @@ class LocalEngine:
                 self._answer(job, job.future.set_result, result)
 
     def _in_words(self, error: BaseException) -> BaseException:
-        """Out of memory comes this far only when there is no smaller batch to try: the user's to mend."""
+        """The error; out of memory, which is raised only at the smallest batch size, as a UserError."""
         if not _out_of_memory(error):
             return error
         smaller = "" if self.model.dtype.itemsize < 4 else " --dtype bfloat16,"
-        told = UserError(
+        failure = UserError(
             f"out of memory on {self.device}, even with a single question at a time;"
             f" try a smaller model,{smaller} or shorter prompts"
         )
-        told.__cause__ = error
-        return told
+        failure.__cause__ = error
+        return failure
 
     def _stop_if_closed(self) -> None:
-        """Between two batches: nobody waits for the rest of a job when the engine is being closed (Ctrl-C)."""
+        """Called between batches, so that closing the engine (Ctrl-C) aborts a running job."""
         if self._closed:
             raise RuntimeError("the engine was closed")
 
@@ -203,11 +205,11 @@ class LocalEngine:
             if not job.future.done():
                 setter(value)
 
-        with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed
             job.loop.call_soon_threadsafe(deliver)
 
     def _untie(self) -> None:
-        """Gives adapted modules weights of their own: a LoRA of an output layer does not change the tied embedding."""
+        """Unties the weights of adapted modules: a LoRA of the output layer must not change the tied embedding."""
         if not isinstance(self.pool, LoraPool):
             return
         count = Counter(id(p) for _, p in self.model.named_parameters(remove_duplicate=False))
@@ -216,10 +218,10 @@ class LocalEngine:
             if count[id(module.weight)] > 1:
                 module.weight = nn.Parameter(module.weight.clone(), requires_grad=False)
 
-    # -- particles in and out ----------------------------------------------------------------------------------------
+    # -- folding -----------------------------------------------------------------------------------------------------
 
     def _fold(self, key: bytes | None, row: Row | None) -> None:
-        """Makes the resident model the particle `row`; the weights it replaces come from a pristine copy."""
+        """Folds the particle `row` into the resident model, starting from a pristine copy of the weights."""
         if key == self._folded:
             return
         start = time.perf_counter()
@@ -281,7 +283,7 @@ class LocalEngine:
         return [answers[at] for at in range(len(prompts))]
 
     def _plan(self, prompts: Sequence[str], options: Sequence[Sequence[str]]) -> _Plan:
-        """Tokenised, length-bucketed batches; made once for a prompt set that every particle is evaluated on."""
+        """Tokenised, length-bucketed batches, cached per prompt set."""
         key = (id(prompts), id(options))
         cached = self._plans.get(key)
         if cached is not None and cached[0] is prompts and cached[1] is options:
@@ -301,7 +303,7 @@ class LocalEngine:
             if length <= self._mixes_to:
                 (shared if self._packs and length <= self._window else separate).append(k)
                 continue
-            split[k] = []  # each option is a question of its own, among others of exactly its length
+            split[k] = []  # each option becomes a separate question, batched with others of equal length
             for option in option_ids[k]:
                 alone.setdefault((len(prompt_ids[k]), len(option)), []).append(len(prompt_ids))
                 split[k].append(len(prompt_ids))
@@ -320,22 +322,22 @@ class LocalEngine:
         return plan
 
     def _can_pack(self) -> bool:
-        """Whether the model takes an attention mask of its own, so that all options of a question share one sequence.
+        """Whether the model supports a custom attention mask, so that all options of a question share one sequence.
 
-        Models that ignore it (state-space layers, for example) would silently answer something else; so it is tried.
+        Tested, because models that ignore the mask (state-space layers, for example) would compute wrong values.
         """
         ids = self.tokens.ids(["A quick test of the mask."])[0]
         options = self.tokens.ids([" one and a half", " two hundred and three"], add_special_tokens=False)
         try:
             packed, plain = (self._try([ids], [options], shared_prefix=way) for way in (True, False))
-        except Exception:  # whatever a model says to a mask that it does not know
+        except Exception:  # any error of a model that does not support the mask
             return False
         return self._same(packed[0], plain[0])
 
     def _mixed_lengths(self) -> int:
-        """Tokens up to which sequences of different lengths are computed together: beyond, a batch has one length.
+        """Maximum tokens of sequences in batches of mixed lengths; longer sequences are batched by equal length.
 
-        A short prompt is asked alone and beside a long one; recurrent states, for example, may run over the padding.
+        Tested with a short prompt alone and next to a long one; recurrent states, for example, may include padding.
         """
         switch = switch_length(self.model.config)
         limit = self.tokens.context if switch is None else min(switch, self.tokens.context)
@@ -373,13 +375,13 @@ class LocalEngine:
     def _has_plain_head(self) -> bool:
         """Whether logits are the output layer on the last hidden states and nothing else (no scaling, no soft cap)."""
         if scaled_logits(self.model.config):
-            return False  # which small logits would not show
+            return False  # the test below would miss it with small logits
         ids = torch.tensor(self.tokens.ids(["A quick test of the head."]), device=self._device)
         with torch.inference_mode():
             try:
                 hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
                 return torch.equal(self.model.get_output_embeddings()(hidden), self.model(ids, use_cache=False).logits)
-            except Exception:  # no such layer, or a base model that answers in its own way
+            except Exception:  # no such layer, or another output format
                 return False
 
     # -- generation --------------------------------------------------------------------------------------------------
@@ -388,9 +390,9 @@ class LocalEngine:
         self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool = False
     ) -> list[Response | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
-        asked = self.tokens.prompts(prompts, max_tokens, chat)
-        answers: list[Response | Unscored | None] = [one if isinstance(one, Unscored) else None for one in asked]
-        ids = {k: one for k, one in enumerate(asked) if not isinstance(one, Unscored)}
+        encoded = self.tokens.prompts(prompts, max_tokens, chat)
+        answers: list[Response | Unscored | None] = [one if isinstance(one, Unscored) else None for one in encoded]
+        ids = {k: one for k, one in enumerate(encoded) if not isinstance(one, Unscored)}
         fitting = list(ids)
         fitting.sort(key=lambda k: len(ids[k]))
         while fitting:
@@ -434,9 +436,9 @@ class LocalEngine:
     # -- batch size --------------------------------------------------------------------------------------------------
 
     def _fitting_batch(self) -> int:
-        """Tokens of a batch: as many as keep a CPU's caches or a GPU's free memory busy but not full.
+        """Tokens per batch, sized to a CPU's caches or a GPU's free memory.
 
-        A fixed rule rather than a timing: a batch size that depends on the moment would change rounding between runs.
+        A fixed rule, not a timing: a batch size that varies between runs would change rounding.
         """
         config = self.model.config.get_text_config()
         hidden, vocabulary = int(config.hidden_size), int(config.vocab_size)
@@ -447,7 +449,7 @@ class LocalEngine:
         return max(512, min(8192, (3 << 17) // hidden))
 
     def _shrink(self, tokens: int) -> None:
-        """A batch of so many tokens was too large; of several of one plan only the first halves the limit."""
+        """Halves the limit after a batch of `tokens` ran out of memory; repeated failures of one plan halve it once."""
         self._batch_tokens = max(1, min(self._batch_tokens, tokens // 2))
         self._plans.clear()
         gc.collect()
@@ -468,7 +470,7 @@ class _Particle:
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt."""
+        """Greedy continuations, one per prompt."""
         work = self._engine
         return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop, chat))
 

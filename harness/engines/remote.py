@@ -1,9 +1,8 @@
-"""The remote engine: a server holds the base model, and loads the particles' adapters while it runs.
+"""The remote engine: a server holds the base model and loads the particles' adapters at runtime.
 
-A particle's mixture is written to a folder that the server sees, loaded under a name that was never used before, and
-believed only when it answers otherwise than the base model: a server whose adapter fits no module answers as the base,
-silently. Everything that is asked goes as token ids, in requests of many prompts, so a particle reads here what it
-reads in every engine.
+A particle's mixture is written to a folder that the server can read, and loaded under a new unique name. It is used
+only after the adapter check has passed: if an adapter matches no module, a server answers as the base model without an
+error. Prompts are sent as token ids, many per request, so they are tokenised exactly as in every other engine.
 """
 
 from __future__ import annotations
@@ -41,26 +40,26 @@ Pair = tuple[Ids, Ids]
 T = TypeVar("T")
 
 CHUNK = 32
-"""Prompts of one request: many enough that HTTP costs nothing, few enough that a lost one costs little."""
+"""Prompts per request: enough to make HTTP overhead negligible, few enough that a retry is cheap."""
 SLOTS = 20
-"""Adapters loaded at the same time where nobody says how many: the paper's swarm."""
+"""Default number of adapters loaded at the same time: the size of the paper's swarm."""
 LOADS = 3
-"""How often an adapter that the server forgot is loaded for one request."""
+"""Maximum number of loads of an adapter per request, if the server loses it."""
 MOST_ENDS = 20
-"""Tokens whose log-probabilities vLLM gives in one place, unless it is told otherwise."""
+"""Maximum number of tokens whose log-probabilities vLLM returns at one position by default."""
 SCORED: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 0}
-"""What yields the log-probabilities of a prompt's own tokens, and of no others."""
+"""Request options for the log-probabilities of the prompt's tokens only."""
 ENDS: dict[str, Any] = {"max_tokens": 1, "logprobs": 1, "return_tokens_as_token_ids": True}
-"""What yields, with `logprob_token_ids`, those of tokens that may follow."""
+"""Request options, with `logprob_token_ids`, for the log-probabilities of given next tokens."""
 
 
 @dataclass
 class _Adapter:
-    """A particle's place among the loaded ones."""
+    """A slot that holds a particle's adapter."""
 
     row: Row
     replaces: Path | None = None
-    """What must be unloaded first."""
+    """Folder of the adapter to unload first."""
     folder: Path | None = None
     """Its files; the folder's name is the adapter's name on the server."""
     ready: bool = False
@@ -72,17 +71,17 @@ class _Adapter:
 class RemoteEngine:
     """Answers through an OpenAI-compatible server that loads LoRA adapters while it runs.
 
-    Jobs of many particles may wait at the same time, from any event loop: one thread has a loop of its own, in which
-    all requests are made.
+    Jobs of many particles may wait at the same time, from any event loop; all requests are made in the event loop of
+    one thread.
 
     Args:
         base: Folder of the base model that is served, for its tokenizer.
         pool: The experts, LoRA adapters; None for the base model alone.
-        settings: Address, key, slots, shared folder, requests at the same time.
-        state: Of an earlier engine; there is nothing in it.
+        settings: Address, key, slots, shared folder, concurrency.
+        state: State of an earlier engine; unused.
 
     Raises:
-        UserError: No such server, or one that cannot serve these experts: the message has its own words.
+        UserError: The server is unreachable or cannot serve these experts; includes its message.
     """
 
     name = "remote"
@@ -115,11 +114,11 @@ class RemoteEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes, for people."""
+        """Device description for display."""
         return f"{self._server.model} at {self._server.url}"
 
     def state(self) -> dict[str, Any]:
-        """Nothing: what decides the last bit is the server's, and it does not say."""
+        """Empty: the server does not report what determines its rounding."""
         return {}
 
     def particle(self, row: Row | None) -> Model:
@@ -127,13 +126,13 @@ class RemoteEngine:
         if row is not None and self.pool is None:
             raise ValueError("an engine without experts answers as the base model only")
         if row is None and self.pool is not None:
-            # Not the bare base model: vLLM's CPU build lends a request without an adapter the last slot's, when others
-            # of its batch have one.
+            # An adapter of zeros, not the bare base model: vLLM's CPU build applies the last slot to requests without
+            # an adapter if others in the batch have one.
             row = np.zeros(len(self.pool.names))
         return _Particle(self, None if row is None else np.array(row, dtype=np.float64))
 
     def close(self) -> None:
-        """Ends what is asked, unloads all adapters and removes their files; may be called again."""
+        """Cancels running requests, unloads all adapters and removes their files; idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -145,7 +144,7 @@ class RemoteEngine:
             self._folder.close()
 
     async def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs `work` in the engine's own loop."""
+        """Runs `work` in the engine's event loop."""
         if self._closed:
             raise RuntimeError("the engine was closed")
         try:
@@ -158,7 +157,11 @@ class RemoteEngine:
     # -- start and end -----------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        """Whatever the server cannot do is known before a search begins."""
+        """Connects, and tests scoring and adapters, so that a missing capability fails before the search.
+
+        Raises:
+            UserError: The server cannot serve this model and these experts.
+        """
         await self._server.greet(self._tokens.ids([PROBE])[0])
         if (context := self._server.context or self._tokens.context) < self._tokens.context:
             self.notes.append(f"{self._server.url} takes {context} tokens; the base model, {self._tokens.context}")
@@ -166,12 +169,12 @@ class RemoteEngine:
         self._check = AdapterCheck(self._tokens)
         try:
             logprobs = await self._logprobs_of(self._server.model, self._check.prompts)
-        except UserError as error:  # vLLM's CPU build ends here where the output layer has slots for adapters
+        except UserError as error:  # vLLM's CPU build fails here if the output layer has adapter slots
             raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
         self._check.record_base(logprobs)
         try:
             await self._end_logprobs(None, [(self._check.ids, [[self._check.ids[-1]]])])
-        except UserError:  # a server of an earlier version
+        except UserError:  # an older server version
             self._reads_ends = False
         try:
             if self.pool is not None:
@@ -181,7 +184,7 @@ class RemoteEngine:
             raise UserError(self._no_adapters(refused)) from refused
         except UserError as error:
             raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
-        self.times.forward = self.times.mixing = 0.0  # of the start nobody asks
+        self.times.forward = self.times.mixing = 0.0  # startup time does not count
 
     def _no_adapters(self, refused: Refused) -> str:
         folder = str(self._folder.path if self._folder else "")
@@ -205,7 +208,7 @@ class RemoteEngine:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_default_executor()  # who still writes an adapter
+        await asyncio.get_running_loop().shutdown_default_executor()  # pending adapter writes
         folders = [one.folder for one in self._adapters.values()] + [one.replaces for one in self._adapters.values()]
         await asyncio.gather(*(self._server.unload(folder.name) for folder in folders if folder is not None))
         await self._server.close()
@@ -214,7 +217,7 @@ class RemoteEngine:
 
     @asynccontextmanager
     async def _held(self, row: Row) -> AsyncIterator[_Adapter]:
-        """A place for a particle's adapter, which nobody takes away meanwhile; waits where all are in use."""
+        """Reserves a slot for a particle's adapter; waits if all are in use."""
         key, replaced = row.tobytes(), None
         while key not in self._adapters and len(self._adapters) >= self._slots:
             idle = next((k for k, one in self._adapters.items() if not one.users), None)
@@ -234,23 +237,23 @@ class RemoteEngine:
             self._freed.set()
 
     async def _name_of(self, adapter: _Adapter) -> str:
-        """The name under which a particle's adapter is loaded, once it is."""
+        """The name of a particle's adapter on the server; loads it if necessary."""
         async with adapter.lock:
             if adapter.replaces is not None:
                 await self._unload(adapter.replaces)
                 adapter.replaces = None
             if not adapter.ready:
                 await self._load(adapter)
-            assert adapter.folder is not None  # noqa: S101 - it was written
+            assert adapter.folder is not None  # noqa: S101 - set by `_load`
             return adapter.folder.name
 
     async def _load(self, adapter: _Adapter) -> None:
-        """Writes, loads and hears an adapter, under a new name and from a new path each time."""
-        assert isinstance(self.pool, LoraPool) and self._folder is not None  # noqa: S101 - whoever has a row has a pool
+        """Writes, loads and checks an adapter, under a new name and from a new path each time."""
+        assert isinstance(self.pool, LoraPool) and self._folder is not None  # noqa: S101 - rows require a pool
         async with self._mixing:
             start, busy = time.perf_counter(), self._server.busy
             adapter.folder = (await asyncio.to_thread(self._folder.write, self.pool, adapter.row[None]))[0]
-            # While the server works on other particles' requests, mixing costs nobody any time.
+            # Mixing counts only while the server is idle.
             self.times.mixing += max(0.0, time.perf_counter() - start - (self._server.busy - busy))
         try:
             await self._server.load(adapter.folder.name, adapter.folder)
@@ -275,7 +278,7 @@ class RemoteEngine:
             self._folder.remove(folder)
 
     async def _logprobs_of(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities of each prompt's tokens, from the second on."""
+        """Log-probabilities of each prompt's tokens, starting at the second."""
         choices = await self._server.complete(model, prompts, **SCORED, return_token_ids=True)
         if not all(choice.get("token_ids") for choice in choices):
             raise UserError(f"{self._server.url} does not give the tokens of its answers; vLLM's server does")
@@ -287,41 +290,42 @@ class RemoteEngine:
     async def generate(
         self, row: Row | None, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt."""
-        asked = self._tokens.prompts(prompts, max_tokens, chat)
+        """Greedy continuations, one per prompt."""
+        encoded = self._tokens.prompts(prompts, max_tokens, chat)
         options = {
             "max_tokens": max_tokens,
             "stop": list(stop),
             "stop_token_ids": self._tokens.ends,
             "return_token_ids": True,
         }
-        choices = await self._ask(row, _chunks([one for one in asked if not isinstance(one, Unscored)], options))
+        choices = await self._ask(row, _chunks([one for one in encoded if not isinstance(one, Unscored)], options))
         answers = iter([self._tokens.answer(choice["token_ids"], max_tokens, stop) for choice in choices])
-        return [one if isinstance(one, Unscored) else next(answers) for one in asked]
+        return [one if isinstance(one, Unscored) else next(answers) for one in encoded]
 
     async def choice_logprobs(
         self, row: Row | None, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[ChoiceLogprobs | Unscored]:
-        """Log-probabilities of all options; equal questions are asked once."""
+        """Log-probabilities of all options; equal questions are sent once."""
         questions = self._tokens.questions(prompts, options)
-        asked = [one for one in questions if not isinstance(one, Unscored)]
-        short = [(ids, choices) for ids, choices in asked if self._reads_ends and _is_short(choices)]
-        long = [(ids, choices) for ids, choices in asked if not (self._reads_ends and _is_short(choices))]
-        found = {**await self._end_logprobs(row, short), **await self._sums(row, long)}
+        scorable = [one for one in questions if not isinstance(one, Unscored)]
+        short = [(ids, choices) for ids, choices in scorable if self._reads_ends and _is_short(choices)]
+        long = [(ids, choices) for ids, choices in scorable if not (self._reads_ends and _is_short(choices))]
+        logprobs = {**await self._end_logprobs(row, short), **await self._sums(row, long)}
         return [
             one
             if isinstance(one, Unscored)
             else ChoiceLogprobs(
-                tuple(found[tuple(one[0]), tuple(choice)] for choice in one[1]), tuple(len(choice) for choice in one[1])
+                tuple(logprobs[tuple(one[0]), tuple(choice)] for choice in one[1]),
+                tuple(len(choice) for choice in one[1]),
             )
             for one in questions
         ]
 
     async def _end_logprobs(self, row: Row | None, questions: Sequence[Question]) -> dict[Pair, float]:
-        """Of options of one token: all are read at the end of the prompt, which the server's prefix cache knows."""
+        """Log-probabilities of one-token options, read at the end of the prompt, which uses the prefix cache."""
         packs: list[tuple[list[Ids], set[int]]] = []
-        asked = dict.fromkeys((tuple(ids), frozenset(choice[0] for choice in choices)) for ids, choices in questions)
-        for ids, tokens in asked:
+        distinct = dict.fromkeys((tuple(ids), frozenset(choice[0] for choice in choices)) for ids, choices in questions)
+        for ids, tokens in distinct:
             if not packs or len(packs[-1][0]) == CHUNK or len(packs[-1][1] | tokens) > MOST_ENDS:
                 packs.append(([], set()))
             packs[-1][0].append(ids)
@@ -329,26 +333,26 @@ class RemoteEngine:
         requests = [(prompts, {**ENDS, "logprob_token_ids": sorted(tokens)}) for prompts, tokens in packs]
         choices = await self._ask(row, requests)
         ends = [(ids, chosen) for prompts, chosen in packs for ids in prompts]
-        found: dict[Pair, float] = {}
+        results: dict[Pair, float] = {}
         for (ids, chosen), choice in zip(ends, choices, strict=True):
             with self._telling("the log-probabilities of chosen tokens"):
-                told = choice["logprobs"]["top_logprobs"][0]
-                found |= {(ids, (token,)): float(told[f"token_id:{token}"]) for token in chosen}
-        return found
+                logprobs = choice["logprobs"]["top_logprobs"][0]
+                results |= {(ids, (token,)): float(logprobs[f"token_id:{token}"]) for token in chosen}
+        return results
 
     async def _sums(self, row: Row | None, questions: Sequence[Question]) -> dict[Pair, float]:
-        """Of options of any length: they are asked as parts of the prompt."""
+        """Log-probabilities of options of any length, sent as part of the prompt."""
         pairs = dict.fromkeys((tuple(ids), tuple(choice)) for ids, choices in questions for choice in choices)
         texts = list(dict.fromkeys((*ids, *choice) for ids, choice in pairs))
         choices = await self._ask(row, _chunks(texts, SCORED))
-        found = {ids: self._logprobs(ids, choice) for ids, choice in zip(texts, choices, strict=True)}
-        return {(ids, choice): sum(found[*ids, *choice][len(ids) :]) for ids, choice in pairs}
+        logprobs = {ids: self._logprobs(ids, choice) for ids, choice in zip(texts, choices, strict=True)}
+        return {(ids, choice): sum(logprobs[*ids, *choice][len(ids) :]) for ids, choice in pairs}
 
     def _logprobs(self, ids: Sequence[int], choice: dict[str, Any]) -> list[float]:
-        """Log-probability of each token of a prompt; 0 for the first, which follows nothing."""
+        """Log-probability of each token of a prompt; 0 for the first, which has no prefix."""
         with self._telling("the log-probabilities of a prompt's tokens"):
-            told = choice["prompt_logprobs"]
-            return [0.0] + [float(told[k][str(ids[k])]["logprob"]) for k in range(1, len(ids))]
+            logprobs = choice["prompt_logprobs"]
+            return [0.0] + [float(logprobs[k][str(ids[k])]["logprob"]) for k in range(1, len(ids))]
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
@@ -360,7 +364,7 @@ class RemoteEngine:
     async def _ask(
         self, row: Row | None, requests: Sequence[tuple[Sequence[Sequence[int]], dict[str, Any]]]
     ) -> list[dict[str, Any]]:
-        """The choices of all prompts of all requests, which are in flight at the same time."""
+        """The choices of all prompts of all requests, which run concurrently."""
         if row is None:
             return await _in_order([self._server.complete(self._server.model, p, **o) for p, o in requests])
         async with self._held(row) as adapter:
@@ -369,7 +373,7 @@ class RemoteEngine:
     async def _chunk(
         self, adapter: _Adapter, prompts: Sequence[Sequence[int]], options: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """A chunk's choices; an adapter that a restarted server does not know is loaded again under a new name."""
+        """A chunk's choices; an adapter lost by a server restart is reloaded under a new name."""
         for _ in range(LOADS):
             name = await self._name_of(adapter)
             try:
@@ -377,7 +381,7 @@ class RemoteEngine:
             except Refused as refused:
                 if refused.trouble.status != 404:
                     raise
-            if adapter.folder is not None and adapter.folder.name == name:  # else another chunk was faster
+            if adapter.folder is not None and adapter.folder.name == name:  # else another chunk has reloaded it
                 forgotten, adapter.ready, adapter.folder = adapter.folder, False, None
                 self.notes.append(f"{self._server.url} forgot a particle's adapter (a restart?); it is loaded again")
                 await self._unload(forgotten)
@@ -401,10 +405,10 @@ def _chunks(
 
 
 async def _in_order(work: Sequence[Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """What all work returns, one after another; where one fails the others are not waited for."""
+    """Concatenated results of all work; if one fails, the others are cancelled."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        return [choice for found in await asyncio.gather(*tasks) for choice in found]
+        return [choice for choices in await asyncio.gather(*tasks) for choice in choices]
     finally:
         for task in tasks:
             task.cancel()
@@ -419,7 +423,7 @@ class _Particle:
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt."""
+        """Greedy continuations, one per prompt."""
         work = self._engine
         return await work.submit(lambda: work.generate(self._row, prompts, max_tokens, stop, chat))
 

@@ -253,20 +253,20 @@ class LoraServer:
         return f"{self.url}: {trouble.words.rstrip('. ')}{advice}"
 
 
-def _address(given: str | None) -> str:
+def _address(url: str | None) -> str:
     """The base URL with its /v1."""
-    if not given:
+    if not url:
         raise UserError("--engine remote: name its server with --base-url, such as http://127.0.0.1:8000/v1")
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
     if not good:
-        raise UserError(f"--base-url {given}: no address of a server; expected one like http://127.0.0.1:8000/v1")
+        raise UserError(f"--base-url {url}: no address of a server; expected one like http://127.0.0.1:8000/v1")
     if parts.username or parts.password:
         raise UserError("--base-url: an address with a password in it would be written into the run's settings")
-    return given.rstrip("/") if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1"
+    return url.rstrip("/") if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1"
 
 
 def _said(response: Response) -> str:

@@ -1,10 +1,10 @@
-"""The vLLM engine: one resident base model, and the whole swarm in one continuous batch, an adapter a particle.
+"""The vLLM engine: one resident base model, and all particles in one continuous batch, one adapter per particle.
 
-One thread owns the engine. It loads the adapters of the particles that are asked something, hands their requests to
-vLLM's scheduler as they come, and answers each job when its last request is done, so that the answers of one particle
-are judged while others still generate. Every load has a new name, a new number and a new path, because vLLM knows
-adapters, and blocks of its prefix cache, by these alone; and it is believed only when the adapter check shows that
-it changed the model: an adapter whose tensors match no module would leave the base model answering, silently.
+One thread owns the engine. It loads the adapters of particles that have jobs, passes their requests to vLLM's scheduler
+and completes each job when its last request is done, so that one particle's answers can be judged while others are
+still generated. Every load has a new name, number and path, because vLLM identifies adapters and prefix-cache blocks by
+these alone. An adapter is used only after the adapter check has passed: if its tensors match no module, vLLM answers as
+the base model without an error.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = ["VllmEngine"]
 Row = NDArray[np.float64]
 T = TypeVar("T")
 SLOTS = 20
-"""Adapters that are loaded at the same time, where nobody says how many particles there are."""
+"""Default number of adapters loaded at the same time."""
 LOADS = 2
-"""How often an adapter is loaded before its silence is believed."""
+"""Maximum number of loads of an adapter that fails the adapter check."""
 
 
 @dataclass
 class _Job:
-    """Requests of one particle, and what happens with their outputs."""
+    """Requests of one particle, and callbacks for their outputs."""
 
     key: bytes | None
     row: Row | None
@@ -83,7 +83,7 @@ class VllmEngine:
         base: Folder of the base model and its tokenizer.
         pool: The experts, LoRA adapters; None for the base model alone.
         settings: Precision, memory, slots, GPUs.
-        state: Of an earlier engine; vLLM has none.
+        state: State of an earlier engine; unused.
 
     Raises:
         UserError: vLLM is not installed, cannot load the model, or cannot serve these adapters.
@@ -91,7 +91,7 @@ class VllmEngine:
 
     name = "vllm"
     _failed: BaseException | None = None
-    """What ended the engine's thread."""
+    """The error that ended the engine's thread."""
 
     def __init__(
         self, base: Path, pool: Pool | None, settings: EngineSettings, state: dict[str, Any] | None = None
@@ -101,7 +101,7 @@ class VllmEngine:
         self.pool = check_servable(pool, self.name)
         self.times, self.notes = Times(), list[str]()
         self.loads = 0
-        """Adapters that were loaded since the engine was made."""
+        """Number of adapters loaded since the engine started."""
         self._base, self._settings = base, settings
         self._numbers = itertools.count(1)
         self._adapters: OrderedDict[bytes, _Adapter] = OrderedDict()
@@ -121,11 +121,11 @@ class VllmEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes, for people."""
+        """Device description for display."""
         return self._device
 
     def state(self) -> dict[str, Any]:
-        """Nothing that vLLM would need to repeat itself."""
+        """Empty: vLLM needs no state to reproduce a run."""
         return {}
 
     def particle(self, row: Row | None) -> Model:
@@ -135,7 +135,7 @@ class VllmEngine:
         return _Particle(self, None if row is None else np.asarray(row, dtype=np.float64))
 
     def close(self) -> None:
-        """Ends the thread and frees the model; files in shared memory are gone."""
+        """Stops the thread, frees the model and removes the adapter files."""
         with self._ready:
             self._closed = True
             self._ready.notify()
@@ -143,14 +143,13 @@ class VllmEngine:
 
     @contextlib.asynccontextmanager
     async def asleep(self, rest: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-        """Lends the GPU to somebody else: weights wait in main memory (vLLM's sleep, level 1), adapters are dropped.
+        """Frees the GPU for other code: weights move to main memory (vLLM's sleep level 1), adapters are unloaded.
 
-        It begins when everything that was asked is answered, and jobs that come meanwhile wait; those who want the GPU
-        at the same time share one sleep. Adapters may not survive it, so all are loaded anew, under new names, and
-        used once the adapter check passes.
+        It starts when all running jobs are done; new jobs wait. Overlapping uses share one sleep. Adapters may not
+        survive it, so all are reloaded under new names and used only after the adapter check has passed.
 
         Args:
-            rest: Takes whatever used the GPU off it, when the last one is done.
+            rest: Called when the last use ends; must free the GPU again.
         """
         self._sleepers += 1
         if self._sleepers == 1:
@@ -164,19 +163,19 @@ class VllmEngine:
                 rest()
                 await self._control(self._wake)
 
-    # -- asked from any event loop -----------------------------------------------------------------------------------
+    # -- called from any event loop ----------------------------------------------------------------------------------
 
     async def submit(
         self, row: Row | None, requests: Sequence[tuple[list[int], Any]], read: Callable[[list[Any]], T]
     ) -> T:
-        """What `read` makes of the outputs of requests to a particle; None is the base model."""
+        """Sends requests to the particle `row` and returns `read(outputs)`; None is the base model."""
         if row is None and self.pool is not None:
-            # On a CPU, vLLM lends a request without an adapter the last slot's, when others of its batch have one.
+            # On a CPU, vLLM applies the last slot to requests without an adapter if others in the batch have one.
             row = np.zeros(len(self.pool.names))
         return await self._wait(lambda job: self._jobs.append(job), row, requests, read)
 
     async def _control(self, work: Callable[[], None]) -> None:
-        """Runs `work` in the engine's thread when nothing is being answered."""
+        """Runs `work` in the engine's thread when no request is running."""
         await self._wait(lambda job: self._controls.append(job), None, (), lambda _: work())
 
     async def _wait(
@@ -194,16 +193,16 @@ class VllmEngine:
                 if not future.done():
                     setter(value)
 
-            with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed
                 loop.call_soon_threadsafe(set_it)
 
         def done(outputs: list[Any]) -> None:
             try:
-                found = read(outputs)
+                result = read(outputs)
             except BaseException as error:
                 deliver(future.set_exception, error)
             else:
-                deliver(future.set_result, found)
+                deliver(future.set_result, result)
 
         job = _Job(
             None if row is None else row.tobytes(), row, requests, done, lambda e: deliver(future.set_exception, e)
@@ -248,12 +247,12 @@ class VllmEngine:
     def _in_words(self, error: BaseException) -> BaseException:
         if not isinstance(error, torch.OutOfMemoryError):
             return error
-        told = UserError(
+        failure = UserError(
             f"out of memory on {self._device}; lower --adapter-slots, --max-model-len or --gpu-memory, or take more"
             " GPUs with --tensor-parallel"
         )
-        told.__cause__ = error
-        return told
+        failure.__cause__ = error
+        return failure
 
     def _start(self) -> None:
         settings = self._settings
@@ -313,13 +312,17 @@ class VllmEngine:
             "max_loras": self._slots,
             "max_cpu_loras": self._slots,
             "max_lora_rank": lora_rank(pool.rank),
-            # Not only to save memory: where the output layer has slots, the log-probabilities of a prompt's tokens are
-            # computed with the slot of some other request.
+            # Required, not only to save memory: if the output layer has slots, vLLM computes the log-probabilities of
+            # a prompt's tokens with another request's slot.
             "lora_target_modules": sorted({module.rsplit(".", 1)[-1] for module in pool.modules}),
         }
 
     def _try_an_adapter(self, pool: LoraPool) -> None:
-        """What vLLM cannot serve is refused before a search begins: the mean of the experts is loaded and checked."""
+        """Loads and checks the mean of the experts, so that unsupported adapters fail before the search.
+
+        Raises:
+            UserError: The adapter cannot be loaded, is not applied, or yields NaN.
+        """
         mean = np.full(len(pool.names), 1 / len(pool.names))
         adapter = self._load(mean, self._write([mean])[0])
         logprobs, long = self._logprobs_of(self._check.ids, self._check.long, request=adapter.request)
@@ -344,7 +347,7 @@ class VllmEngine:
             self._engine.engine_core.shutdown()
             del self._engine
             gc.collect()
-            with contextlib.suppress(Exception):  # what is left of a process group is nobody's any more
+            with contextlib.suppress(Exception):  # the process group may be gone already
                 from vllm.distributed import cleanup_dist_env_and_memory
 
                 cleanup_dist_env_and_memory()
@@ -368,23 +371,23 @@ class VllmEngine:
     # -- adapters ----------------------------------------------------------------------------------------------------
 
     def _write(self, rows: Sequence[Row]) -> list[Path]:
-        """Mixes rows together and writes them.
+        """Mixes the rows [experts] or [groups * experts] and writes them as adapter folders.
 
         Raises:
-            UserError: There is no room for their files.
+            UserError: Not enough space for their files.
         """
-        assert self.pool is not None  # noqa: S101 - whoever has a row has a pool
+        assert self.pool is not None  # noqa: S101 - rows require a pool
         start = time.perf_counter()
-        whole = np.stack([self.pool.grouping.for_every_group(row) for row in rows])  # of one width, whatever they hold
-        folders = self._folder.write(self.pool, whole, self._dtype)
+        full = np.stack([self.pool.grouping.for_every_group(row) for row in rows])  # equal widths
+        folders = self._folder.write(self.pool, full, self._dtype)
         self.times.mixing += time.perf_counter() - start
         return folders
 
     def _load(self, row: Row, folder: Path, loads: int = 1) -> _Adapter:
-        """Loads a row that was written.
+        """Loads a written row.
 
         Raises:
-            UserError: vLLM refuses it, in its words.
+            UserError: vLLM rejects the adapter.
         """
         from vllm.lora.request import LoRARequest
 
@@ -392,7 +395,7 @@ class VllmEngine:
         request = LoRARequest(folder.name, next(self._numbers), str(folder))
         try:
             self._engine.add_lora(request)
-        except Exception as error:  # of many types, from reading a config to copying a tensor
+        except Exception as error:  # many types: invalid config, tensor shapes, memory
             self._folder.remove(folder)
             raise UserError(f"vLLM cannot load a particle's adapter: {first_line(error)}") from error
         self.loads += 1
@@ -404,7 +407,7 @@ class VllmEngine:
         self._folder.remove(adapter.folder)
 
     def _logprobs_of(self, *prompts: list[int], request: Any = None) -> list[list[float]]:
-        """Log-probabilities of prompts' tokens, asked together and with nothing else in the engine."""
+        """Log-probabilities of the prompts' tokens, in one batch; no other request may be running."""
         for k, ids in enumerate(prompts):
             self._engine.add_request(f"check-{k}", {"prompt_token_ids": ids}, _scored(), lora_request=request)
         done: dict[str, Any] = {}
@@ -413,12 +416,12 @@ class VllmEngine:
         return [_prompt_logprobs(done[f"check-{k}"]) for k in range(len(prompts))]
 
     def _use(self, adapter: _Adapter) -> None:
-        """Makes an adapter known, and checks it in the same batch as its particle's first answers."""
+        """Registers an adapter, and checks it in the same batch as its particle's first answers."""
         key = adapter.row.tobytes()
         self._adapters[key] = adapter
 
         def check(outputs: list[Any]) -> None:
-            assert self.pool is not None  # noqa: S101 - or there were no adapter
+            assert self.pool is not None  # noqa: S101 - adapters require a pool
             adapter.applied = self._check.is_applied(_prompt_logprobs(outputs[0]), self.pool, adapter.row)
 
         self._submit(_Job(key, None, [(self._check.ids, _scored())], check, lambda _: None))
@@ -426,7 +429,7 @@ class VllmEngine:
     # -- jobs --------------------------------------------------------------------------------------------------------
 
     def _admit(self, jobs: Sequence[_Job]) -> None:
-        """Hands jobs to vLLM: those of loaded particles, and those of as many new ones as there are slots for."""
+        """Submits the jobs of loaded particles, and of as many new particles as there are free slots."""
         new: dict[bytes, Row] = {}
         wanted = {job.key for job in jobs}
         for job in jobs:
@@ -450,7 +453,7 @@ class VllmEngine:
             self._jobs = [*later, *self._jobs]
 
     def _bring(self, new: Mapping[bytes, Row]) -> dict[bytes | None, UserError]:
-        """Writes and loads new particles; those that cannot be used, and why: one that is bad harms no other."""
+        """Writes and loads new particles; returns the error of each that failed, independent of the others."""
         refused: dict[bytes | None, UserError] = {}
         try:
             folders = self._write(list(new.values())) if new else []
@@ -486,15 +489,15 @@ class VllmEngine:
         outputs = self._engine.step()
         self.times.forward += time.perf_counter() - start
         for output in outputs:
-            if output.finished and (found := self._requests.pop(output.request_id, None)) is not None:
-                job, k = found
+            if output.finished and (entry := self._requests.pop(output.request_id, None)) is not None:
+                job, k = entry
                 job.outputs[k] = output
                 job.missing -= 1
                 if not job.missing:
                     self._finished(job)
 
     def _finished(self, job: _Job) -> None:
-        """Answers a job, or holds it until the adapter check has passed; if it failed, the job is repeated."""
+        """Completes a job, or holds it until the adapter check has passed; if the check failed, the job is repeated."""
         if job.key is None:
             self._answer(job)
             return
@@ -514,9 +517,9 @@ class VllmEngine:
     def _load_again(self, key: bytes, adapter: _Adapter) -> None:
         self._unload(self._adapters.pop(key))
         if adapter.loads == LOADS:
-            told = "vLLM answers as the base model although it has loaded a particle's adapter; take --engine local"
+            message = "vLLM answers as the base model although it has loaded a particle's adapter; take --engine local"
             for job in adapter.held:
-                self._open.pop(id(job)).failed(UserError(told))
+                self._open.pop(id(job)).failed(UserError(message))
             return
         self._use(self._load(adapter.row, self._write([adapter.row])[0], adapter.loads + 1))
         for job in adapter.held:
@@ -536,38 +539,38 @@ class _Particle:
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt."""
+        """Greedy continuations, one per prompt."""
         from vllm import SamplingParams
 
-        asked = self._engine.tokens.prompts(prompts, max_tokens, chat)
+        encoded = self._engine.tokens.prompts(prompts, max_tokens, chat)
         params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop=list(stop) or None)
-        requests = [(ids, params) for ids in asked if not isinstance(ids, Unscored)]
+        requests = [(ids, params) for ids in encoded if not isinstance(ids, Unscored)]
         read = self._engine.tokens.answer
 
         def texts(outputs: list[Any]) -> list[Response]:
             return [read(list(output.outputs[0].token_ids), max_tokens, stop) for output in outputs]
 
         answers = iter(await self._engine.submit(self._row, requests, texts))
-        return [ids if isinstance(ids, Unscored) else next(answers) for ids in asked]
+        return [ids if isinstance(ids, Unscored) else next(answers) for ids in encoded]
 
     async def choice_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[ChoiceLogprobs | Unscored]:
         """Log-probabilities of each prompt's options."""
         questions = self._engine.tokens.questions(prompts, options)
-        asked = [question for question in questions if not isinstance(question, Unscored)]
-        requests = [request for ids, choices in asked for request in _requests(ids, choices)]
+        scorable = [question for question in questions if not isinstance(question, Unscored)]
+        requests = [request for ids, choices in scorable for request in _requests(ids, choices)]
 
         def read(outputs: list[Any]) -> list[ChoiceLogprobs]:
-            found = iter(outputs)
-            return [_choice(ids, choices, found) for ids, choices in asked]
+            remaining = iter(outputs)
+            return [_choice(ids, choices, remaining) for ids, choices in scorable]
 
         answers = iter(await self._engine.submit(self._row, requests, read))
         return [question if isinstance(question, Unscored) else next(answers) for question in questions]
 
 
 def _requests(ids: list[int], choices: list[list[int]]) -> list[tuple[list[int], Any]]:
-    """The requests of one question: where every option is one token they share one, which the prefix cache serves."""
+    """Requests of one question: a single one if every option is one token, else one per option."""
     from vllm import SamplingParams
 
     if all(len(choice) == 1 for choice in choices):
@@ -579,35 +582,35 @@ def _requests(ids: list[int], choices: list[list[int]]) -> list[tuple[list[int],
 def _choice(ids: list[int], choices: list[list[int]], outputs: Iterator[Any]) -> ChoiceLogprobs:
     counts = tuple(len(choice) for choice in choices)
     if all(count == 1 for count in counts):
-        found = next(outputs).outputs[0].logprobs[0]
-        return ChoiceLogprobs(tuple(found[choice[0]].logprob for choice in choices), counts)
+        logprobs = next(outputs).outputs[0].logprobs[0]
+        return ChoiceLogprobs(tuple(logprobs[choice[0]].logprob for choice in choices), counts)
     sums = (sum(_prompt_logprobs(next(outputs))[len(ids) - 1 :]) for _ in choices)
     return ChoiceLogprobs(tuple(sums), counts)
 
 
 def _scored() -> Any:
-    """Sampling parameters that yield the log-probabilities of a prompt's own tokens."""
+    """Sampling parameters for the log-probabilities of a prompt's tokens."""
     from vllm import SamplingParams
 
     return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
 
 
 def _prompt_logprobs(output: Any) -> list[float]:
-    """Log-probabilities of a prompt's tokens, from the second on."""
-    told = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
-    return [found[token].logprob for token, found in told]
+    """Log-probabilities of a prompt's tokens, starting at the second."""
+    pairs = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+    return [logprobs[token].logprob for token, logprobs in pairs]
 
 
 def _environment(settings: EngineSettings) -> None:
-    """What vLLM reads from the environment, before it is imported; what the user has set stays."""
-    given = {
-        # In this process: nothing is left behind whatever ends it, and requests are scheduled in a repeatable order.
+    """Sets vLLM's environment variables before its import; values set by the user are not changed."""
+    variables = {
+        # In this process: no orphan processes, and deterministic scheduling.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # or it takes the cores that others were given
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # otherwise vLLM uses cores assigned to other processes
         **({"VLLM_BATCH_INVARIANT": "1"} if settings.batch_invariant else {}),
     }
-    for name, value in given.items():
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
