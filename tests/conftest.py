@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from closed_caches import closed_caches  # noqa: F401 - a fixture
 from peft import LoraConfig, get_peft_model
 from stub_server import JudgeServer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

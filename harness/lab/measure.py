@@ -96,8 +96,8 @@ async def measure(runs: Sequence[DesignRun], engine: Engine, cloud: int, seed: i
                 progress(f"{done} of {total} evaluations of experts and mixtures")
 
     await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))
+    evaluators[0].rules.check_scored([found[k, name, "dev"] for k in range(len(runs)) for name in names])
     for k, run in enumerate(runs):
-        evaluators[k].rules.check_scored([found[k, name, "dev"] for name in names])
         o = run.observed
         o.dev, o.test = ({name: found[k, name, split] for name in rows} for split in ("dev", "test"))
         o.cloud_dev, o.cloud_test = ({name: found[k, name, split] for name in between} for split in ("dev", "test"))

@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from utilities import UserError, utility
-from utilities.core import Item
+from utilities.core import Item, scorer_registry
 
 ROOT = Path(__file__).parents[2]
 ITEMS = [
@@ -29,6 +29,12 @@ def here_and_own_cache(tmp_path, monkeypatch):
 def settings(base, adapters):
     small = {"particles": 3, "iterations": 1, "dtype": "float32", "device": "cpu", "seed": 1}
     return {"task": ITEMS, "base_model": base, "experts": adapters, **small}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    """Utilities that a test registers are not there for others."""
+    monkeypatch.setattr(scorer_registry, "_entries", dict(scorer_registry._entries))
 
 
 def test_importing_it_loads_nothing_heavy():

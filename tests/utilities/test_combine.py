@@ -411,7 +411,7 @@ def test_an_item_without_the_field_it_is_grouped_by_is_named(tmp_path, field, mi
 
 
 def test_an_unknown_field_to_group_by_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"item_sets\.one\.group_by: Input should be 'domain' or 'source'"):
+    with pytest.raises(UserError, match=r"the item has no colour, by which item set 'one' is grouped"):
         load_task(write_task(tmp_path, {"group_by": "colour"}, {}))
 
 

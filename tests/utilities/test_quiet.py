@@ -14,8 +14,9 @@ from utilities.quiet import silence
 silence(trace=sys.argv[1] == "trace")
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 FakeListChatModel(responses=["yes"]).invoke("secret question")
-from langchain_core.tracers.langchain import wait_for_all_tracers
+from langchain_core.tracers.langchain import get_client, wait_for_all_tracers
 wait_for_all_tracers()
+get_client().flush()
 """
 
 

@@ -31,7 +31,7 @@ def test_a_lab_is_printed_and_as_json(sums, options, here):
     told = Examination.model_validate_json(again.stdout)
     assert told.designs == Examination.model_validate_json((sums / "lab" / "lab.json").read_text()).designs
     refused(here("resume", "lab"), "is a lab folder", "re-run the original `lab` command")
-    refused(here("lab", "mine.py:length", *options, "--out", "lab"), "lab holds something else", "mine.py:length")
+    refused(here("lab", "mine.py:length", *options, "--out", "lab"), "cannot resume `lab` in lab", "mine.py:length")
     stored = here("lab", "mine.py:length", "--responses", "lab", "--out", "stored", "--json", "--display", "none")
     assert json.loads(stored.stdout)["engine"] is None
 

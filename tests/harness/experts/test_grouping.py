@@ -170,7 +170,7 @@ def test_a_written_mixture_answers_in_plain_peft_like_weights_mixed_by_hand(
 ):
     grouped = pool.grouped(granularity)
     row = row_of(grouped)
-    grouped.write(torch.from_numpy(row), tmp_path / "winner")
+    grouped.write(torch.from_numpy(row), tmp_path / "mixed")
     by_hand = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), adapters[0]).double().eval()
     files = [load_file(folder / ADAPTER) for folder in adapters]
     for name, parameter in by_hand.named_parameters():
@@ -178,7 +178,7 @@ def test_a_written_mixture_answers_in_plain_peft_like_weights_mixed_by_hand(
             key = name.replace(".default", "")
             part = part_of(granularity, row, key.removeprefix("base_model.model.").split(".lora_")[0])
             parameter.data.copy_(sum(c * file[key].double() for c, file in zip(part, files, strict=True)))
-    winner = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp_path / "winner").double().eval()
+    winner = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp_path / "mixed").double().eval()
     mean = row.reshape(-1, 3).mean(axis=0)
     grouped.write(torch.from_numpy(mean), tmp_path / "mean")
     shared = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp_path / "mean").double().eval()
@@ -268,8 +268,8 @@ def test_full_models_are_mixed_by_group_and_rows_of_zeros_are_the_base(granulari
         torch.testing.assert_close(tensor[0], own + a * (one - own) + b * (two - own), atol=1e-12, rtol=0)
         if a == b == 0.0:
             assert torch.equal(tensor[0], own)
-    pool.write(torch.from_numpy(row.reshape(-1)), tmp_path / "winner")
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "winner")(IDS).logits.isfinite().all()
+    pool.write(torch.from_numpy(row.reshape(-1)), tmp_path / "mixed")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "mixed")(IDS).logits.isfinite().all()
 
 
 # -- on an engine ------------------------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ def test_full_models_are_mixed_by_group_and_rows_of_zeros_are_the_base(granulari
 def test_the_local_engine_answers_a_grouped_row_as_peft_does(pool, base, tmp_path):
     layers = pool.grouped("layer")
     row = row_of(layers)
-    layers.write(torch.from_numpy(row), tmp_path / "winner")
-    engine, alone = LocalEngine(base, layers, CPU), LocalEngine(base, opened([tmp_path / "winner"], base), CPU)
+    layers.write(torch.from_numpy(row), tmp_path / "mixed")
+    engine, alone = LocalEngine(base, layers, CPU), LocalEngine(base, opened([tmp_path / "mixed"], base), CPU)
     prompts, options = ["The heart pumps", "Q: what is it?\nA:"], [[" blood", " air"], [" yes", " no"]]
 
     def answers(engine, row):

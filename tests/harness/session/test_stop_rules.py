@@ -80,7 +80,7 @@ def values(verb, folder):
 
 
 def judge(server):
-    return ["--judge", "stub-1", "--judge-url", server.url, "--judge-timeout", 5, "--factuality", "none"]
+    return ["--judge", "stub-1", "--judge-url", server.url, "--judge-timeout", 5]
 
 
 def rated(asked):
