@@ -1,4 +1,4 @@
-"""Test items that stand in dev too: a search has seen them, so their value is partly a dev value."""
+"""Contamination: test items that also occur in dev, which makes the test value optimistic."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["content", "find_overlap"]
 
 
 def find_overlap(dev: Sequence[Item], test: Sequence[Item]) -> tuple[str, ...]:
-    """Ids of the test items that an item of dev gives away.
+    """Ids of the test items that overlap with an item of dev.
 
-    It has the same question, and either the same options in any order and lettering or the same right answer among
-    other options: 149 of the 1000 published test items of Knowledge Crosswords are of the second kind.
+    The items have the same question, and either the same options in any order and lettering or the same correct answer
+    among other options: 149 of the 1000 published test items of Knowledge Crosswords are of the second kind.
     """
-    seen = {known for item in dev for known in _given_away(item)}
-    return tuple(item.id for item in test if not seen.isdisjoint(_given_away(item)))
+    seen = {key for item in dev for key in _overlap_keys(item)}
+    return tuple(item.id for item in test if not seen.isdisjoint(_overlap_keys(item)))
 
 
 def content(item: Item) -> tuple[str, tuple[str, ...]]:
-    """What makes two items the same: question and options, whatever their order, lettering and white space."""
+    """Identity of an item: question and options, without regard to order, lettering and white space."""
     return _plain(item.question), tuple(sorted(_plain(option) for option in (item.choices or {}).values()))
 
 
-def _given_away(item: Item) -> Iterator[tuple[str, str | tuple[str, ...]]]:
+def _overlap_keys(item: Item) -> Iterator[tuple[str, str | tuple[str, ...]]]:
     question, options = content(item)
     yield question, options
     if item.choices and item.answer:

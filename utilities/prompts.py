@@ -1,8 +1,8 @@
-"""Every text that is sent to a model or judge comes from a template file of `prompts/`, one prompt a file.
+"""Prompt templates: every text sent to a model or judge comes from a template file in `prompts/`.
 
-A file begins with front matter between two lines of `---`: what the prompt is for, its version, its variables, what a
-reply looks like, and where it comes from. What others wrote (an answer, a claim, a document) is data: it enters a
-template through the filter `data`, which fences it, or `one_line`, which leaves it no line of its own to write.
+A file starts with front matter between two lines of `---`: purpose, version, variables, format of a reply, and source.
+Untrusted text (an answer, a claim, a document) is data: templates insert it with the filter `data`, which fences it, or
+`one_line`, which keeps it on one line.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from utilities.registry import unknown_name
 __all__ = ["FrontMatter", "Prompt", "bundled", "cut", "fenced", "load_prompt", "one_line", "prompt_hash"]
 
 SPECIAL = re.compile(r"[<\uff1c\ufe64]")
-"""What opens a tag or a control token (`</answer>`, `<|im_end|>`), and the two signs that Unicode folds into it."""
+"""Start of a tag or a control token (`</answer>`, `<|im_end|>`), and the two characters that Unicode folds into it."""
 
 BRACKETED = re.compile(r"\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])")
-"""Control tokens of chat templates (Mistral's) that begin without `<`; a local server may read them in any text."""
+"""Control tokens of chat templates (Mistral) that start without `<`; a local server may interpret them in any text."""
 
 UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
     r"|[\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-"""What no reader sees but a tokenizer does: control characters, marks of direction, halves of surrogate pairs, tag
-letters. The joiners U+200C and U+200D stay: Persian, the scripts of India and emoji are spelled with them."""
+"""Characters that only a tokenizer sees: control characters, directional marks, lone surrogates, tag letters. The
+joiners U+200C and U+200D are allowed: Persian, Indic scripts and emoji need them."""
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,40}")
-"""A word, for limits: a CJK character counts as one, and so does every 40 characters without a space."""
+"""A word, for limits: one CJK character, or at most 40 other characters without a space."""
 
 
 def bundled(name: str) -> Path:
@@ -43,45 +43,45 @@ def bundled(name: str) -> Path:
 
 
 def prompt_hash(text: str) -> str:
-    """Short name of a prompt's exact text, kept in every record."""
+    """Short hash of a prompt's exact text, stored in every record."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cut(text: str, words: int) -> str:
-    """The first `words` words of a text, with a mark that says how many are missing; a shorter text as it is."""
-    found = list(WORD.finditer(text))
-    if len(found) <= words:
+    """Truncates a text to `words` words and appends the number of omitted words; a shorter text is unchanged."""
+    matches = list(WORD.finditer(text))
+    if len(matches) <= words:
         return text
-    return f"{text[: found[words - 1].end()]}\n[cut here: {len(found) - words} more words are not shown]"
+    return f"{text[: matches[words - 1].end()]}\n[cut here: {len(matches) - words} more words are not shown]"
 
 
 def fenced(text: str, label: str = "data") -> str:
-    """A text between two tags that it cannot write itself; the template filter `data`.
+    """Fences a text between two tags that it cannot contain; the template filter `data`.
 
-    Inside, every `<` has become `&lt;`: no tag, and no control token of a judge's chat template, can stand there. The
-    tags end in a code made from the text, so that a judge can tell them from an imitation; from the text and not by
-    chance, so that equal questions stay equal and are paid once.
+    Every `<` inside becomes `&lt;`, so the text contains no tag and no control token of a judge's chat template. The
+    tags end in a hash of the text, so that they cannot be imitated; a hash instead of a random number, so that equal
+    prompts are equal in the cache.
 
     Args:
-        text: Anything at all.
-        label: What it is, in one word ("answer"); the name of the tags.
+        text: Any text.
+        label: Name of the tags, one word such as "answer".
     """
     tag = f"{label}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:10]}"
     return f"<{tag}>\n{_harmless(text)}\n</{tag}>"
 
 
 def one_line(text: str) -> str:
-    """A text on a single line, "(nothing)" where it is empty; the template filter of the same name.
+    """A text on a single line, "(nothing)" if it is empty; the template filter of the same name.
 
-    For prompts too short for fences: what stays on its line cannot add another one, such as a verdict.
+    For prompts too short for fences: the text cannot add a line, such as a verdict.
     """
     return " ".join(_harmless(text).split()) or "(nothing)"
 
 
 def _harmless(text: str) -> str:
-    """The text without what is invisible and without control tokens; its line ends, of whatever kind, are newlines."""
-    seen = UNSEEN.sub("", "\n".join(text.splitlines()))
-    return BRACKETED.sub("[ ", SPECIAL.sub("&lt;", seen))
+    """The text without invisible characters and control tokens, with all line ends as newlines."""
+    visible = UNSEEN.sub("", "\n".join(text.splitlines()))
+    return BRACKETED.sub("[ ", SPECIAL.sub("&lt;", visible))
 
 
 class FrontMatter(BaseModel):
@@ -104,7 +104,7 @@ class FrontMatter(BaseModel):
 
 
 class Prompt:
-    """A template. Questions and options are its variables, never its source: they cannot run template code.
+    """A template. Questions and options are variables, never source: they cannot run template code.
 
     Args:
         source: The template.
@@ -113,7 +113,7 @@ class Prompt:
     """
 
     def __init__(self, source: str, name: str = "", about: FrontMatter | None = None) -> None:
-        from jinja2 import StrictUndefined  # not at import: only who asks questions needs it
+        from jinja2 import StrictUndefined  # lazy import: needed only for rendering
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
@@ -123,7 +123,7 @@ class Prompt:
         self.purpose, self.version = (about.purpose, about.version) if about else ("", 0)
         self.stop = about.stop if about else ()
         self.hash = prompt_hash(source)
-        """Names the template without its front matter: what a judge reads, and nothing else."""
+        """Hash of the template without its front matter."""
 
     def render(self, **variables: object) -> str:
         """The prompt with its variables filled in."""
@@ -135,11 +135,11 @@ def load_prompt(name: str) -> Prompt:
     """A prompt by name, by file or by text.
 
     Args:
-        name: A bundled prompt `prompts/<name>.jinja`; the path of a template (`qa.jinja`), whose front matter may be
-            left out; or a template itself, which contains `{{`.
+        name: A bundled prompt `prompts/<name>.jinja`; the path of a template (`qa.jinja`), whose front matter is
+            optional; or a template itself, which contains `{{`.
 
     Raises:
-        UserError: No such prompt, a template that is not valid, or front matter that is not as `FrontMatter` describes.
+        UserError: The prompt does not exist, or its template or its front matter is invalid.
     """
     if "{{" in name:
         return _own(name, "inline")
@@ -153,7 +153,7 @@ def load_prompt(name: str) -> Prompt:
     path = folder / f"{name}.jinja"
     if not path.is_file():
         raise unknown_name("prompt", name, (p.stem for p in folder.glob("*.jinja")))
-    about, source = _parted(path)
+    about, source = _split_front_matter(path)
     return Prompt(source, name, about)
 
 
@@ -171,9 +171,9 @@ def _own(source: str, name: str) -> Prompt:
     return prompt
 
 
-def _parted(path: Path) -> tuple[FrontMatter, str]:
-    """The front matter of a prompt file, and its template."""
-    from utilities.bounded_input import read_yaml  # not at import: only who asks questions needs it
+def _split_front_matter(path: Path) -> tuple[FrontMatter, str]:
+    """Splits a prompt file into front matter and template."""
+    from utilities.bounded_input import read_yaml  # lazy import: needed only for bundled prompts
 
     parts = re.fullmatch(r"---\n(.*?)\n---\n(.*)", path.read_text(encoding="utf-8"), re.DOTALL)
     if parts is None:
@@ -181,5 +181,5 @@ def _parted(path: Path) -> tuple[FrontMatter, str]:
     try:
         return FrontMatter.model_validate(read_yaml(parts[1])), parts[2]
     except ValueError as error:
-        told = in_words(error) if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"{path}: front matter: {told}") from error
+        message = in_words(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path}: front matter: {message}") from error

@@ -1,6 +1,6 @@
-"""How near two texts are in meaning, judged by the content words that they share: cheap, and for any script.
+"""Text similarity by shared content words: cheap, and for any script.
 
-It knows no synonyms: what it calls near is near, and what is near in other words it does not see.
+Synonyms are not detected: similar texts in other words get a low similarity.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from utilities.judges.text_features import content_words
 __all__ = ["NEAR", "SAME", "nearness", "stems", "without_repeats"]
 
 SAME = 0.5
-"""From here on two texts ask the same. Of the 14,700 pairs of instructions within the twelve published topics that we
-could read, 47 reach it: two that say the same in other words, and the 45 of ten sentences that differ in one name."""
+"""Similarity from which two texts ask the same. Of the 14,700 pairs of instructions within twelve published topics, 47
+reach it: two paraphrases, and the 45 pairs of ten sentences that differ in one name."""
 NEAR = 0.25
-"""From here on two texts ask about one matter, and an answer to one helps with the other. One percent of those pairs
-reach it, and at most ten of fifty instructions hang together; at 0.2 it would be two percent, and up to eighteen."""
+"""Similarity from which two texts concern the same subject, so that an answer to one helps with the other. One percent
+of those pairs reach it, and at most ten of fifty instructions form a cluster; at 0.2 two percent, up to eighteen."""
 
 ASKING = frozenset(
     """ask best describe discuss explain get give good hear hearing help keep know knowing let make need please show
     tell use want way work works worth""".split()  # noqa: SIM905 - a list of so many quoted words is not read
 )
-"""English words with which people ask, whatever they ask about."""
+"""English words that are typical of requests, independent of the subject."""
 
 _ENDINGS = sorted(
     """al ation ations e ed er ers es ic ical ically ics ied ies ing ings ion ions ities ity ly ment ments s
@@ -35,10 +35,10 @@ _ENDINGS = sorted(
 
 
 def stems(text: str) -> list[str]:
-    """The content words of a text without their endings, in order and as often as they occur.
+    """The stems of a text's content words, in order and with repetitions.
 
-    Words of other scripts than Latin enter as pairs of neighbouring characters: these survive the inflections of
-    Russian and the prefixes of Arabic, and Chinese has no other words that could be had without a dictionary.
+    Words of non-Latin scripts give character bigrams, which are robust to the inflections of Russian and the prefixes
+    of Arabic, and need no dictionary for Chinese.
     """
     return [stem for word in content_words(text) if word not in ASKING for stem in _stems(word)]
 
@@ -54,20 +54,20 @@ def _stems(word: str) -> tuple[str, ...]:
 
 
 def nearness(one: Set[str], other: Set[str]) -> float:
-    """The share of their stems that two texts have in common (Jaccard): 0 none, 1 all, also where neither has any."""
+    """Jaccard similarity of two sets of stems, from 0 to 1; 1 if both are empty."""
     return len(one & other) / len(one | other) if one or other else 1.0
 
 
 def without_repeats(texts: Sequence[str], leave_out: Set[str] = frozenset()) -> list[str]:
-    """The texts of which no earlier one asks the same.
+    """The texts without near-duplicates of earlier texts (similarity of at least `SAME`).
 
     Args:
-        texts: Earlier ones win.
-        leave_out: Stems that do not count, such as those of the topic that all the texts are about.
+        texts: The texts; of near-duplicates the first is kept.
+        leave_out: Stems to ignore, such as those of the common topic.
     """
-    kept: dict[str, Set[str]] = {}
+    stems_by_text: dict[str, Set[str]] = {}
     for text in texts:
-        mine = frozenset(stems(text)) - leave_out
-        if all(nearness(mine, other) < SAME for other in kept.values()):
-            kept[text] = mine
-    return list(kept)
+        own_stems = frozenset(stems(text)) - leave_out
+        if all(nearness(own_stems, other) < SAME for other in stems_by_text.values()):
+            stems_by_text[text] = own_stems
+    return list(stems_by_text)

@@ -1,4 +1,4 @@
-"""Judges: utilities that ask a language model, and what makes their answers worth something."""
+"""Judges: utilities that use a language model as the judge, with budget, cache, panels and canaries."""
 
 from typing import TYPE_CHECKING
 

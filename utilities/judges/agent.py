@@ -1,7 +1,7 @@
-"""A judge that searches for evidence itself: langchain's agent with one tool, and limits that it cannot pass.
+"""A judge that searches for evidence itself: a langchain agent with one tool and hard limits.
 
-What it asks goes through its `JudgeClient` like any other question: cached, counted, within the budget, repeated where
-that helps. Importing this file brings langchain; only who lets agents judge needs it.
+Its requests go through its `JudgeClient` like any other request: cached, counted, within the budget, retried if
+possible. Importing this file imports langchain; only agent judges need it.
 """
 
 from __future__ import annotations
@@ -30,58 +30,58 @@ from utilities.prompts import fenced, load_prompt
 __all__ = ["FactAgent", "Search"]
 
 Search = Callable[[str], Awaitable[Sequence[Passage]]]
-"""Finds passages for a query: `Factuality.search`, or any other."""
+"""Returns passages for a query, for example `Factuality.search`."""
 
 PROMPT = "factuality_agent"
 TOKENS = 1024
-"""Tokens of one message: a model that thinks before it calls a tool needs more than one that only judges."""
+"""Maximum tokens of one message: a model that reasons before it calls a tool needs more than a plain judge."""
 
 
 class FactAgent:
-    """Comes to a verdict on a claim by searching, as often as it is allowed.
+    """Reaches a verdict on a claim by searching, up to a maximum number of searches.
 
-    The limits are middleware of the agent: searches beyond their number are answered with an error that says so, and
-    after two messages more than there are searches (one to be told so, one for the verdict) the agent is ended without
-    a verdict. A verdict that cannot be read is asked for once more, without the tool.
+    The limits are agent middleware. A search beyond the limit returns an error message. After `searches + 2` messages
+    (one for that error, one for the verdict) the agent stops without a verdict. A verdict that cannot be parsed is
+    requested once more, without the tool.
 
     Args:
-        judge: Who judges; its server must know tools.
+        judge: The judge; its server must support tool calls.
         search: The tool.
-        searches: Searches for one claim at most.
+        searches: Maximum number of searches for one claim.
         replicate: Number of the repetition, as in `JudgeClient.ask`.
     """
 
     def __init__(self, judge: JudgeClient, search: Search, searches: int, replicate: int = 0) -> None:
         self.judge, self.searches, self.replicate = judge, searches, replicate
         self._prompt = load_prompt(PROMPT)
-        limits: list[Any] = [  # each with a state of its own, which the list's type would not allow
+        limits: list[Any] = [  # each has its own state type, which a typed list would not allow
             ToolCallLimitMiddleware(run_limit=searches, exit_behavior="continue"),
             ModelCallLimitMiddleware(run_limit=searches + 2, exit_behavior="error"),
         ]
         self._agent = create_agent(_Turns(judge=judge, replicate=replicate), [_tool(search)], middleware=limits)
 
     async def vote(self, claim: str) -> Vote:
-        """The verdict on a claim, with all passages that were found.
+        """The verdict on a claim, with all retrieved passages.
 
         Raises:
-            JudgeStopped: No question to the judge can succeed.
+            JudgeStopped: No request to the judge can succeed.
         """
-        asked = HumanMessage(self._prompt.render(claim=claim, searches=self.searches))
+        request = HumanMessage(self._prompt.render(claim=claim, searches=self.searches))
         try:
-            state = await self._agent.ainvoke({"messages": [asked]}, {"recursion_limit": 10 * (self.searches + 3)})
+            state = await self._agent.ainvoke({"messages": [request]}, {"recursion_limit": 10 * (self.searches + 3)})
         except ModelCallLimitExceededError:
             limit = f"no verdict within {self.searches + 2} messages"
             return Vote(self.judge.name, Unscored(Reason.MALFORMED, limit, self.searches + 2))
         except (_Silent, SearchFailed) as silent:
             return Vote(self.judge.name, silent.why)
         messages: list[BaseMessage] = state["messages"]
-        found = _verdict(messages[-1])
-        if isinstance(found, Unscored) and found.reason in {Reason.MALFORMED, Reason.TRUNCATED}:
-            found = await self._once_more(messages, found)
-        read = [
+        verdict = _verdict(messages[-1])
+        if isinstance(verdict, Unscored) and verdict.reason in {Reason.MALFORMED, Reason.TRUNCATED}:
+            verdict = await self._once_more(messages, verdict)
+        passages = [
             passage for message in messages if isinstance(message, ToolMessage) for passage in message.artifact or ()
         ]
-        return Vote(self.judge.name, found, tuple(dict.fromkeys(read)))
+        return Vote(self.judge.name, verdict, tuple(dict.fromkeys(passages)))
 
     async def _once_more(self, messages: Sequence[BaseMessage], problem: Unscored) -> JudgedClaim | Unscored:
         correction = load_prompt("judge_again").render(problem=problem.detail, schema=None)
@@ -106,7 +106,7 @@ def _tool(search: Search) -> Any:
     return found
 
 
-class _Silent(Exception):  # noqa: N818 - no mistake of anybody's: the way out of an agent
+class _Silent(Exception):  # noqa: N818 - not an error: it ends the agent's loop
     """The judge gave no reply."""
 
     def __init__(self, why: Unscored) -> None:
@@ -115,7 +115,7 @@ class _Silent(Exception):  # noqa: N818 - no mistake of anybody's: the way out o
 
 
 class _Turns(BaseChatModel):
-    """A judge as the chat model that an agent expects."""
+    """Adapts a judge to langchain's chat model interface."""
 
     judge: Any
     replicate: int

@@ -1,4 +1,4 @@
-"""What judges may cost, and have cost: a limit that holds for any number of requests in flight."""
+"""Budget of the judges: costs so far and a limit that holds for any number of requests in flight."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ __all__ = ["Budget", "Price", "Spent", "estimate_tokens", "most_tokens"]
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has: a quarter of its ASCII characters, and one for every other character.
+    """Estimated number of tokens: a quarter of the ASCII characters, plus one for every other character.
 
-    English has about four characters a token. A Chinese or Japanese character is about one; for accented Latin,
-    Cyrillic or Arabic letters that is more than they are, and so on the safe side. Only for estimates, and for bills
-    where a server reports no usage.
+    English has about four characters per token, Chinese and Japanese about one. For accented Latin, Cyrillic and
+    Arabic letters this overestimates. Used for estimates, and for costs if a server reports no usage.
     """
     ascii_characters = sum(character.isascii() for character in text)
     return math.ceil(ascii_characters / 4) + len(text) - ascii_characters
 
 
 def most_tokens(text: str) -> int:
-    """How many tokens a text has at most: one a byte. No tokenizer makes more, so a reservation of it is safe."""
+    """Upper bound of the number of tokens: one per byte. No tokenizer produces more, so it is a safe reservation."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens."""
+    """US dollars per million tokens."""
 
     prompt: float
     completion: float
@@ -41,7 +40,7 @@ class Price:
             raise ValueError(f"a price is a finite number from 0, not {self.prompt}, {self.completion}")
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What a request with so many tokens costs."""
+        """Cost of a request in US dollars."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
 
 
@@ -57,26 +56,26 @@ class _Waiting:
 class Budget:
     """A hard limit on tokens and money for a whole run, shared by all its judges.
 
-    A request is made only after its largest possible cost was reserved. What is spent and reserved never passes the
-    limit: who might still fit once others give back waits, in the order of asking; who can never fit is refused.
-    Nobody may ask for a second reservation while holding one: all could then wait for each other.
+    A request is sent only after its maximum possible cost is reserved. Spent plus reserved never exceeds the limit:
+    a request that may fit after others release their reservations waits (first in, first out); a request that can
+    never fit is refused. A caller must not request a second reservation while it holds one: this could deadlock.
 
-    Used from one event loop at a time; several `asyncio.run` one after another may share a budget.
+    Use it from one event loop at a time; consecutive `asyncio.run` calls may share a budget.
 
     Args:
         tokens: Limit on prompt and completion tokens together; None for no limit.
         usd: Limit on US dollars; None for no limit.
-        spent: What earlier parts of the run have spent.
+        spent: Costs of earlier parts of the run.
 
     Raises:
-        UserError: A limit on money, but what was spent has no known price.
+        UserError: There is a limit on money, but earlier costs have an unknown price.
     """
 
     def __init__(self, tokens: int | None = None, usd: float | None = None, spent: Spent | None = None) -> None:
         self.tokens, self.usd = tokens, usd
         self.spent = replace(spent) if spent is not None else Spent()
         self.exhausted = False
-        """A judgement was refused for lack of budget."""
+        """True after a request was refused because the budget is too small."""
         self.ledger: Ledger | None = None
         """Where requests are recorded; None keeps the counts in memory."""
         self._check()
@@ -85,7 +84,7 @@ class Budget:
         self._waiting: deque[_Waiting] = deque()
 
     def record_in(self, ledger: Ledger) -> None:
-        """Continues from what a ledger has counted, and records every request in it from now on.
+        """Continues from the costs in a ledger, and records every further request in it.
 
         Raises:
             UserError: As for the class, or the ledger is damaged.
@@ -102,18 +101,18 @@ class Budget:
             )
 
     def begin(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> int | None:
-        """Records what a request is expected to cost, before it is sent; `settle` or `release` takes the result."""
+        """Records the expected cost of a request before it is sent; pass the result to `settle` or `release`."""
         return None if self.ledger is None else self.ledger.reserve(prompt_tokens, completion_tokens, usd)
 
     async def reserve(self, tokens: int, usd: float | None) -> bool:
-        """Sets aside the most that a request can cost; False where that can never fit.
+        """Reserves the maximum cost of a request; False if it can never fit.
 
-        What it really cost must not be more, or the limit is passed by the difference: `most_tokens` of the prompt
-        and the request's own `max_tokens` are safe.
+        The actual cost must not be higher, otherwise the limit is exceeded by the difference: `most_tokens` of the
+        prompt plus the request's `max_tokens` are safe.
 
         Args:
             tokens: Prompt and completion together.
-            usd: None where the price is unknown, which no limit on money allows.
+            usd: None if the price is unknown; not allowed with a limit on money.
 
         Raises:
             ValueError: An unknown price under a limit on money.
@@ -144,13 +143,13 @@ class Budget:
         failed: bool = False,
         entry: int | None = None,
     ) -> None:
-        """Replaces a reservation by what the request cost, and counts the request; `entry` is from `begin`."""
+        """Replaces a reservation by the actual cost and counts the request; `entry` is from `begin`."""
         self.spent.add(prompt_tokens, completion_tokens, usd)
         self.spent.failed += failed
         self._end(reserved_tokens, reserved_usd, entry)
 
     def release(self, reserved_tokens: int, reserved_usd: float | None, entry: int | None = None) -> None:
-        """Takes back the reservation of a request that failed and cost nothing, and counts the failure."""
+        """Releases the reservation of a request that failed at no cost, and counts the failure."""
         self.spent.failed += 1
         self._end(reserved_tokens, reserved_usd, entry)
 
@@ -162,7 +161,7 @@ class Budget:
 
     def _give_back(self, tokens: int, usd: float | None) -> None:
         self._held -= 1
-        # From nothing held nothing is left: sums of floating-point numbers need not come back to 0 by themselves.
+        # Reset to 0 without reservations: floating-point sums may leave a rounding error.
         self._held_tokens = self._held_tokens - tokens if self._held else 0
         self._held_usd = self._held_usd - (usd or 0.0) if self._held else 0.0
 
@@ -170,7 +169,7 @@ class Budget:
         """Answers waiting requests in order, as far as the budget allows."""
         while self._waiting:
             first = self._waiting[0]
-            if first.answer.done():  # cancelled: its task will find that it waits no more
+            if first.answer.done():  # cancelled
                 self._waiting.popleft()
                 continue
             if self._fits(first, self._held_tokens, self._held_usd):

@@ -20,28 +20,28 @@ from utilities.judges.parsing import Message
 __all__ = ["JudgementCache", "cache_key", "database_errors", "use_write_ahead_log"]
 
 FORMAT = 1
-"""Part of every key: replies that an older format stored are not found, and never misread."""
+"""Part of every key, so that replies in an older format are ignored."""
 
 PATIENCE = 30.0
-"""Seconds to wait for the write of another process, which takes milliseconds."""
+"""Seconds to wait for another process's write, which takes milliseconds."""
 
 
 def cache_key(
     *, endpoint: str, model: str, messages: Sequence[Message], parameters: Mapping[str, Any], replicate: int
 ) -> str:
-    """The key of a judgement: a hash of everything that determines the reply of a judge, and of nothing else.
+    """The key of a judgement: a hash of exactly what determines the judge's reply.
 
     Args:
         endpoint: Base URL; credentials and a query in it are dropped.
         model: Name of the model.
         messages: The conversation.
         parameters: Parameters of the request (temperature, tokens, schema); anything that JSON can express.
-        replicate: Number of the repetition. Without it every repetition at a temperature above 0 would be the first.
+        replicate: Number of the repetition, so that repetitions at a temperature above 0 are stored separately.
     """
     parts = urlsplit(endpoint)
     place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    asked = [FORMAT, place, model, [list(message) for message in messages], dict(parameters), replicate]
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    key_fields = [FORMAT, place, model, [list(message) for message in messages], dict(parameters), replicate]
+    text = json.dumps(key_fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

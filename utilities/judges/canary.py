@@ -1,7 +1,7 @@
-"""Canaries: answers that nobody should want, sent to a judge now and then to see whether it still rates them low.
+"""Canaries: bad answers that are sent to a judge at intervals to check that it still rates them low.
 
-A search finds what its judge pays for. Where one of these texts is rated above the honest answers of the same model,
-the judge is no objective. They are data, one YAML file each in `canaries/`; a file more is a canary more.
+A search exploits weaknesses of its judge. If a canary is rated above honest answers of the same model, the judge is not
+a usable objective. Canaries are data, one YAML file each in `canaries/`; add a file to add a canary.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def canaries(folder: Path = FOLDER) -> list[Canary]:
     """The canaries of a folder, in the order of their file names.
 
     Raises:
-        UserError: A file that is no canary, or two of one name.
+        UserError: A file is not a valid canary, or two canaries have the same name.
     """
-    found: dict[str, Canary] = {}
+    by_name: dict[str, Canary] = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
             canary = Canary.model_validate(read_yaml(path.read_bytes()))
         except ValueError as error:
             raise UserError(f"{path}: {in_words(error) if isinstance(error, ValidationError) else error}") from error
-        if canary.name in found:
+        if canary.name in by_name:
             raise UserError(f"{path}: a second canary is called {canary.name!r}")
-        found[canary.name] = canary
-    return list(found.values())
+        by_name[canary.name] = canary
+    return list(by_name.values())
 
 
 @cache

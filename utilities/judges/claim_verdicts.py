@@ -1,4 +1,4 @@
-"""What a judge says of a claim before its evidence, and what several of them say together."""
+"""Verdicts of judges on a claim given its evidence, and their majority vote."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["FAILED", "VERDICTS", "JudgedClaim", "Verdict", "Vote", "as_verdict",
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FAILED = "failed"
-"""What stands in place of a verdict where no judge came to one."""
+"""Replaces the verdict if no judge reached one."""
 
 
 class JudgedClaim(BaseModel):
     """A judge's reply on one claim. The reasoning comes first, so that the verdict can follow from it."""
 
-    # The schema asks for both, as strict servers want it; a reply without a reasoning is still read.
+    # The schema requires both fields, as strict servers demand; a reply without a reasoning is still accepted.
     model_config = ConfigDict(
         frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reasoning", "verdict"]}
     )
@@ -40,21 +40,21 @@ def _bare(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one judge came to on one claim, and what it had read."""
+    """One judge's verdict on one claim, and the passages that it read."""
 
     judge: str
     found: JudgedClaim | Unscored
     read: Sequence[Passage] = ()
 
     def told(self) -> dict[str, Any]:
-        """The vote as it stands in the records."""
+        """The vote as stored in the records."""
         if isinstance(self.found, Unscored):
             return {"judge": self.judge, "verdict": FAILED, "why": f"{self.found.reason}: {self.found.detail}"}
         return {"judge": self.judge, "verdict": self.found.verdict, "why": self.found.reasoning}
 
 
 def majority(votes: Sequence[Vote]) -> str:
-    """The most frequent verdict; a tie is inconclusive, and only where every judge failed it is `FAILED`."""
+    """The most frequent verdict; `inconclusive` for a tie, `FAILED` only if every judge failed."""
     counts = Counter(vote.found.verdict for vote in votes if isinstance(vote.found, JudgedClaim))
     if not counts:
         return FAILED
@@ -63,13 +63,13 @@ def majority(votes: Sequence[Vote]) -> str:
 
 
 def as_verdict(reply: Reply) -> JudgedClaim | Unscored:
-    """The verdict of a reply in JSON."""
+    """Parses the verdict of a JSON reply."""
     return as_object(reply, JudgedClaim)
 
 
 def as_word(reply: Reply) -> JudgedClaim | Unscored:
-    """The verdict of a reply in one word, as judges too small for more are asked; anything beside it is malformed."""
+    """Parses a one-word verdict, the format for small judges; any other text is malformed."""
     if refused(reply.text):
         return Unscored(Reason.REFUSED, "the judge declined", raw=reply.text)
-    found = as_verdict(replace(reply, text=json.dumps({"verdict": reply.text})))
-    return replace(found, raw=reply.text) if isinstance(found, Unscored) else found
+    verdict = as_verdict(replace(reply, text=json.dumps({"verdict": reply.text})))
+    return replace(verdict, raw=reply.text) if isinstance(verdict, Unscored) else verdict

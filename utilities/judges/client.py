@@ -1,7 +1,7 @@
-"""One judge: a chat model behind an endpoint. No reply that was paid for is lost, and none is paid for twice.
+"""One judge: a chat model behind an endpoint. No paid reply is lost, and none is paid for twice.
 
-A reply, or why there is none, is a value (`Reply`, `Unscored`); an exception, `JudgeStopped`, means that no further
-request can succeed. `request` builds requests and reads messages, `providers` makes judges.
+A reply or its failure is a value (`Reply`, `Unscored`); the exception `JudgeStopped` means that no further request can
+succeed. `request` builds requests and reads messages, `providers` creates judges.
 """
 
 from __future__ import annotations
@@ -47,76 +47,77 @@ Wait = Callable[[float], Awaitable[None]]
 """Sleeps for a number of seconds."""
 
 FIRST_WAIT, MOST_WAIT = 1.0, 30.0
-"""Most seconds before a second attempt, and before any; doubled in between."""
+"""Maximum seconds before the second attempt and before any attempt; doubled in between."""
 
 PATIENCE = 4
-"""How many times more attempts a busy server gets: it has worked on none of them, and will later."""
+"""Factor on the number of attempts for a busy server, which has not processed the request yet."""
 
 SILENCE = 300.0
-"""Seconds in which many attempts brought no reply to any request, after which a server counts as unreachable."""
+"""Seconds of failed attempts without any reply after which a server counts as unreachable."""
 
 CORRIGIBLE = {Reason.MALFORMED, Reason.OUT_OF_RANGE, Reason.TRUNCATED}
-"""Reasons for which a judge is asked again; a refusal is final."""
+"""Reasons for which a request is repeated; a refusal is final."""
 
 THINKING_ROOM = 4096
-"""Tokens of a reply of a judge that reasons before it answers, by default."""
+"""Default maximum tokens of a reply if the judge reasons before it answers."""
 
 ON_THE_SCALE = frozenset({"logprobs", "response_format"})
-"""Parameters that decide how a rating comes about: they are the same for all replies of a run."""
+"""Parameters that determine the scale of ratings: they are the same for all replies of a run."""
 
 REFUSALS = 3
-"""Requests refused one after another, after which a harmless one shows whether the server still takes any."""
+"""Consecutive refused requests after which a harmless one tests whether the server still accepts any."""
 
 POLL = 0.2
-"""Seconds between two looks at a judgement that another process has requested."""
+"""Seconds between two checks for a judgement that another process has requested."""
 
 
-class JudgeStopped(UserError):  # noqa: N818 - it says what happened to the judge
+class JudgeStopped(UserError):  # noqa: N818 - the name describes the state of the judge
     """No request to this judge can succeed: a wrong key or model name, no credit, no server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What was read from a judge's reply."""
+    """The value parsed from a judge's reply."""
 
     value: T
     reply: Reply
-    """The reply that the value was read from."""
+    """The parsed reply."""
     attempts: int
-    """1, or 2 if the judge had to be corrected."""
+    """1, or 2 if the first reply was malformed."""
     judge: str
     """Its name."""
 
 
 class JudgeClient:
-    """Asks one judge: cached, within the budget, with as many requests in flight as the server bears.
+    """Client of one judge: cached, within the budget, with an adaptive limit on requests in flight.
 
-    Errors that can pass (429, 408, 409, 5xx, timeouts, lost connections) are tried again after growing random waits
-    (full jitter), or after the wait that the server asks for; then the item is unscored. Errors that cannot pass (401,
-    402, 404, no credit, no server at the first request, no reply for minutes) stop the judge: all waiting and later
-    calls raise the same `JudgeStopped` without a request.
+    Transient errors (429, 408, 409, 5xx, timeouts, lost connections) are retried with exponential backoff (full
+    jitter), or after the server's retry-after time; then the item is unscored. Permanent errors (401, 402, 404, no
+    credit, no server at the first request, no reply for minutes) stop the judge: all waiting and later calls raise the
+    same `JudgeStopped` without a request.
 
-    A request that is refused for another reason concerns one text, if a harmless request with the same parameters
-    succeeds; otherwise the parameters that the server does not take are left out for the whole run. If earlier replies
-    depend on one of them (`ON_THE_SCALE`), the judge is stopped: later ratings would be on another scale.
+    If a request is refused for another reason and a harmless request with the same parameters succeeds, only this text
+    is refused. Otherwise the parameters that the server does not support are omitted for the rest of the run. If
+    earlier replies depend on one of them (`ON_THE_SCALE`), the judge is stopped: later ratings would be on another
+    scale.
 
-    Several `asyncio.run` one after another may use one client: connections belong to an event loop and are closed with
-    it, or by `async with`.
+    Consecutive `asyncio.run` calls may use one client: connections belong to an event loop and are closed with it, or
+    by `async with`.
 
     Args:
-        model: Makes the chat model, once for each event loop. It must not retry by itself: such requests would be
-            uncounted.
+        model: Creates the chat model, once per event loop. It must not retry by itself: such requests would not be
+            counted.
         name: The model's name, in results and in the cache.
         endpoint: Its address; for messages and for the cache.
         price: None if unknown.
         cache: Of replies.
         budget: Shared by all judges of a run.
-        max_in_flight: Most requests at the same time.
+        max_in_flight: Maximum number of concurrent requests.
         timeout: Seconds for one attempt.
         temperature: Of `model`; part of the key of a cached reply.
-        max_tokens: Most tokens of a reply, in place of what the callers of `ask` need; None for their numbers.
-        attempts: Most requests for one reply; `PATIENCE` times as many more if a server is busy.
-        wait: Sleeps; tests use something shorter.
+        max_tokens: Maximum tokens of a reply, overriding the argument of `ask`; None to use that argument.
+        attempts: Maximum requests for one reply; `PATIENCE` times as many more if the server is busy.
+        wait: Sleep function.
     """
 
     def __init__(
@@ -137,12 +138,12 @@ class JudgeClient:
     ) -> None:
         self.name, self.endpoint, self.price, self.cache, self.budget = name, endpoint, price, cache, budget
         self.notes: list[str] = []
-        """What the user should know about the server; the caller shows and clears them."""
+        """Messages to the user about the server; the caller shows and clears them."""
         self._model, self._timeout, self._temperature, self._attempts = model, timeout, temperature, attempts
         self._max_tokens, self._room = max_tokens, 0
         self._limiter = AdaptiveLimiter(max_in_flight)
         self._wait = wait
-        self._random = random.Random()  # waits must not change the generator that others seed
+        self._random = random.Random()  # backoff must not change the global generator
         self._pending: dict[str, asyncio.Task[Reply | Unscored]] = {}
         self._naps: set[asyncio.Future[None]] = set()
         self._stopped: str | None = None
@@ -176,13 +177,12 @@ class JudgeClient:
         replicate: int = 0,
         logprobs: bool = False,
     ) -> Answer[T] | Unscored:
-        """Asks, and reads the reply; one that could not be read is asked for once more, with what was wrong about it.
+        """Requests a reply and parses it; if parsing fails, requests it once more with the parse error.
 
         Args:
             messages: The conversation.
-            read: Makes a value of a reply, or says why it cannot.
-            max_tokens: As in `ask`; twice as many after a reply that was cut off, and `THINKING_ROOM` for a judge that
-                reasons.
+            read: Parses a reply; `Unscored` if it cannot.
+            max_tokens: As in `ask`; doubled after a truncated reply, and `THINKING_ROOM` for a reasoning judge.
             schema: As in `ask`.
             replicate: As in `ask`.
             logprobs: As in `ask`.
@@ -235,20 +235,20 @@ class JudgeClient:
         replicate: int = 0,
         logprobs: bool = False,
     ) -> Reply | Unscored:
-        """The judge's reply, from the cache if possible; equal questions at the same time share one request.
+        """The judge's reply, from the cache if possible; concurrent equal questions share one request.
 
         Args:
             messages: The conversation.
-            max_tokens: Most tokens of the reply.
-            schema: JSON schema of the reply, for servers that can enforce one. OpenAI's own requires that every object
-                forbids additional properties and requires all of its own.
+            max_tokens: Maximum tokens of the reply.
+            schema: JSON schema of the reply, for servers that can enforce one. OpenAI requires that every object
+                forbids additional properties and requires all of its properties.
             replicate: Number of the repetition.
-            logprobs: Whether the most likely tokens at each place are wanted. Either all replies of a run have them,
-                or none has: a server that gives them to one question and not to another leaves the other unscored.
+            logprobs: Whether to request the most likely tokens at each position. Either all replies of a run have them
+                or none: if a server returns them for some questions only, the other questions are unscored.
 
         Returns:
-            The reply, or why there is none: `transport` after all attempts, `budget`, or why the server refuses this
-            text (`truncated`: too long for the model; `refused`).
+            The reply, or the reason for its absence: `transport` after all attempts, `budget`, or the server's refusal
+            of this text (`truncated`: too long for the model; `refused`).
 
         Raises:
             JudgeStopped: No request can succeed.
@@ -305,7 +305,7 @@ class JudgeClient:
         )
 
     async def _ask(self, question: Question, final: Callable[[Reply], bool]) -> Reply | Unscored:
-        """As `ask`; only a reply that is `final` is stored, any other one is requested again by the next call."""
+        """As `ask`; only a `final` reply is stored, any other one is requested again by the next call."""
         self._raise_if_stopped()
         self._restore()
         key = self._key(question)
@@ -318,11 +318,11 @@ class JudgeClient:
             task = self._pending[key] = asyncio.create_task(self._reply_to(question, key, final))
             task.add_done_callback(lambda done: self._forget(key, done))
         # The caller may be cancelled; the request continues, and its reply is stored.
-        found = await asyncio.shield(task)
-        return self._on_one_scale(found, question, final) if isinstance(found, Reply) else found
+        result = await asyncio.shield(task)
+        return self._on_one_scale(result, question, final) if isinstance(result, Reply) else result
 
     def _stored(self, key: str, question: Question, final: Callable[[Reply], bool]) -> Reply | None:
-        """The cached reply; None if there is none, or one that could not be read or is on another scale."""
+        """The cached reply; None if it is missing, could not be parsed or is on another scale."""
         if (text := self.cache.get(key)) is None:
             return None
         reply = replace(Reply.from_json(text), cached=True)
@@ -330,7 +330,7 @@ class JudgeClient:
         return None if other_scale or not (reply.corrected or final(reply)) else reply
 
     def _on_one_scale(self, reply: Reply, question: Question, final: Callable[[Reply], bool]) -> Reply | Unscored:
-        """A reply as all replies of the run are read: with log-probabilities, or without."""
+        """The reply on the run's common scale: with log-probabilities for all replies, or for none."""
         if not question.logprobs or not final(reply):
             return reply
         if self._gives_logprobs is None:
@@ -346,7 +346,7 @@ class JudgeClient:
         return reply
 
     def _restore(self) -> None:
-        """What earlier parts of the run found out about the server."""
+        """Restores facts about the server from earlier parts of the run."""
         if self._restored or self.budget.ledger is None:
             return
         self._restored = True
@@ -367,7 +367,7 @@ class JudgeClient:
             self.notes.append(note)
 
     async def finish(self) -> None:
-        """Sends no further requests, and waits for the replies in flight: they are paid for, and stored."""
+        """Sends no further requests, and waits for the replies in flight, which are paid and stored."""
         if self._stopped is None:
             self._end(f"judge {self.name} takes no more requests: the run has ended")
         await asyncio.gather(*self._pending.values(), return_exceptions=True)
@@ -387,7 +387,7 @@ class JudgeClient:
             done.exception()  # retrieved here, because the caller may be gone
 
     async def _reply_to(self, question: Question, key: str, final: Callable[[Reply], bool]) -> Reply | Unscored:
-        """A reply: of the request of another process if there is one, else of an own request."""
+        """A reply from another process's pending request if there is one, otherwise from a new request."""
         while not self.cache.claim(key):
             await self._wait(POLL)
             self._raise_if_stopped()
@@ -403,7 +403,7 @@ class JudgeClient:
             self.cache.release(key)
 
     async def _requested(self, question: Question, key: str, final: Callable[[Reply], bool]) -> Reply | Unscored:
-        """A reply after as many attempts as it takes and is allowed."""
+        """A reply after at most the allowed number of attempts."""
         failures: Counter[bool] = Counter()
         attempt = 0
 
@@ -415,45 +415,45 @@ class JudgeClient:
             attempt += 1
             async with self._limiter.slot() as slot:
                 self._raise_if_stopped()
-                found = await self._attempt(question, store)
-                if isinstance(found, Reply):
+                result = await self._attempt(question, store)
+                if isinstance(result, Reply):
                     slot.went_well()
-                    return found
-                if found is None:
+                    return result
+                if result is None:
                     return Unscored(Reason.BUDGET, "no budget is left for another judgement", attempt)
-                self._stop_if_vain(found)
-                if found.then == "skip":
-                    return Unscored(found.reason, found.words, attempt)
+                self._stop_if_vain(result)
+                if result.then == "skip":
+                    return Unscored(result.reason, result.words, attempt)
                 slot.met_trouble()
-            failures[found.busy] += 1
-            if failures[found.busy] == self._attempts * (PATIENCE if found.busy else 1):
-                if found.unpaid and found.advice and not self._answered:
-                    self._stop(found.words, found.advice)
-                return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {found.words}", attempt)
-            await self._rest(failures[found.busy], found.retry_after)
+            failures[result.busy] += 1
+            if failures[result.busy] == self._attempts * (PATIENCE if result.busy else 1):
+                if result.unpaid and result.advice and not self._answered:
+                    self._stop(result.words, result.advice)
+                return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {result.words}", attempt)
+            await self._rest(failures[result.busy], result.retry_after)
 
     async def _attempt(self, question: Question, store: Callable[[Reply], None]) -> Reply | Trouble | None:
-        """One attempt, without the parameters that the server does not take; None if the budget does not allow it."""
+        """One attempt, without unsupported parameters; None if the budget does not allow it."""
         chat = await self._connected()
         while True:
             parameters = wanted_parameters(chat, question, self.endpoint) - self._unsupported
-            found = await self._request(chat, question, parameters, store)
-            if not isinstance(found, Trouble) or found.then != "examine":
-                return found
+            result = await self._request(chat, question, parameters, store)
+            if not isinstance(result, Trouble) or result.then != "examine":
+                return result
             async with self._examining:
                 self._raise_if_stopped()
-                if not parameters & self._unsupported:  # else: found out in the meantime
-                    verdict = await self._examine(chat, question, parameters, found)
+                if not parameters & self._unsupported:  # else: another task has already detected it
+                    verdict = await self._examine(chat, question, parameters, result)
                     if verdict is not RETRY:
                         return verdict
 
     async def _examine(
         self, chat: BaseChatModel, question: Question, parameters: frozenset[str], refusal: Trouble
     ) -> Trouble | None:
-        """Finds out why a server refused a request.
+        """Determines why a server refused a request.
 
         Returns:
-            `RETRY` if parameters were left out, else what follows for this request; None without budget.
+            `RETRY` if parameters were omitted, else the result for this request; None without budget.
         """
         named = first_named(f"{refusal.param} {refusal.words}", parameters)
         if named is not None and named not in self._accepted:
@@ -466,24 +466,24 @@ class JudgeClient:
 
         async def harmless(tried: frozenset[str]) -> Reply | Trouble | None:
             probe = replace(question, messages=(Message("user", HARMLESS),), conversation=(), tools=())
-            found = await self._request(chat, probe, tried)
-            if isinstance(found, Trouble) and found.then == "examine":  # twice: servers refuse by chance, too
-                found = await self._request(chat, probe, tried)
-            return found
+            result = await self._request(chat, probe, tried)
+            if isinstance(result, Trouble) and result.then == "examine":  # repeated: refusals can be random
+                result = await self._request(chat, probe, tried)
+            return result
 
-        found = await harmless(parameters)
-        if isinstance(found, Reply):
+        result = await harmless(parameters)
+        if isinstance(result, Reply):
             return this_text
-        if found is None or found.then != "examine":
-            return found
+        if result is None or result.then != "examine":
+            return result
         if not parameters or not isinstance(await harmless(frozenset()), Reply):
-            return replace(found, then="stop")
+            return replace(result, then="stop")
         culprits = {name for name in sorted(parameters) if not isinstance(await harmless(frozenset({name})), Reply)}
-        self._leave_out(frozenset(culprits) or parameters, found)
+        self._leave_out(frozenset(culprits) or parameters, result)
         return RETRY
 
     def _leave_out(self, parameters: frozenset[str], refusal: Trouble) -> None:
-        """Leaves parameters out for the whole run, or stops if that would change what is measured."""
+        """Omits parameters for the rest of the run, or stops if that would change the scale of ratings."""
         names = ", ".join(sorted(parameters))
         if "temperature" in parameters:
             self._stop(refusal.words, "Choose a temperature that the model takes with --judge-temperature")
@@ -508,7 +508,7 @@ class JudgeClient:
         parameters: frozenset[str],
         store: Callable[[Reply], None] = lambda reply: None,
     ) -> Reply | Trouble | None:
-        """One request, which is counted however it ends; its reply and its cost are stored in one transaction."""
+        """One request, which is always counted; its reply and its cost are stored in one transaction."""
         most = question.most_prompt_tokens
         reserved = most + question.max_tokens, self._usd(most, question.max_tokens)
         if not await self.budget.reserve(*reserved):
@@ -530,12 +530,12 @@ class JudgeClient:
         except Exception as error:
             trouble = diagnose(error, self._secrets)
             if trouble.maybe_paid:
-                # A hard limit counts what a server may have worked on, although it reports no number.
+                # A hard limit counts what the server may have processed, although it reports no usage.
                 settle(*expected, failed=True)
             else:
                 self.budget.release(*reserved, entry)
             return trouble
-        except BaseException:  # cancelled on the way
+        except BaseException:  # cancelled
             settle(*expected)
             raise
         with self.cache.transaction():
@@ -568,7 +568,7 @@ class JudgeClient:
                 self._naps.discard(nap)
 
     def _stop_if_vain(self, trouble: Trouble) -> None:
-        """Stops the judge if no request can succeed, or if none has ever been answered and no server is reached."""
+        """Stops the judge if no request can succeed, or if none was ever answered and no server is reachable."""
         self._raise_if_stopped()
         if trouble.then == "stop":
             self._stop(trouble.words, trouble.advice or TAKES_NOTHING)
@@ -577,7 +577,7 @@ class JudgeClient:
         if trouble.then == "again":
             now, self._in_vain = time.monotonic(), self._in_vain + 1
             self._silent_since = now if self._in_vain == 1 else self._silent_since
-            # Twice as many as one question has: it takes more than one to judge the server.
+            # Twice the attempts of one question: one question alone does not show that the server is down.
             if self._in_vain >= 2 * self._attempts and now - self._silent_since >= SILENCE:
                 self._stop(trouble.words, f"For {SILENCE / 60:.0f} minutes no question was answered")
 
@@ -606,7 +606,7 @@ class JudgeClient:
         return self._chat
 
     async def _connect(self) -> AsyncGenerator[BaseChatModel, None]:
-        """A generator, because asyncio closes open ones before it closes their loop."""
+        """A generator, because asyncio closes open generators before it closes their loop."""
         chat = self._model()
         try:
             yield chat
@@ -617,18 +617,18 @@ class JudgeClient:
 
 
 def _public(endpoint: str) -> str:
-    """An address without the credentials that may stand in it."""
+    """An address without its credentials."""
     parts = urlsplit(endpoint)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 HARMLESS = "Reply with the word yes."
 RETRY = Trouble("", "again")
-"""The request is to be sent again at once, with other parameters."""
+"""Send the request again at once, with other parameters."""
 
 
 def _says_something(reply: Reply) -> bool:
-    """Whether a message of a conversation with tools has a text or calls a tool."""
+    """Whether a message in a conversation with tools has text or calls a tool."""
     message = json.loads(reply.text)
     return bool(message["content"].strip() or message["tool_calls"])
 

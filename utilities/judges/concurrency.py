@@ -1,4 +1,4 @@
-"""How many requests a judge's server gets at the same time: what it bears, found out while it is asked."""
+"""Adaptive limit on the number of concurrent requests to a judge's server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ __all__ = ["AdaptiveLimiter", "Slot"]
 
 
 class AdaptiveLimiter:
-    """A limit on requests in flight that falls by half at trouble and rises by one a round without.
+    """A limit on requests in flight that is halved after a failure and rises by one per round of successes.
 
-    Additive increase, multiplicative decrease is what shares a network fairly between senders that know nothing of
-    each other (Chiu and Jain 1989; Jacobson 1988). It begins at the most that is allowed: servers that bear it, and
-    most do, never see a slow start.
+    Additive increase, multiplicative decrease shares a network fairly between independent senders (Chiu and Jain 1989;
+    Jacobson 1988). It starts at the maximum, because most servers can handle it.
 
-    Used from one event loop at a time; several `asyncio.run` one after another may share a limiter.
+    Use it from one event loop at a time; consecutive `asyncio.run` calls may share a limiter.
 
     Args:
-        most: Requests in flight at most, from 1.
+        most: Maximum number of requests in flight, at least 1.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,7 +27,7 @@ class AdaptiveLimiter:
             raise ValueError(f"at least 1 request must be allowed, not {most}")
         self.most = most
         self.limit = float(most)
-        """Whole requests of it are let through; the fraction is how far the next one is earned."""
+        """The integer part is the current limit; the fraction accumulates towards the next increase."""
         self.in_flight = 0
         self._round = 0
         self._pauses = 0
@@ -36,7 +35,7 @@ class AdaptiveLimiter:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """Waits for a place, first come first served, and holds it."""
+        """Acquires a slot, first in, first out, and holds it."""
         if self._has_room():
             self.in_flight += 1
         else:
@@ -49,7 +48,7 @@ class AdaptiveLimiter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Lets nobody in meanwhile: when a server says how long to wait, it means everyone."""
+        """Grants no slots meanwhile: a server's retry-after time applies to all requests."""
         self._pauses += 1
         try:
             yield
@@ -66,7 +65,7 @@ class AdaptiveLimiter:
         try:
             await place
         except asyncio.CancelledError:
-            if not place.cancelled():  # let in and cancelled in the same moment
+            if not place.cancelled():  # granted and cancelled at the same time
                 self.in_flight -= 1
                 self._let_in()
             raise
@@ -79,7 +78,7 @@ class AdaptiveLimiter:
                 place.set_result(None)
 
     def _judge(self, round_: int, *, trouble: bool) -> None:
-        # One burst is one piece of news: who was let in before the last cut says nothing about the limit after it.
+        # A burst of failures counts once: requests started before the last decrease say nothing about the new limit.
         if round_ != self._round:
             return
         if trouble:
@@ -90,7 +89,7 @@ class AdaptiveLimiter:
 
 
 class Slot:
-    """A place in flight, and what became of the request in it."""
+    """A slot for one request, which reports the outcome of the request."""
 
     __slots__ = ("_limiter", "_round")
 
@@ -102,5 +101,5 @@ class Slot:
         self._limiter._judge(self._round, trouble=False)
 
     def met_trouble(self) -> None:
-        """The server was overloaded, or did not answer."""
+        """The server was overloaded or did not answer."""
         self._limiter._judge(self._round, trouble=True)

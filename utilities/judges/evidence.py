@@ -1,4 +1,4 @@
-"""Evidence: passages of documents, found by BM25 for the claim that they may support or contradict."""
+"""Evidence: passages of documents, retrieved by BM25 for a claim."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "Passage", "bundled_evidence", "read_evidence", "terms"]
 
 WORDS = 120
-"""Words of a passage at most: a few fit into a judge's prompt, and one is seldom about more than one thing."""
+"""Maximum words of a passage: several fit into a judge's prompt, and each is mostly about one subject."""
 ACCEPTED = "UTF-8 text as .txt, .md or .jsonl (one object a line with a field 'text' and, if wanted, 'source')"
 
-# Scripts that set no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 _UNSPACED_TERM = re.compile(rf"[{_UNSPACED}]")
 _TERM = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])\w)+")
@@ -31,68 +31,68 @@ _HEADING = re.compile(r"^#{1,6}\s+(.*?)[\s#]*$")
 
 
 class Passage(NamedTuple):
-    """A piece of a document."""
+    """A passage of a document."""
 
     source: str
-    """Where it comes from, as a reader would look for it: a file, or what a row of JSON lines says."""
+    """Source as shown to readers: a file, or the field `source` of a JSON Lines row."""
     text: str
 
 
 class Evidence:
-    """Passages that can be searched; equal ones are kept once.
+    """A searchable set of distinct passages.
 
-    The ranking is BM25 (Robertson and Zaragoza 2009) in its Lucene form with k1 = 1.5 and b = 0.75, by `bm25s` (Lù
-    2024), which computes every term's scores once, when the first question comes; a question is then a few additions.
+    Ranking: BM25 (Robertson and Zaragoza 2009), Lucene variant, k1 = 1.5 and b = 0.75, computed by `bm25s` (Lù 2024).
+    The term scores are computed once, at the first query.
     """
 
     def __init__(self, passages: Iterable[Passage]) -> None:
-        kept: dict[str, Passage] = {}
+        by_text: dict[str, Passage] = {}
         for source, text in passages:
             if line := " ".join(text.split()):
-                kept.setdefault(line.casefold(), Passage(source, line))
-        self.passages = tuple(kept.values())
+                by_text.setdefault(line.casefold(), Passage(source, line))
+        self.passages = tuple(by_text.values())
 
     @cached_property
     def _index(self) -> BM25:
-        from bm25s import BM25  # not at import: it brings numpy and scipy
+        from bm25s import BM25  # lazy import: numpy and scipy are slow to load
 
         index = BM25()
-        # A passage without any term (only signs) has the empty one, which no question has.
+        # A passage without terms (only symbols) gets the empty term, which no query contains.
         index.index([terms(passage.text) or [""] for passage in self.passages], show_progress=False)
         return index
 
     def search(self, query: str, k: int) -> list[Passage]:
-        """The `k` passages nearest to `query`, best first, earlier ones first among equals.
+        """The top `k` passages for `query`, best first; ties in the order of the passages.
 
-        Fewer where fewer share a term with the query; none where none does.
+        Only passages that share a term with the query are returned, so there may be fewer than `k`.
         """
-        asked = self._index.get_tokens_ids(list(dict.fromkeys(terms(query)))) if self.passages else []
-        if not asked or k < 1:
+        token_ids = self._index.get_tokens_ids(list(dict.fromkeys(terms(query)))) if self.passages else []
+        if not token_ids or k < 1:
             return []
-        scores = self._index.get_scores_from_ids(asked)
+        scores = self._index.get_scores_from_ids(token_ids)
         k = min(k, len(scores))
         ordered = scores.copy()
         ordered.partition(len(scores) - k)
         (near,) = ((scores >= ordered[len(scores) - k]) & (scores > 0)).nonzero()
-        # All that tie at the end are among `near`, so that which of them is taken depends on no sorting algorithm.
+        # `near` contains all ties at rank k, so the result does not depend on the sorting algorithm.
         return [self.passages[place] for place in sorted(near.tolist(), key=lambda place: (-scores[place], place))[:k]]
 
 
 def terms(text: str) -> list[str]:
-    """The words that count in a search: case-folded, without accents and vowel signs.
+    """The index terms of a text: case-folded words without accents and vowel signs.
 
-    Accents, Arabic vowel signs and the hamza on an alef are often left out in writing; what is dropped on both sides
-    can only merge words. Scripts without spaces between words give every character and every pair of neighbours, which
-    in Chinese searches as well as words do (Nie et al. 2000).
+    Accents, Arabic vowel signs and the hamza on an alef are often omitted in writing; removing them in queries and
+    passages can only merge words. Scripts without spaces give all character unigrams and bigrams, which in Chinese
+    retrieve as well as words do (Nie et al. 2000).
     """
     if not text.isascii():
-        apart = unicodedata.normalize("NFKD", text)
-        bare = "".join(char for char in apart if unicodedata.category(char) not in {"Mn", "Mc", "Cf"} and char != "ـ")
+        nfkd = unicodedata.normalize("NFKD", text)
+        bare = "".join(char for char in nfkd if unicodedata.category(char) not in {"Mn", "Mc", "Cf"} and char != "ـ")
         text = unicodedata.normalize("NFC", bare)
-    found: list[str] = []
+    result: list[str] = []
     for term in _TERM.findall(text.casefold()):
-        found += _characters(term) if _UNSPACED_TERM.match(term) else [term]
-    return found
+        result += _characters(term) if _UNSPACED_TERM.match(term) else [term]
+    return result
 
 
 def _characters(run: str) -> list[str]:
@@ -106,14 +106,14 @@ def bundled_evidence() -> Evidence:
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """The passages of all documents in `folder` and the folders in it; hidden files are left alone.
+    """The passages of all documents in `folder` and its subfolders; hidden files are ignored.
 
-    Text and markdown are parted at blank lines and headings, a heading being said again before each of its passages;
-    what is longer than `WORDS` is parted at sentences.
+    Text and markdown are split at blank lines and headings, and a heading is repeated before each of its passages.
+    Blocks longer than `WORDS` are split at sentences.
 
     Raises:
-        UserError: No such folder, a file that is no UTF-8 text of an accepted kind, or nothing in any of them. A file
-            that is silently left out would turn true claims into unsupported ones, so none is.
+        UserError: The folder does not exist, a file is not UTF-8 text of an accepted type, or there are no passages. No
+            file is skipped silently, because missing evidence would make true claims unsupported.
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
@@ -134,13 +134,13 @@ def _passages(path: Path, source: str) -> list[Passage]:
         return _rows(path, source)
     if path.suffix.lower() not in {".txt", ".md"}:
         raise UserError(f"evidence {path}: no file of this kind is read; accepted is {ACCEPTED}")
-    found, heading = [], ""
+    passages, heading = [], ""
     for block in _blocks(_read(path)):
-        if path.suffix.lower() == ".md" and (said := _HEADING.match(block)):
-            heading = said.group(1)
+        if path.suffix.lower() == ".md" and (match := _HEADING.match(block)):
+            heading = match.group(1)
         else:
-            found += [Passage(source, f"{heading}: {piece}" if heading else piece) for piece in _pieces(block)]
-    return found
+            passages += [Passage(source, f"{heading}: {piece}" if heading else piece) for piece in _pieces(block)]
+    return passages
 
 
 def _read(path: Path) -> str:
@@ -156,7 +156,7 @@ def _read(path: Path) -> str:
 
 
 def _rows(path: Path, source: str) -> list[Passage]:
-    found = []
+    passages = []
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -164,18 +164,18 @@ def _rows(path: Path, source: str) -> list[Passage]:
             row = read_json(line)
         except ValueError:
             row = None
-        told = row.get("source", f"{source}:{number}") if isinstance(row, dict) else None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(told, str):
+        row_source = row.get("source", f"{source}:{number}") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row_source, str):
             raise UserError(
                 f"evidence {path}, line {number}: expected a JSON object with a text in 'text' and, if wanted, one in"
                 f" 'source', and found {line[:60]!r}"
             )
-        found += [Passage(told, piece) for piece in _pieces(row["text"])]
-    return found
+        passages += [Passage(row_source, piece) for piece in _pieces(row["text"])]
+    return passages
 
 
 def _blocks(text: str) -> list[str]:
-    """What stands between blank lines; a line that begins like a heading is a block of its own."""
+    """Blocks between blank lines; a heading line is a separate block."""
     blocks: list[list[str]] = [[]]
     for line in text.splitlines():
         if not line.strip() or _HEADING.match(line):
@@ -186,7 +186,7 @@ def _blocks(text: str) -> list[str]:
 
 
 def _pieces(block: str) -> list[str]:
-    """The block itself where it is short enough, else runs of its sentences of at most `WORDS` words."""
+    """The block itself if it is short enough, else groups of its sentences of at most `WORDS` words."""
     if _length(block) <= WORDS:
         return [block]
     runs: list[str] = []

@@ -1,4 +1,4 @@
-"""Factuality: how much of what a response states is supported by evidence, and whether it states enough."""
+"""Factuality: F1@K of the claims in a response that evidence supports."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ __all__ = ["F1AtK", "Factuality", "distinct", "f1_at_k"]
 Mode = Literal["auto", "sentences", "claims", "agent"]
 
 NEAR = 0.9
-"""Claims that share this much of the words of both count as one."""
+"""Minimum word overlap (Jaccard) of two claims that count as one."""
 TURNING = frozenset(
     {"no", "not", "never", "none", "neither", "nor", "without", "cannot", "t", "不", "没", "沒", "无", "無", "非"}
     | {"لا", "لم", "لن", "ليس", "غير"}
 )
-"""Words that turn a claim around: claims that differ in one of them, or in a number, are two."""
+"""Negations: claims that differ in one of them, or in a number, are different."""
 BEYOND_THE_TEXT = frozenset({Reason.BUDGET, Reason.TRANSPORT, Reason.TIME})
-"""Failures that say nothing of a claim: no response may look worse because a server was away or the money spent."""
+"""Failures unrelated to the claim, such as an unreachable server; they must not lower a response's score."""
 PASSAGE_TOKENS = 100
-"""About what a passage of evidence is; for an estimate beforehand."""
+"""Approximate tokens of a passage, for cost estimates."""
 PROMPTS = {
     "sentences": ("verify_claim_brief",),
     "claims": ("factuality_claims", "factuality_selfcontained", "factuality_verdict"),
     "agent": ("factuality_claims", "factuality_selfcontained", "factuality_agent"),
 }
-"""What each mode asks; the last one is for verdicts."""
+"""Prompts of each mode; the last one is for verdicts."""
 VERDICT_TOKENS = 512
 WORD_TOKENS = 16
 SENTENCE_WORDS = 40
-"""Words of a sentence that is one claim; the embedded judge reads 2,048 tokens, most of which are for the evidence."""
+"""Maximum words of a sentence that is one claim; the embedded judge reads 2,048 tokens, mostly evidence."""
 
 
 class F1AtK(NamedTuple):
-    """SAFE's measure of a response."""
+    """SAFE's F1@K of a response, with its precision and recall."""
 
     value: float
     precision: float
@@ -70,8 +70,8 @@ class F1AtK(NamedTuple):
 def f1_at_k(supported: int, claims: int, k: int) -> F1AtK:
     """The harmonic mean of precision, supported / claims, and recall up to K, min(1, supported / K).
 
-    Wei et al. 2024 (arXiv 2403.18802), section 5. K is how many supported facts a reader wants; precision alone would
-    be highest for one trivial claim. Without a supported claim all is 0, also where nothing was claimed.
+    Wei et al. 2024 (arXiv 2403.18802), section 5. K is the number of supported facts that a reader wants; precision
+    alone would be highest for one trivial claim. Without a supported claim all three are 0.
     """
     if supported == 0:
         return F1AtK(0.0, 0.0, 0.0)
@@ -80,17 +80,16 @@ def f1_at_k(supported: int, claims: int, k: int) -> F1AtK:
 
 
 def distinct(claims: Sequence[str]) -> list[str]:
-    """The claims without their repetitions: the first of those that are equal but for writing, or nearly so.
+    """The claims without duplicates: the first of each group of equal or nearly equal claims.
 
-    Nearly: at least `NEAR` of the words of both are shared, in any order, and neither a number nor a negation is among
-    the others.
+    Nearly equal: the Jaccard overlap of their words is at least `NEAR`, and they differ in no number and no negation.
     """
-    kept: dict[str, frozenset[str]] = {}
+    words_of_claim: dict[str, frozenset[str]] = {}
     for claim in claims:
         words = frozenset(terms(claim))
-        if words and not any(_say_the_same(words, other) for other in kept.values()):
-            kept.setdefault(claim, words)
-    return list(kept)
+        if words and not any(_say_the_same(words, other) for other in words_of_claim.values()):
+            words_of_claim.setdefault(claim, words)
+    return list(words_of_claim)
 
 
 def _say_the_same(one: frozenset[str], other: frozenset[str]) -> bool:
@@ -109,7 +108,7 @@ class Claims(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A claim and what became of it."""
+    """A claim with its evidence and its votes."""
 
     claim: str
     passages: Sequence[Passage]
@@ -117,24 +116,24 @@ class Checked:
 
     @property
     def verdict(self) -> str:
-        """The votes' majority; a claim for which no evidence was found is inconclusive without asking anybody."""
+        """The majority of the votes; `inconclusive` without any vote (no evidence was retrieved)."""
         return majority(self.votes) if self.votes else "inconclusive"
 
     @property
     def failure(self) -> Unscored | None:
-        """Why no judge came to a verdict, where none did; of several reasons one that lies beyond the text."""
+        """The failure if no judge reached a verdict, else None; failures unrelated to the text take precedence."""
         if self.verdict != FAILED:
             return None
-        why = [vote.found for vote in self.votes if isinstance(vote.found, Unscored)]
-        return next((one for one in why if one.reason in BEYOND_THE_TEXT), why[0])
+        failures = [vote.found for vote in self.votes if isinstance(vote.found, Unscored)]
+        return next((one for one in failures if one.reason in BEYOND_THE_TEXT), failures[0])
 
     def told(self) -> dict[str, Any]:
-        """The claim as it stands in the records."""
-        read = dict.fromkeys([*self.passages, *(passage for vote in self.votes for passage in vote.read)])
+        """The claim as stored in the records."""
+        evidence = dict.fromkeys([*self.passages, *(passage for vote in self.votes for passage in vote.read)])
         return {
             "claim": self.claim,
             "verdict": self.verdict,
-            "evidence": [passage._asdict() for passage in read],
+            "evidence": [passage._asdict() for passage in evidence],
             "votes": [vote.told() for vote in self.votes],
         }
 
@@ -204,7 +203,7 @@ class Factuality(PanelScorer):
             raise UserError(f"mode={mode} is beyond the embedded judge; use mode=sentences, or another --judge")
 
     def cost(self, items: Sequence[Item]) -> tuple[int, int]:
-        """About how many judgements, and tokens of judges in all, responses of `k` claims to `items` take."""
+        """Estimated numbers of judgements and of judge tokens for responses of `k` claims to `items`."""
         inquiry = _Inquiry(self, self._panel())
         *extraction, verdict = (estimate_tokens(prompt.source) for prompt in inquiry.prompts)
         verdicts = self.k * len(inquiry.rounds)
@@ -215,7 +214,7 @@ class Factuality(PanelScorer):
         """F1@K of each response, with its counts as measures, and every claim with its evidence and votes as notes.
 
         Raises:
-            UserError: There is no judge, or one that will never answer.
+            UserError: There is no judge, or it cannot answer.
         """
         inquiry = _Inquiry(self, self._panel())
         pairs = zip(items, responses, strict=True)
@@ -223,11 +222,11 @@ class Factuality(PanelScorer):
 
     @property
     def evidence(self) -> Evidence | SearchTool:
-        """Where the passages come from that claims are held against."""
+        """The source of passages: the configured one, or the bundled corpus."""
         return self._given if self._given is not None else bundled_evidence()
 
     async def search(self, query: str) -> list[Passage]:
-        """The passages for a claim, or for what an agent asks.
+        """The passages for a claim or an agent's query.
 
         Raises:
             SearchFailed: The user's own search tool raised.
@@ -241,7 +240,7 @@ class Factuality(PanelScorer):
 
 
 class _Inquiry:
-    """The questions that a scorer asks a panel."""
+    """One evaluation: a scorer's prompts for a panel of judges."""
 
     def __init__(self, scorer: Factuality, panel: Panel) -> None:
         automatic = "sentences" if panel.embedded else "claims"
@@ -252,7 +251,7 @@ class _Inquiry:
         self.agents = self._agents() if self.mode == "agent" else []
 
     def _agents(self) -> list[FactAgent]:
-        from utilities.judges.agent import FactAgent  # not at import: it brings langchain
+        from utilities.judges.agent import FactAgent  # lazy import of langchain
 
         return [
             FactAgent(judge, self.scorer.search, self.scorer.searches, replicate) for judge, replicate in self.rounds
@@ -286,21 +285,21 @@ class _Inquiry:
         if not text.strip():
             return []
         if self.mode == "sentences":
-            shown = text if text == response.text else text.rpartition("\n")[0]  # without the mark of the cut
-            return _statements(shown, finished=shown == response.text and response.finish_reason != "length")
+            complete = text if text == response.text else text.rpartition("\n")[0]  # without the truncation mark
+            return _statements(complete, finished=complete == response.text and response.finish_reason != "length")
         data = {"question": question, "response": text}
-        # Claims say the names again that a text says once, and so are longer than it is.
+        # Claims repeat names, so together they are longer than the text.
         ask = partial(self._ask_for_claims, max_tokens=VERDICT_TOKENS + 3 * estimate_tokens(text))
-        found = await ask(self.prompts[0], data, None)
-        if isinstance(found, Unscored) or not found:
-            return found
-        numbered = "\n".join(f"{number}. {one_line(claim)}" for number, claim in enumerate(found, 1))
-        return await ask(self.prompts[1], {**data, "claims": numbered}, len(found))
+        extracted = await ask(self.prompts[0], data, None)
+        if isinstance(extracted, Unscored) or not extracted:
+            return extracted
+        numbered = "\n".join(f"{number}. {one_line(claim)}" for number, claim in enumerate(extracted, 1))
+        return await ask(self.prompts[1], {**data, "claims": numbered}, len(extracted))
 
     async def _ask_for_claims(
         self, prompt: Prompt, data: dict[str, str], number: int | None, *, max_tokens: int
     ) -> list[str] | Unscored:
-        """What the panel's first judge replies; the others are for verdicts."""
+        """Claims extracted by the panel's first judge; the other judges only give verdicts."""
 
         def read(reply: Reply) -> list[str] | Unscored:
             found = as_object(reply, Claims)
@@ -317,14 +316,14 @@ class _Inquiry:
         return answer if isinstance(answer, Unscored) else answer.value
 
     async def _check(self, claim: str) -> Checked:
-        """The votes of all judges on a claim, each asked as often as the panel repeats."""
+        """The votes of all judges on a claim, including the panel's repeats."""
         if self.mode == "agent":
             return Checked(claim, (), await asyncio.gather(*(agent.vote(claim) for agent in self.agents)))
         try:
             passages = await self.scorer.search(claim)
         except SearchFailed as failed:
             return Checked(claim, (), [Vote("search", failed.why)])
-        # Where no passage shares a word with the claim there is nothing to ask about.
+        # Without a passage no vote is requested.
         votes = await asyncio.gather(*(self._vote(judge, claim, passages, k) for judge, k in self.rounds if passages))
         return Checked(claim, passages, votes)
 
@@ -332,21 +331,21 @@ class _Inquiry:
         texts = [passage.text for passage in passages]
         if self.mode == "sentences":
             passage, missing = nearest(claim, texts)
-            asked = self.prompts[-1].render(claim=claim, evidence=passage, missing=missing)
+            rendered = self.prompts[-1].render(claim=claim, evidence=passage, missing=missing)
             ask = partial(judge.ask_for, read=as_word, max_tokens=WORD_TOKENS)
         else:
             numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
-            asked = self.prompts[-1].render(claim=claim, evidence=numbered)
+            rendered = self.prompts[-1].render(claim=claim, evidence=numbered)
             ask = partial(
                 judge.ask_for, read=as_verdict, max_tokens=VERDICT_TOKENS, schema=JudgedClaim.model_json_schema()
             )
-        answer = await ask([Message("user", asked)], replicate=replicate)
+        answer = await ask([Message("user", rendered)], replicate=replicate)
         return Vote(judge.name, answer if isinstance(answer, Unscored) else answer.value)
 
 
 def _statements(text: str, *, finished: bool) -> list[str]:
-    """The sentences that may be claims: no questions, no single words; an unfinished last one is none."""
-    found = sentences(text, SENTENCE_WORDS)
+    """The sentences that may be claims: no questions, no single words, no unfinished last sentence."""
+    candidates = sentences(text, SENTENCE_WORDS)
     if not finished and not is_finished(text):
-        found = found[:-1]
-    return [one for one in found if not is_question(one) and len(terms(one)) > 1]
+        candidates = candidates[:-1]
+    return [one for one in candidates if not is_question(one) and len(terms(one)) > 1]

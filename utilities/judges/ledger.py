@@ -1,4 +1,4 @@
-"""What the judges of a run have cost, in a file of the run's folder: a kill at any moment loses no count."""
+"""Costs of the judges of a run, in a file in the run's folder; a killed process loses no count."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["Ledger", "Spent"]
 
 @dataclass(slots=True)
 class Spent:
-    """What was spent so far; stored with a run, so that a resumed one goes on counting."""
+    """Costs so far; stored with a run, so that a resumed run continues from them."""
 
     requests: int = 0
-    """Requests that were answered and paid for, also those whose reply could not be read."""
+    """Answered, paid requests, including those whose reply could not be parsed."""
     cached: int = 0
-    """Judgements that cost nothing, because they stood in the cache or were already on their way."""
+    """Judgements at no cost: from the cache, or from a pending request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = 0.0
     """None as soon as one request had an unknown price."""
     failed: int = 0
-    """Requests that ended without an answer, each attempt counted."""
+    """Requests without an answer; each attempt counts."""
 
     def add(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> None:
-        """Counts one request; an unknown price makes the sum of dollars unknown."""
+        """Adds one request; an unknown price makes the total in dollars unknown."""
         self.requests += 1
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
@@ -49,10 +49,10 @@ class Spent:
 
     @staticmethod
     def from_dict(counts: Mapping[str, Any]) -> Spent:
-        """The counts that `to_dict` gave.
+        """Inverse of `to_dict`.
 
         Raises:
-            UserError: A count that is no number from 0.
+            UserError: A count is not a non-negative number.
         """
         for name, value in counts.items():
             number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
@@ -62,11 +62,11 @@ class Spent:
 
 
 class Ledger:
-    """Reserves what a request is expected to cost before it is sent, and settles it afterwards.
+    """Reserves the expected cost of a request before it is sent, and settles it afterwards.
 
     A reservation that is still open when the file is opened belongs to a process that was killed: it counts as spent,
-    because the server may have worked on the request. The file is attached to the connection of the cache, so that a
-    reply and what it cost are stored in one transaction.
+    because the server may have processed the request. The file is attached to the connection of the cache, so that a
+    reply and its cost are stored in one transaction.
 
     Args:
         cache: Of the same judges.
@@ -88,7 +88,7 @@ class Ledger:
             )
 
     def resume(self, spent: Spent) -> Spent:
-        """What was spent so far.
+        """The costs so far, including reservations of killed processes.
 
         Args:
             spent: The result if the ledger is new.
@@ -111,13 +111,13 @@ class Ledger:
         return total
 
     def reserve(self, prompt_tokens: int, completion_tokens: int, usd: float | None) -> int:
-        """Stores what a request is expected to cost; returns the number of the entry."""
+        """Stores the expected cost of a request; returns the number of the entry."""
         with self._errors():
             row = prompt_tokens, completion_tokens, usd
-            found = self._db.execute(
+            cursor = self._db.execute(
                 "INSERT INTO ledger.reserved (prompt_tokens, completion_tokens, usd) VALUES (?, ?, ?)", row
             )
-        return int(found.lastrowid or 0)
+        return int(cursor.lastrowid or 0)
 
     def settle(self, entry: int, spent: Spent) -> None:
         """Replaces an entry by the new total."""

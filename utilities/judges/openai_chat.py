@@ -1,4 +1,4 @@
-"""langchain's chat model for OpenAI's protocol, with a shorter path to the server and a stricter reading of replies."""
+"""langchain's chat model for OpenAI's protocol, with less overhead per request and stricter parsing of replies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from utilities.judges.settings import is_loopback
 __all__ = ["NotACompletionError", "OpenAIChat", "PooledTransport", "transport"]
 
 POOLS = 25
-"""With 50 requests in flight, a single pool spent a fifth of the client's time looking for a free connection."""
+"""With 50 requests in flight, a single pool spent 20% of the client's time on finding a free connection."""
 
 STATUS_OF_WORD = {
     "auth": 401, "api_key": 401, "permission": 403, "insufficient_quota": 402, "credit": 402, "billing": 402,
@@ -36,7 +36,7 @@ class NotACompletionError(Exception):
     """The server answered with HTTP 200, but the body is an error or no completion; such requests are not charged.
 
     Args:
-        words: What the server said.
+        words: The server's message.
         body: The error in the body.
         status_code: The HTTP status that the body names; None if it names none.
     """
@@ -47,11 +47,11 @@ class NotACompletionError(Exception):
 
 
 class OpenAIChat(ChatOpenAI):
-    """`ChatOpenAI` with a third less work for each request.
+    """`ChatOpenAI` with a third less CPU work per request.
 
-    A request to a judge is a few plain texts, and its reply is one. What `ChatOpenAI` does besides (typed copies of
-    both, and another thread for the last of them) keeps a processor busier than sending and receiving. Payload and
-    result are made by langchain's own methods.
+    Requests to judges and their replies are plain text. `ChatOpenAI` also makes typed copies of both, the latter in
+    another thread, which takes more CPU time than sending and receiving. Payload and result are created by langchain's
+    own methods.
     """
 
     async def _agenerate(
@@ -72,7 +72,7 @@ class OpenAIChat(ChatOpenAI):
         reply["usage"] = _usage(reply.get("usage"))
         result = self._create_chat_result(reply)
         message, more = reply["choices"][0]["message"], result.generations[0].message.additional_kwargs
-        if refusal := message.get("refusal"):  # langchain takes it from typed replies only
+        if refusal := message.get("refusal"):  # langchain reads it only from typed replies
             more["refusal"] = refusal
         if isinstance(reasoning := message.get("reasoning_content") or message.get("reasoning"), str):
             more["reasoning_content"] = reasoning
@@ -83,7 +83,7 @@ def completion(content: bytes) -> dict[str, Any]:
     """The body of a reply with status 200 as a chat completion.
 
     Raises:
-        NotACompletionError: It is an error, or something else.
+        NotACompletionError: The body is an error or not a completion.
     """
     try:
         body = json.loads(content)
@@ -110,12 +110,12 @@ def _raise_error(body: Mapping[str, Any], error: Any) -> NoReturn:
     statuses = [
         found for one in (detail, body) for name in ("status", "code", "type") if (found := _status(one.get(name)))
     ]
-    said = f"the reply is an error: {words}" if words else f"the reply has no choices: {json.dumps(body)[:200]}"
-    raise NotACompletionError(said, detail, statuses[0] if statuses else None)
+    message = f"the reply is an error: {words}" if words else f"the reply has no choices: {json.dumps(body)[:200]}"
+    raise NotACompletionError(message, detail, statuses[0] if statuses else None)
 
 
 def _status(code: Any) -> int | None:
-    """The HTTP status that an error code means, a number or a word; None if unknown."""
+    """The HTTP status of an error code, which is a number or a word; None if unknown."""
     if isinstance(code, str) and code.isdecimal():
         code = int(code[:9])
     if isinstance(code, int):
@@ -125,7 +125,7 @@ def _status(code: Any) -> int | None:
 
 
 def _usage(claimed: Any) -> dict[str, int] | None:
-    """The counts of tokens as whole numbers, also negative ones; None if one of them is something else."""
+    """The token counts as integers, possibly negative; None if one of them is not an integer."""
     names = ("prompt_tokens", "completion_tokens")
     fields = claimed if isinstance(claimed, Mapping) else {}
     counts = [one for name in names if isinstance(one := fields.get(name), int) and not isinstance(one, bool)]
@@ -135,7 +135,7 @@ def _usage(claimed: Any) -> dict[str, int] | None:
 
 
 class PooledTransport(AsyncBaseTransport):
-    """Connections in several small pools, because a pool looks through all its connections for every request.
+    """Connections in several small pools, because a pool scans all its connections for every request.
 
     Args:
         options: As for `httpx2.AsyncHTTPTransport`.
@@ -146,7 +146,7 @@ class PooledTransport(AsyncBaseTransport):
         self._waiting = [0] * POOLS
 
     async def handle_async_request(self, request: Request) -> Response:
-        """Sends a request through the pool that waits for the fewest replies."""
+        """Sends a request through the pool with the fewest pending replies."""
         k = self._waiting.index(min(self._waiting))
         self._waiting[k] += 1
         try:
@@ -163,10 +163,10 @@ class PooledTransport(AsyncBaseTransport):
 def transport(url: str) -> PooledTransport:
     """Connections to a server: through the proxy of the environment, with the certificates of `SSL_CERT_FILE`.
 
-    On this machine no proxy is used, and plain HTTP needs no certificates, whose reading takes longer than a judgement.
+    No proxy is used for a local server. Certificates, which load slowly, are not loaded for plain HTTP.
 
     Raises:
-        UserError: Certificates that cannot be read, or a proxy that is no URL.
+        UserError: The certificates cannot be read, or the proxy is not a URL.
     """
     address = urlsplit(url)
     local = is_loopback(url)
@@ -182,7 +182,7 @@ def transport(url: str) -> PooledTransport:
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for a server (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
+    """The proxy for a server from the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or proxy_bypass(host):
@@ -191,7 +191,7 @@ def _proxy(scheme: str, host: str) -> str | None:
 
 
 def _certificates() -> ssl.SSLContext:
-    """The authorities that are trusted: of SSL_CERT_FILE or SSL_CERT_DIR, else those of the system."""
+    """The trusted certificate authorities: SSL_CERT_FILE or SSL_CERT_DIR, else those of the system."""
     try:
         return create_ssl_context()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Pairwise: is a response better than the reference answer? Asked in both orders, for judges have a favourite place."""
+"""Pairwise comparison of a response with the reference answer, in both orders because of position bias."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Comparison(BaseModel):
 
 
 def read_comparison(reply: Reply) -> Comparison | Unscored:
-    """The comparison that a reply holds."""
+    """Parses the comparison in a reply."""
     return as_object(reply, Comparison)
 
 
@@ -41,9 +41,9 @@ def read_comparison(reply: Reply) -> Comparison | Unscored:
 class Pairwise(JudgedScorer):
     """Share of responses that are better than their reference answers; a tie is a half.
 
-    A judge is asked twice, with the places swapped (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.4): 1 where
-    it prefers the response both times, 0 where it prefers the reference both times, else 0.5. The measure
-    `position_flip` is 1 where it preferred the same place both times: then it saw the order and not the answers.
+    A judge compares twice, with the order swapped (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.4): 1 if it
+    prefers the response both times, 0 if it prefers the reference both times, else 0.5. The measure `position_flip` is
+    1 if it prefers the same position both times (position bias).
 
     Args:
         topic: What the person who asks is interested in; empty where that does not matter.
@@ -76,11 +76,11 @@ class Pairwise(JudgedScorer):
         self.topic = topic
 
     def check(self, item: Item) -> str | None:
-        """There must be an answer to compare with."""
+        """The item needs a reference answer."""
         return None if _reference(item).strip() else "the item has no answer"
 
     async def judgement(self, judge: JudgeClient, replicate: int, item: Item, answer: str) -> Judgement | Unscored:
-        """Both orders; without one of them there is no judgement, for the other alone may be the place's."""
+        """Compares in both orders; if one order fails there is no judgement, because of position bias."""
         reference = cut(_reference(item), self.words)
         ahead, behind = await asyncio.gather(
             self._compare(judge, replicate, item, answer, reference),
@@ -93,24 +93,24 @@ class Pairwise(JudgedScorer):
         verdicts = (ahead.better, behind.better)
         value = {("first", "second"): 1.0, ("second", "first"): 0.0}.get(verdicts, 0.5)
         flip = float(verdicts in {("first", "first"), ("second", "second")})
-        said = {"raw": list(verdicts), "reasons": [ahead.reason, behind.reason]}
-        return Judgement(value, {"position_flip": flip}, said)
+        details = {"raw": list(verdicts), "reasons": [ahead.reason, behind.reason]}
+        return Judgement(value, {"position_flip": flip}, details)
 
     async def _compare(
         self, judge: JudgeClient, replicate: int, item: Item, first: str, second: str
     ) -> Comparison | Unscored:
-        asked = self.template.render(topic=self.topic, instruction=item.question, first=first, second=second)
-        found = await judge.ask_for(
-            [Message("user", asked)],
+        rendered = self.template.render(topic=self.topic, instruction=item.question, first=first, second=second)
+        result = await judge.ask_for(
+            [Message("user", rendered)],
             read_comparison,
             max_tokens=512,
             schema=Comparison.model_json_schema(),
             replicate=replicate,
         )
-        return found if isinstance(found, Unscored) else found.value
+        return result if isinstance(result, Unscored) else result.value
 
 
 def _reference(item: Item) -> str:
-    """The right answer of an item, in words; '' where it has none."""
+    """The text of an item's correct answer; '' if it has none."""
     answer = item.answer or ""
     return (item.choices or {}).get(answer, answer)

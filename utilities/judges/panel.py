@@ -1,4 +1,4 @@
-"""The jury: one judge or several, one budget and one cache for all of them."""
+"""A panel of one or several judges that share a budget and a cache."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ PROVIDERS = frozenset({
     "openai", "openrouter", "perplexity", "together", "upstage", "xai",
 })
 # fmt: on
-"""Prefixes that mean a provider of langchain also where a server is given: there, `gemma:2b` is a model's name."""
+"""Prefixes that mean a langchain provider even with --judge-url; other names such as `gemma:2b` are model names."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The judges of a run, and what they share."""
+    """The judges of a run and their shared budget and cache."""
 
     judges: tuple[JudgeClient, ...]
     budget: Budget
     repeats: int = 1
-    """Times each judge is asked the same."""
+    """Number of requests of the same question to each judge."""
     embedded: bool = False
-    """The bundled judge is one of them: everybody is asked in its short form."""
+    """Whether the bundled judge is one of them; then all judges get its short prompts."""
     cache: JudgementCache | None = None
     """Closed with the panel."""
 
     def take_notes(self) -> list[str]:
-        """What the user should know about the judges' servers; each note is returned once."""
+        """Messages to the user about the judges' servers; each is returned once."""
         notes = [note for judge in self.judges for note in judge.notes]
         for judge in self.judges:
             judge.notes.clear()
@@ -56,17 +56,17 @@ class Panel:
 
     @property
     def spent(self) -> Spent:
-        """What the judges have cost so far."""
+        """Costs of the judges so far."""
         return self.budget.spent
 
     def open_ledger(self, path: Path) -> None:
-        """Records from now on in a file what the judges cost, and continues from what the file has counted.
+        """Records all further costs in a file, and continues from the costs in it.
 
         Args:
             path: The file, usually in the folder of the run; it is closed with the cache.
 
         Raises:
-            UserError: The file cannot be used, or holds spending that the budget excludes.
+            UserError: The file cannot be used, or its costs conflict with the budget.
         """
         if self.cache is not None:
             self.budget.record_in(Ledger(self.cache, path))
@@ -77,7 +77,7 @@ class Panel:
             self.cache.close()
 
     async def finish(self) -> None:
-        """Sends nothing more, and waits for the replies that are on their way: they are paid for, and kept."""
+        """Sends no further requests, and waits for the replies in flight, which are paid and stored."""
         await asyncio.gather(*(judge.finish() for judge in self.judges))
 
     async def close(self) -> None:
@@ -96,19 +96,19 @@ def open_panel(
     embedded_version: str = "",
     spent: Spent | None = None,
 ) -> Panel:
-    """The panel that the settings describe; no request is made.
+    """Creates the panel of the settings; sends no request.
 
-    The embedded judge and servers on this machine cost nothing. For all others a price must be known, or
-    `allow_unknown_price` says that it need not be: an unknown price is never 0.
+    The embedded judge and local servers are free. All others need a price or `allow_unknown_price`; an unknown price is
+    never counted as 0.
 
     Args:
-        settings: Who judges, and the limits.
-        embedded: Makes the embedded judge's chat model for a temperature; called once per event loop.
-        embedded_version: Identifies its weights in the cache key, so that other weights have other judgements.
-        spent: What the run has spent before, to go on counting.
+        settings: Judges and limits.
+        embedded: Creates the embedded judge's chat model for a temperature; called once per event loop.
+        embedded_version: Identifies its weights in the cache key.
+        spent: Earlier costs of the run.
 
     Raises:
-        UserError: No judge, no key, no price where one is needed, or a cache that cannot be used.
+        UserError: No judge, no key, no price although one is needed, or the cache cannot be used.
     """
     if not settings.judge:
         raise UserError("no judge is named; add --judge embedded, --judge MODEL with --judge-url, or provider:model")
@@ -136,7 +136,7 @@ def _judge(
     cache: JudgementCache,
     budget: Budget,
 ) -> JudgeClient:
-    """The judge of one name."""
+    """Creates the judge with a name."""
     from utilities.judges.client import JudgeClient
     from utilities.judges.providers import ClientOptions, named_judge, openai_judge  # not at import: langchain
     from utilities.judges.request import OPENAI
@@ -157,7 +157,7 @@ def _judge(
         return JudgeClient(model, name=name, endpoint=f"{EMBEDDED}:{embedded_version}", **options(FREE))
     provider, colon, _ = name.partition(":")
     if colon and (settings.judge_url is None or provider in PROVIDERS):
-        # A key that was named for one judge is not shown to the provider of another.
+        # A key configured for one judge is not sent to the provider of another.
         own_key = settings.names_key and not set(settings.judge) - {EMBEDDED, name}
         return named_judge(name, api_key=settings.key() if own_key else None, **options(_price(name, settings)))
     url, key = settings.judge_url or OPENAI, settings.key()
@@ -174,7 +174,7 @@ def _judge(
 
 
 def _price(name: str, settings: JudgeSettings) -> Price | None:
-    """The price of a judge elsewhere; None only where the user allows it, and no limit needs it."""
+    """The price of a remote judge; None only if the user allows it and no limit needs it."""
     price = settings.price
     if price is None and settings.budget_usd is not None:
         raise UserError(f"judge {name!r}: --budget-usd needs its price; give it with --judge-price IN,OUT")

@@ -1,8 +1,8 @@
-"""What a judge said, read strictly: a value that stands there beyond doubt, or `Unscored` with the reason.
+"""Strict parsing of judges' replies: an unambiguous value, or `Unscored` with the reason.
 
-Lenient readers are dangerous here. They turn a reply cut off at `{"rating": 1` (of 10) into a 1, take a yes or a text
-for a number, and find the rating that a candidate wrote into its own answer. So nothing is guessed: what can be read
-in two ways is malformed, and the judge is asked once more.
+Lenient parsing gives wrong ratings. It reads a reply truncated at `{"rating": 1` (of 10) as 1, accepts a boolean or a
+text as a number, and finds the rating that a candidate wrote into its own answer. Therefore an ambiguous reply is
+malformed, and it is requested once more.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class Message(NamedTuple):
 
 
 class TokenChoice(NamedTuple):
-    """One generated token, and what might have stood in its place."""
+    """One generated token with its alternatives."""
 
     token: str
     top: Mapping[str, float]
-    """The most likely tokens with their natural log-probabilities, the chosen one included."""
+    """The most likely tokens with their natural log-probabilities, including the chosen one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply of a judge, as it came."""
+    """An unparsed reply of a judge."""
 
     text: str
     model: str = ""
@@ -61,26 +61,26 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tokens: tuple[TokenChoice, ...] | None = None
-    """The tokens with their alternatives, if they were requested and given."""
+    """The tokens with their alternatives, if requested and returned."""
     finish_reason: str = "stop"
     cached: bool = False
     thought: bool = False
     """The server returned the model's reasoning beside the text."""
     corrected: bool = False
-    """It could not be read, but a later reply in the same conversation could."""
+    """Parsing failed, but succeeded for a later reply in the same conversation."""
     claimed: tuple[int, int] | None = None
-    """The tokens that the server reported, if they cannot be right and were estimated instead."""
+    """The token counts reported by the server, if they are implausible and were replaced by estimates."""
 
     def to_json(self) -> str:
-        """The reply as JSON in ASCII; `from_json` gives it back."""
+        """The reply as ASCII JSON; `from_json` is the inverse."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Reply:
-        """The reply that `to_json` wrote.
+        """Inverse of `to_json`.
 
         Raises:
-            ValueError: Not such a text.
+            ValueError: The text is not a stored reply.
         """
         try:
             data = json.loads(text)
@@ -91,7 +91,7 @@ class Reply:
             raise ValueError(f"not a stored reply: {error}") from error
 
 
-# Was it finished, and was it an answer at all?
+# Complete replies and refusals
 
 ENDINGS = (
     (
@@ -106,7 +106,7 @@ ENDINGS = (
     ),
     (Reason.TRUNCATED, re.compile("length|max|limit|context|abort|cancel|interrupt|timeout")),
 )
-"""What the finish reasons of servers mean, by their words; None for a complete reply."""
+"""Meaning of the servers' finish reasons, by pattern; None for a complete reply."""
 
 REFUSAL = re.compile(
     r"\bi (?:can(?:no|')?t|can not|am unable to|am not able to|will not|won't|do not feel able to)"
@@ -118,11 +118,11 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 OPENING = 300
-"""Characters in which a refusal shows itself; further on, the words belong to reasoning about an answer."""
+"""Leading characters that are searched for a refusal; later matches may be part of reasoning about an answer."""
 
 
 def refused(text: str) -> bool:
-    """Whether a reply declines to judge, and holds neither a rating nor a JSON object."""
+    """Whether a reply declines to judge and contains neither a rating nor a JSON object."""
     text = without_thoughts(text).lstrip()
     opening = " ".join(text[:OPENING].replace("\u2019", "'").replace("I'm", "I am").split())
     if not REFUSAL.search(opening) or OBJECT.search(text):
@@ -131,7 +131,7 @@ def refused(text: str) -> bool:
 
 
 def readable(reply: Reply) -> bool:
-    """Whether a reply is complete and not empty."""
+    """Whether a reply is complete and non-empty."""
     return _unfinished(reply) is None
 
 
@@ -144,18 +144,18 @@ MORE_ROOM = "a larger --judge-max-tokens gives it room"
 
 
 def _unfinished(reply: Reply) -> Unscored | None:
-    """Why a reply cannot be read, whatever its text; None if it can."""
+    """The reason why a reply is incomplete, empty or a refusal; None if it is not."""
 
     def unscored(reason: Reason, detail: str) -> Unscored:
         return Unscored(reason, detail, raw=reply.text)
 
     ending = reply.finish_reason.lower().strip("<|> ").replace("-", "_")
-    known = [reason for reason, words in ENDINGS if words.search(ending)]
-    if known and known[0] is Reason.REFUSED:
+    endings = [reason for reason, words in ENDINGS if words.search(ending)]
+    if endings and endings[0] is Reason.REFUSED:
         return unscored(Reason.REFUSED, f"the server withheld the reply ({reply.finish_reason})")
     if refused(reply.text):
         return unscored(Reason.REFUSED, "the judge declined")
-    cut = bool(known) and known[0] is Reason.TRUNCATED
+    cut = bool(endings) and endings[0] is Reason.TRUNCATED
     empty = not reply.text.strip()
     if is_unended_thought(reply.text) or (cut and empty and reply.thought):
         return unscored(Reason.TRUNCATED, f"the judge used up its tokens on reasoning before it answered; {MORE_ROOM}")
@@ -166,7 +166,7 @@ def _unfinished(reply: Reply) -> Unscored | None:
         return unscored(Reason.MALFORMED, detail)
     if empty:
         return unscored(Reason.MALFORMED, "the reply is empty")
-    if not known:
+    if not endings:
         return unscored(Reason.MALFORMED, f"the reply ended for the unknown reason {reply.finish_reason!r}")
     return None
 
@@ -174,22 +174,22 @@ def _unfinished(reply: Reply) -> Unscored | None:
 # JSON
 
 OBJECT = re.compile(r'\{(?=\s*+(?:"|\}|\Z))')
-"""Where a JSON object begins; braces in prose or in a formula do not look like this."""
+"""Start of a JSON object; does not match braces in prose or formulas."""
 INSIDE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}]', re.DOTALL)
-"""What decides where an object ends: texts as wholes, and braces."""
+"""Strings and braces, which determine where an object ends."""
 OUTSIDE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
 def without_default(schema: dict[str, Any]) -> None:
-    """Takes a field's default out of its JSON schema, as `json_schema_extra` of the field: strict servers take none."""
+    """Removes a field's default from its JSON schema (use as `json_schema_extra`): strict servers accept none."""
     del schema["default"]
 
 
 def as_object(reply: Reply, shape: type[M]) -> M | Unscored:
-    """The last JSON object of a reply as `shape`, with nothing converted: a text is no number, a truth value no 1.
+    """The last JSON object of a reply as `shape`, without type coercion (strict validation).
 
-    The last one, because judges think aloud, repeat the form that they were shown, and quote what they judge, before
-    they answer. Prose and fences around it do not matter.
+    Judges may reason, repeat the requested form and quote the candidate before they answer, so the last object counts.
+    Surrounding prose and code fences are ignored.
     """
     if (problem := _unfinished(reply)) is not None:
         return problem
@@ -205,11 +205,11 @@ def as_object(reply: Reply, shape: type[M]) -> M | Unscored:
         return unscored("the JSON object in the reply has no end", Reason.TRUNCATED)
     if reply.text[end:].lstrip().startswith("]"):
         return unscored("the reply is a list where one JSON object was expected")
-    found = reply.text[start:end]
+    object_text = reply.text[start:end]
     try:
-        # Twice, because each knows what the other does not: pydantic takes NaN and the last of equal keys.
-        json.loads(found, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
-        return shape.model_validate_json(found, strict=True)
+        # Parsed twice: pydantic alone accepts NaN and duplicate keys.
+        json.loads(object_text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        return shape.model_validate_json(object_text, strict=True)
     except ValidationError as error:
         beyond = all(one["type"] in OUTSIDE for one in error.errors())
         return unscored(in_words(error)[:500], Reason.OUT_OF_RANGE if beyond else Reason.MALFORMED)
@@ -218,28 +218,28 @@ def as_object(reply: Reply, shape: type[M]) -> M | Unscored:
 
 
 def _last_object(text: str) -> tuple[int, int | None] | None:
-    """Start and end of the last JSON object that is not inside another; no end where the text ends first."""
-    found: tuple[int, int | None] | None = None
-    place = 0
-    while (start := OBJECT.search(text, place)) is not None:
+    """Start and end of the last top-level JSON object; end is None if the object is truncated."""
+    span: tuple[int, int | None] | None = None
+    offset = 0
+    while (start := OBJECT.search(text, offset)) is not None:
         depth, end = 0, None
         for part in INSIDE.finditer(text, start.start()):
             depth += {"{": 1, "}": -1}.get(part.group(), 0)
             if depth == 0:
                 end = part.end()
                 break
-        found = start.start(), end
+        span = start.start(), end
         if end is None:
             break
-        place = end
-    return found
+        offset = end
+    return span
 
 
 def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    known = dict(pairs)
-    if len(known) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise ValueError("a key stands twice in one object")
-    return known
+    return result
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -252,7 +252,7 @@ def _finite(text: str) -> float:
     return value
 
 
-# Ratings in words: "Rating: 7/10"
+# Ratings in text: "Rating: 7/10"
 
 SPACE = r"[^\S\n]*+"
 DASH = r"-\u2013\u2014"
@@ -268,43 +268,43 @@ CLAIM = re.compile(
     r"|(?<![a-z])rating[*_`]*+\s*+[*_`]*+:",
     re.IGNORECASE | re.MULTILINE,
 )
-"""A number with a scale, or the word "Rating" with a number or with none; a number that goes on is none (7th, 70%)."""
+"""A number with a scale, or the word "Rating" with or without a number; 7th and 70% are not numbers here."""
 BARE_REST = re.compile(r"(?:[*_`\]).]|[^\S\n])*+$", re.MULTILINE)
 ALONE = re.compile(rf"[\s*_`\[\](]*+({NUMBER})[\s*_`\[\]).]*+")
 QUOTED = re.compile(r"\"[^\"\n]*+\"|“[^“”\n]*+”|«[^«»\n]*+»|^[^\S\n]*+>.*$", re.MULTILINE)
 WHOLE_QUOTE = re.compile(r"\s*[\"“«]([^\"“”«»\n]*)[\"”»]\s*")
 WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-"""Full-width forms, as Chinese and Japanese keyboards write them, are the same characters."""
+"""Maps full-width forms, as typed on Chinese and Japanese keyboards, to ASCII."""
 
 
 class _Claim(NamedTuple):
-    """A rating as it stands in a text."""
+    """A rating in a text."""
 
     value: float | None
-    """None where the word "Rating" is followed by something else than one number on the right scale."""
+    """None if the word "Rating" is not followed by exactly one number on the right scale."""
     start: int
-    """Where the number begins."""
+    """Offset of the number."""
     own_line: bool
-    """It stands on a line that begins with the word "Rating"."""
+    """Whether its line begins with the word "Rating"."""
 
 
 def as_rating(reply: Reply, low: int = 1, high: int = 10) -> float | Unscored:
     """The rating in a reply: "Rating: 7/10", "**Rating:** 7 / 10", "3 out of 10", "7/10", "Rating: 7", or "7" alone.
 
-    What is quoted does not count: a candidate's answer may hold a rating of its own. Of several different ratings the
-    last one counts if its line begins with the word "Rating"; otherwise nobody knows which was meant.
+    Quotations are ignored: a candidate's answer may contain a rating. Of several different ratings the last one counts
+    if its line begins with the word "Rating"; otherwise the reply is ambiguous.
 
     Args:
-        reply: What the judge said.
+        reply: The judge's reply.
         low: The smallest rating.
-        high: The largest, and the scale.
+        high: The largest rating, and the scale.
     """
-    found = _read_rating(reply, low, high)
-    return found if isinstance(found, Unscored) else found[0]
+    result = _read_rating(reply, low, high)
+    return result if isinstance(result, Unscored) else result[0]
 
 
 def _read_rating(reply: Reply, low: int, high: int) -> tuple[float, int] | Unscored:
-    """The rating, and where its number begins in the text."""
+    """The rating and the offset of its number in the text."""
     if (problem := _unfinished(reply)) is not None:
         return problem
 
@@ -320,8 +320,8 @@ def _read_rating(reply: Reply, low: int, high: int) -> tuple[float, int] | Unsco
     last = claims[-1]
     values = dict.fromkeys(claim.value for claim in claims)
     if len(values) > 1 and not last.own_line:
-        told = ", ".join("an unclear one" if value is None else f"{value:g}" for value in values)
-        return unscored(f"several different ratings: {told[:200]}")
+        listed = ", ".join("an unclear one" if value is None else f"{value:g}" for value in values)
+        return unscored(f"several different ratings: {listed[:200]}")
     if last.value is None:
         return unscored(f"the rating is not one number from {low} to {high}")
     if not low <= last.value <= high:
@@ -330,10 +330,10 @@ def _read_rating(reply: Reply, low: int, high: int) -> tuple[float, int] | Unsco
 
 
 def _own_words(text: str, low: int, high: int) -> str:
-    """The judge's words, each at its own place: thoughts, quotations and the scale's description become blanks."""
+    """The text with reasoning, quotations and the scale's description replaced by blanks; offsets are unchanged."""
     text = without_thoughts(text).translate(WIDE)
-    if (whole := WHOLE_QUOTE.fullmatch(text)) is not None:
-        return " " * whole.start(1) + whole.group(1)
+    if (quote := WHOLE_QUOTE.fullmatch(text)) is not None:
+        return " " * quote.start(1) + quote.group(1)
     scale = rf"\({SPACE}{low}{SPACE}(?:[{DASH}]|to){SPACE}{high}{SPACE}\)"
     for gone in (QUOTED, re.compile(scale)):
         text = gone.sub(lambda found: " " * len(found.group()), text)
@@ -341,22 +341,22 @@ def _own_words(text: str, low: int, high: int) -> str:
 
 
 def _claims(text: str, high: int) -> Iterator[_Claim]:
-    """The ratings in a text, in order; fractions and numbers that nobody calls a rating are none."""
-    for found in CLAIM.finditer(text):
-        number, gap, scale = found["number"], found["gap"], found["scale"]
+    """The ratings in a text, in order; unlabelled fractions and numbers are not ratings."""
+    for match in CLAIM.finditer(text):
+        number, gap, scale = match["number"], match["gap"], match["scale"]
         labelled = gap is not None or number is None
         if not labelled and (scale is None or _value(scale) != high):
             continue
         value = None
-        if number is not None and found["other"] is None and (scale is None or _value(scale) == high):
+        if number is not None and match["other"] is None and (scale is None or _value(scale) == high):
             value = _value(number)
-        if gap and "\n" in gap and scale is None and BARE_REST.match(text, found.end()) is None:
+        if gap and "\n" in gap and scale is None and BARE_REST.match(text, match.end()) is None:
             value = None  # "Rating:" and then a numbered list
-        yield _Claim(value, found.start("number"), labelled and found["line"] is not None)
+        yield _Claim(value, match.start("number"), labelled and match["line"] is not None)
 
 
 def _value(number: str) -> float | None:
-    """A number as written; None for "7,5" and "1.2.3", which are read in two ways or in none."""
+    """Parses a number; None for "7,5" and "1.2.3", which are ambiguous or invalid."""
     if "," in number or number.count(".") > 1:
         return None
     return float(number.replace("\u2212", "-"))
@@ -366,29 +366,29 @@ def _value(number: str) -> float | None:
 
 
 def expected_rating(reply: Reply, low: int = 1, high: int = 10) -> float | None:
-    """The mean rating under the judge's own probabilities, at the place of the rating's number.
+    """The expected rating under the judge's token probabilities, at the position of the rating's number.
 
-    Finer than the rating itself, and less often tied (G-Eval, Liu et al. 2023, section 2). The probabilities of whole
-    numbers from `low` to `high` are scaled to a sum of 1. A trap: many tokenizers write "10" as "1" and "0", so a "1"
-    may be the beginning of "10". Where it was chosen, the next token's probabilities part the two; where it was not,
-    it counts only if a token "10" occurs anywhere in the reply, and is left out otherwise.
+    It is finer than the rating and has fewer ties (G-Eval, Liu et al. 2023, section 2). The probabilities of the
+    integers from `low` to `high` are normalised to a sum of 1. Many tokenizers write "10" as "1" and "0", so a "1" may
+    be the start of "10". If it was chosen, the next token's probabilities separate the two cases; if not, it counts
+    only if a token "10" occurs in the reply, and is ignored otherwise.
 
     Returns:
-        None without log-probabilities, without a rating that is a whole number, or where the numbers in range have
-        together less than half of the probability.
+        None without log-probabilities, without an integer rating, or if the integers in range have a total probability
+        below 0.5.
     """
     if not reply.tokens:
         return None
-    found = _read_rating(reply, low, high)
+    rating = _read_rating(reply, low, high)
     offset = "".join(choice.token for choice in reply.tokens).find(reply.text)
-    if isinstance(found, Unscored) or not found[0].is_integer() or offset < 0:
+    if isinstance(rating, Unscored) or not rating[0].is_integer() or offset < 0:
         return None
-    place, here = offset + found[1], 0
-    while place >= len(reply.tokens[here].token):
-        place -= len(reply.tokens[here].token)
-        here += 1
-    chosen = _digits(reply.tokens[here].token)
-    after = reply.tokens[here + 1].top if here + 1 < len(reply.tokens) else {}
+    place, index = offset + rating[1], 0
+    while place >= len(reply.tokens[index].token):
+        place -= len(reply.tokens[index].token)
+        index += 1
+    chosen = _digits(reply.tokens[index].token)
+    after = reply.tokens[index + 1].top if index + 1 < len(reply.tokens) else {}
     whole_tokens = any(_digits(token) == str(high) for choice in reply.tokens for token in (choice.token, *choice.top))
     masses: dict[int, float] = {}
 
@@ -396,7 +396,7 @@ def expected_rating(reply: Reply, low: int = 1, high: int = 10) -> float | None:
         if digits and low <= int(digits) <= high:
             masses[int(digits)] = masses.get(int(digits), 0.0) + mass
 
-    for token, logprob in reply.tokens[here].top.items():
+    for token, logprob in reply.tokens[index].top.items():
         digits, mass = _digits(token), _probability(logprob)
         if whole_tokens or not _begins_another(digits, low, high):
             add(digits, mass)
@@ -412,7 +412,7 @@ def expected_rating(reply: Reply, low: int = 1, high: int = 10) -> float | None:
 
 
 def _digits(token: str) -> str:
-    """The digits that a token consists of, but for spaces and emphasis; nothing for any other token."""
+    """The digits of a token that has only digits, spaces and emphasis; '' for any other token."""
     bare = token.strip(" \t\n▁Ġ*_")
     return bare if bare.isascii() and bare.isdigit() and len(bare) < 10 else ""
 
@@ -422,5 +422,5 @@ def _begins_another(digits: str, low: int, high: int) -> bool:
 
 
 def _probability(logprob: float) -> float:
-    """exp, for what servers send: no log-probability above 0, and none that is not a number."""
+    """exp of a log-probability; values above 0 count as 0, and NaN as probability 0."""
     return math.exp(min(0.0, logprob)) if not math.isnan(logprob) else 0.0

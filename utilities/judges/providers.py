@@ -1,4 +1,4 @@
-"""Judges by name: a model at a server that speaks OpenAI's protocol, or of any provider that langchain knows."""
+"""Creates judges by name: a model on a server with OpenAI's protocol, or of any langchain provider."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class ClientOptions(TypedDict, total=False):
 
 
 def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]) -> JudgeClient:
-    """A judge by provider and model, "anthropic:claude-haiku-4-5", through langchain's package for the provider.
+    """A judge of a provider, such as "anthropic:claude-haiku-4-5", through langchain's package for the provider.
 
     Args:
-        spec: Provider and model with a colon between.
-        api_key: Without it, the provider's package looks for one where its documentation says.
+        spec: PROVIDER:MODEL.
+        api_key: None to let the provider's package find its key, as documented there.
         options: As in `JudgeClient`.
 
     Raises:
-        UserError: There is no such provider, its package is not installed, or it misses something, such as a key.
+        UserError: The provider is unknown, its package is not installed, or a requirement such as a key is missing.
     """
     provider, _, model = spec.partition(":")
     if not provider or not model:
         raise UserError(f"judge {spec!r}: expected PROVIDER:MODEL, such as anthropic:claude-haiku-4-5")
     if provider == "openai":
         if api_key is None:
-            if not (found := os.environ.get("OPENAI_API_KEY")):
+            if not (key := os.environ.get("OPENAI_API_KEY")):
                 raise UserError(f"judge {spec}: no API key; set the environment variable OPENAI_API_KEY")
-            api_key = SecretStr(found)
+            api_key = SecretStr(key)
         return openai_judge(model, api_key=api_key, **options)
     common: dict[str, Any] = {
         "temperature": options.get("temperature", 0.0),
@@ -77,13 +77,13 @@ def named_judge(spec: str, *, api_key: SecretStr | None = None, **options: Unpac
 def openai_judge(
     model: str, *, base_url: str | None = None, api_key: SecretStr | None = None, **options: Unpack[ClientOptions]
 ) -> JudgeClient:
-    """A judge behind any server that speaks OpenAI's chat protocol.
+    """A judge on any server with OpenAI's chat protocol.
 
     Args:
-        model: Its name there.
-        base_url: Address of the server, with its `/v1`; None for OpenAI. Variables such as OPENAI_BASE_URL are not
-            read: the address decides what a judgement costs and under which key it is cached.
-        api_key: None for servers that need none; keys in the environment are not sent to them.
+        model: Its name on the server.
+        base_url: Address of the server, including `/v1`; None for OpenAI. Variables such as OPENAI_BASE_URL are
+            ignored: the address determines the cost and the cache key of a judgement.
+        api_key: None for servers without authentication; keys in the environment are not sent to them.
         options: As in `JudgeClient`.
     """
     endpoint, timeout = base_url or OPENAI, options.get("timeout", 60.0)
@@ -93,7 +93,7 @@ def openai_judge(
 
         from utilities.judges.openai_chat import OpenAIChat, transport
 
-        # langchain's own client is shared by all event loops, which connections are not.
+        # langchain's own client is shared by all event loops, but connections belong to one.
         http = DefaultAsyncHttpxClient(timeout=timeout, transport=transport(endpoint), trust_env=False)
         arguments: dict[str, Any] = {"base_url": endpoint, "api_key": api_key or SecretStr("none"), "model": model}
         arguments |= {"temperature": options.get("temperature", 0.0), "timeout": timeout, "max_retries": 0}

@@ -1,6 +1,6 @@
-"""One request to a judge: its parameters, and how the message that comes back is read.
+"""One request to a judge: its parameters, and parsing of the returned message.
 
-Any langchain chat model can be a judge. Only for servers that speak OpenAI's protocol some parameters are optional.
+Any langchain chat model can be a judge. Some parameters are optional for servers with OpenAI's protocol only.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 OPENAI = "https://api.openai.com/v1"
-"""The server of a model without an address."""
+"""The default server."""
 
 ENVELOPE, HEAD = 16, 64
-"""Tokens that a chat template adds at most to each message, and to the whole."""
+"""Maximum tokens that a chat template adds to each message, and to the conversation."""
 
 
 OPENAI_PARAMETERS = frozenset({"response_format", "logprobs", "max_tokens", "max_completion_tokens", "temperature"})
-"""Of servers that speak OpenAI's protocol; any other chat model names its own in `judge_extras`."""
+"""Optional parameters of OpenAI's protocol; other chat models list theirs in `judge_extras`."""
 
 NAMES = {
     "seed": re.compile(r"seed", re.IGNORECASE),
@@ -46,10 +46,10 @@ NAMES = {
     "max_completion_tokens": re.compile(r"max.?completion.?tokens", re.IGNORECASE),
     "temperature": re.compile(r"temperature", re.IGNORECASE),
 }
-"""How servers name the parameters that they refuse."""
+"""Patterns of parameter names in servers' error messages."""
 
 HIDDEN = 512
-"""Tokens of instructions of its own that a server may add to a prompt."""
+"""Maximum tokens of instructions that a server itself may add to a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Question:
     schema: Mapping[str, Any] | None
     logprobs: bool
     conversation: Sequence[BaseMessage] = ()
-    """The messages as langchain's if tools were called in them; then `messages` has the same in text."""
+    """langchain messages of a conversation with tools; `messages` then has the same content as text."""
     tools: Sequence[Mapping[str, Any]] = ()
     """Tools that the judge may call, as in OpenAI's protocol."""
     replicate: int = 0
@@ -69,20 +69,20 @@ class Question:
 
     @property
     def most_prompt_tokens(self) -> int:
-        """More than any tokenizer makes of it; schemas are part of what a server lets its model read."""
+        """Upper bound of the prompt tokens, including schemas, which servers may add to the prompt."""
         texts = [message.content for message in self.messages]
         texts += [json.dumps(read) for read in (self.schema, self.tools) if read]
         return sum(most_tokens(text) for text in texts) + ENVELOPE * len(self.messages) + HEAD
 
     @property
     def about_prompt_tokens(self) -> int:
-        """What is counted if a server reports nothing."""
+        """Estimated prompt tokens, used if a server reports no usage."""
         return sum(estimate_tokens(message.content) + ENVELOPE for message in self.messages)
 
 
 def wanted_parameters(chat: BaseChatModel, question: Question, endpoint: str) -> frozenset[str]:
-    """The parameters of a request that some servers refuse; none for models that do not speak OpenAI's protocol."""
-    # root_async_client is the mark of langchain's models for OpenAI's protocol.
+    """The optional parameters of a request, which some servers refuse."""
+    # Only langchain's models for OpenAI's protocol have root_async_client.
     openai = OPENAI_PARAMETERS if hasattr(chat, "root_async_client") else frozenset[str]()
     supported: frozenset[str] = getattr(chat, "judge_extras", openai)
     wanted = {
@@ -98,13 +98,13 @@ def wanted_parameters(chat: BaseChatModel, question: Question, endpoint: str) ->
 
 
 def first_named(words: str, parameters: frozenset[str]) -> str | None:
-    """The parameter that a server's words name first; None if they name none of them."""
+    """The parameter that is named first in a server's message; None if there is none."""
     places = {name: found.start() for name in parameters if (found := NAMES[name].search(words))}
     return min(places, key=places.__getitem__, default=None)
 
 
 def call_arguments(question: Question, parameters: frozenset[str], chat: BaseChatModel) -> dict[str, Any]:
-    """The arguments of one call."""
+    """The keyword arguments of one call."""
     arguments: dict[str, Any] = {"max_tokens": question.max_tokens}
     body: dict[str, Any] = {}
     if "max_tokens" in parameters:
@@ -114,7 +114,7 @@ def call_arguments(question: Question, parameters: frozenset[str], chat: BaseCha
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if "logprobs" in parameters:
         arguments |= {"logprobs": True, "top_logprobs": 20}
-    if "seed" in parameters:  # another one for each repetition: at a temperature above 0 they must differ
+    if "seed" in parameters:  # differs between repetitions, which must not be identical at a temperature above 0
         arguments["seed"] = question.replicate
     if body:
         arguments["extra_body"] = body
@@ -124,7 +124,7 @@ def call_arguments(question: Question, parameters: frozenset[str], chat: BaseCha
 
 
 def _tokens(logprobs: Any) -> tuple[TokenChoice, ...] | None:
-    """The tokens with their alternatives; None if the server gave none, or none that can be read."""
+    """The tokens with their alternatives; None if missing or malformed."""
     try:
         choices = tuple(
             TokenChoice(one["token"], {other["token"]: other["logprob"] for other in (*one["top_logprobs"], one)})
@@ -136,7 +136,7 @@ def _tokens(logprobs: Any) -> tuple[TokenChoice, ...] | None:
 
 
 def read_message(message: AIMessage, question: Question) -> Reply:
-    """A langchain message as a reply; usage that is not reported, or cannot be right, is estimated."""
+    """Converts a langchain message to a reply; missing or implausible usage is estimated."""
     about, usage = message.response_metadata, message.usage_metadata
     text, reason = str(message.text), about.get("finish_reason") or about.get("stop_reason") or "stop"
     reasoning = message.additional_kwargs.get("reasoning_content")
@@ -166,6 +166,6 @@ def read_message(message: AIMessage, question: Question) -> Reply:
 
 
 def message_text(message: BaseMessage) -> str:
-    """What a message says, without what differs each time it is made (ids, metadata)."""
+    """The content of a message as JSON, without ids and metadata, which differ between runs."""
     parts = ("type", "content", "tool_calls", "tool_call_id")
     return json.dumps({part: getattr(message, part, None) for part in parts})

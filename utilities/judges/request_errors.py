@@ -1,7 +1,7 @@
-"""Why a request to a judge brought no reply, and what follows from it.
+"""Classification of failed requests to a judge.
 
-The types of exceptions differ between libraries, so they decide nothing: an HTTP status does, if the exception has one,
-and without one it is an error of the connection.
+Exception types differ between libraries and are not used: an exception with an HTTP status is classified by it, one
+without is a connection error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from utilities.core import Reason
 __all__ = ["LONGEST_WAIT", "Trouble", "diagnose", "scrubbed"]
 
 LONGEST_WAIT = 120.0
-"""Seconds that a server's Retry-After is believed."""
+"""Maximum seconds of a server's Retry-After that are respected."""
 
 TOO_LONG = re.compile(
     r"(?:context|input|prompt|sequence).?(?:length|window|size|tokens)|too long|too many (?:\w+ )?tokens"
@@ -33,55 +33,55 @@ TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 WITHHELD = re.compile(r"content.?(?:filter|management|polic|risk)|moderation|flagged|guardrail", re.IGNORECASE)
-"""How servers refuse one text; other texts may still be accepted."""
+"""Messages of servers that refuse one text; other texts may still be accepted."""
 
 TAKES_NOTHING = "The server accepts no request of this form"
 KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|key)-[\w-]{8,}|(?<=\bBearer )[\w.~+/=-]+", re.IGNORECASE)
-"""What looks like a key of the usual providers, in whole or in part."""
+"""Matches keys of common providers, complete or partial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A request that brought no reply."""
+    """A failed request."""
 
     words: str
-    """The message of the server or the connection, in one line, without keys."""
+    """The error message, in one line, without keys."""
     then: Literal["again", "stop", "skip", "examine"]
-    """The request may be repeated; no request can succeed; only this one cannot; or one of the two last, to be found
-    out by a harmless request."""
+    """again: the request may be repeated; stop: no request can succeed; skip: only this one cannot; examine: `stop` or
+    `skip`, to be determined by a harmless request."""
     status: int | None = None
     """The HTTP status; None if there was no answer."""
     retry_after: float | None = None
-    """Seconds that the server asks to wait, at most `LONGEST_WAIT`."""
+    """Seconds of the server's Retry-After, at most `LONGEST_WAIT`."""
     sent: bool = True
-    """False where no server was reached."""
+    """False if no server was reached."""
     advice: str = ""
-    """What the user can do if no request can succeed."""
+    """Advice to the user if no request can succeed."""
     reason: Reason = Reason.TRANSPORT
     """Why the item is unscored."""
     param: str = ""
-    """The parameter that the server names in a field of its own."""
+    """The parameter in the error's field `param`."""
     unpaid: bool = False
     """The reply was an error with HTTP status 200."""
 
     @property
     def busy(self) -> bool:
-        """Whether the server works, but is overloaded."""
+        """Whether the server is running but overloaded."""
         return self.status == 429 or self.retry_after is not None
 
     @property
     def maybe_paid(self) -> bool:
-        """Whether a server may have worked on it: it was sent, and no error was returned."""
+        """Whether the request may be charged: it was sent, and no error was returned."""
         return self.sent and not self.unpaid and (self.status is None or self.status < 400)
 
 
 def diagnose(error: Exception, secrets: Iterable[SecretStr] = (), now: datetime | None = None) -> Trouble:
-    """What an exception of a chat model means for the request and for the judge.
+    """Classifies an exception of a chat model.
 
     Args:
-        error: What was raised.
-        secrets: What must not appear in messages; servers repeat keys in theirs.
-        now: The time to which a date in Retry-After is compared; by default that of the call.
+        error: The exception.
+        secrets: Keys to remove from messages; some servers repeat them.
+        now: Reference time for a date in Retry-After; by default the current time.
     """
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
@@ -127,7 +127,7 @@ CHECK_KEY = "Check the key: --judge-key-env or --judge-key-file"
 
 
 def _connection_trouble(error: Exception, words: str) -> Trouble:
-    """What an error without an HTTP status means."""
+    """Classifies an error without an HTTP status."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             words = f"the server's certificate is not trusted: {cause.verify_message}"
@@ -145,16 +145,16 @@ def _connection_trouble(error: Exception, words: str) -> Trouble:
 
 
 def scrubbed(words: str, secrets: Iterable[SecretStr] = ()) -> str:
-    """One line of at most 300 characters in which no secret is left."""
+    """The message as one line of at most 300 characters without secrets."""
     for secret in secrets:
-        if len(key := secret.get_secret_value()) >= 8:  # shorter ones are placeholders, and parts of ordinary words
+        if len(key := secret.get_secret_value()) >= 8:  # shorter ones are placeholders and may be parts of words
             words = words.replace(key, "***")
     words = " ".join(KEYS.sub("***", words).split())
     return words if len(words) <= 300 else words[:299] + "…"
 
 
 def _never_sent(error: BaseException) -> bool:
-    """Whether no connection was made: the port is closed, or the host does not exist."""
+    """Whether no connection was made: closed port or unknown host."""
     return any(
         isinstance(one, ConnectionRefusedError | socket.gaierror)
         or type(one).__name__ in {"ConnectError", "ConnectTimeout"}
@@ -171,7 +171,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The seconds of Retry-After, which holds seconds or a date (RFC 9110, section 10.2.3)."""
+    """Parses Retry-After, seconds or a date (RFC 9110, section 10.2.3), to seconds; None if missing or invalid."""
     value = headers.get("retry-after")
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""A user's own search in the place of documents, of the web or an own index: `--evidence my_search.py:find`."""
+"""A user-defined search function as the source of evidence: `--evidence my_search.py:find`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["SearchFailed", "SearchTool"]
 ACCEPTED = "a list of texts, or of pairs (source, text)"
 
 
-class SearchFailed(Exception):  # noqa: N818 - it says what happened to the search
-    """Nobody knows what would have been found; `why` is what a claim is unscored for."""
+class SearchFailed(Exception):  # noqa: N818 - the name describes the state of the search
+    """The search failed; `why` is the reason why a claim is unscored."""
 
     def __init__(self, why: Unscored) -> None:
         super().__init__(why.detail)
@@ -26,13 +26,13 @@ class SearchFailed(Exception):  # noqa: N818 - it says what happened to the sear
 
 
 class SearchTool:
-    """Asks a function `find(query)` of a user's file, plain or async; each query once, and plain ones in threads.
+    """Calls a function `find(query)` from a user's file, sync (in a thread) or async; results are cached by query.
 
     Args:
         spec: `FILE.py:NAME`.
 
     Raises:
-        UserError: No such file or name, or no function.
+        UserError: The file or the name does not exist, or it is not a function.
     """
 
     def __init__(self, spec: str) -> None:
@@ -43,11 +43,11 @@ class SearchTool:
         self._found: dict[str, list[Passage]] = {}
 
     async def search(self, query: str, k: int) -> list[Passage]:
-        """The first `k` passages that the function finds.
+        """The first `k` passages that the function returns.
 
         Raises:
             SearchFailed: The function raised.
-            UserError: It gave something else than passages.
+            UserError: Its result is not a list of passages.
         """
         if query not in self._found:
             self._found[query] = self._passages(await self._asked(query))
@@ -59,17 +59,17 @@ class SearchTool:
                 return await self._find(query)
             return await asyncio.to_thread(self._find, query)
         except Exception as error:  # a user's function may raise anything
-            told = f"search tool {self.spec}: {type(error).__name__}: {first_line(error)}"
-            raise SearchFailed(Unscored(Reason.TRANSPORT, told)) from error
+            detail = f"search tool {self.spec}: {type(error).__name__}: {first_line(error)}"
+            raise SearchFailed(Unscored(Reason.TRANSPORT, detail)) from error
 
-    def _passages(self, given: Any) -> list[Passage]:
-        found = [self._passage(one) for one in given] if isinstance(given, list | tuple) else [None]
-        if None in found:
-            raise UserError(f"search tool {self.spec!r} gave {str(given)[:60]!r}; expected {ACCEPTED}")
-        return [passage for passage in found if passage is not None and passage.text]
+    def _passages(self, result: Any) -> list[Passage]:
+        passages = [self._passage(one) for one in result] if isinstance(result, list | tuple) else [None]
+        if None in passages:
+            raise UserError(f"search tool {self.spec!r} gave {str(result)[:60]!r}; expected {ACCEPTED}")
+        return [passage for passage in passages if passage is not None and passage.text]
 
-    def _passage(self, given: Any) -> Passage | None:
-        pair: Sequence[Any] = (self.spec.rpartition(":")[2], given) if isinstance(given, str) else given
+    def _passage(self, entry: Any) -> Passage | None:
+        pair: Sequence[Any] = (self.spec.rpartition(":")[2], entry) if isinstance(entry, str) else entry
         if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(one, str) for one in pair):
             return Passage(pair[0], " ".join(pair[1].split()))
         return None

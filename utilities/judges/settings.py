@@ -1,7 +1,7 @@
-"""Who judges, at what price, and how much may be spent: everything a user can set about judges, without any key.
+"""User settings of the judges: models, prices and limits, without any key.
 
-The settings are written into run folders, so they hold only where a key is found: the name of an environment variable,
-or a file. The key itself exists as a `SecretStr` alone.
+The settings are written into run folders, so they contain only the location of a key: an environment variable or a
+file. The key itself is only held as a `SecretStr`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "JudgeSettings", "check_encrypted", "is_loopback"]
 
 EMBEDDED = "embedded"
-"""The name under which the bundled judge is asked for."""
+"""Name of the bundled judge."""
 
 
 KEY_ENV = "OPENAI_API_KEY"
@@ -32,7 +32,7 @@ KEY_ENV = "OPENAI_API_KEY"
 class JudgeSettings(BaseModel):
     """Judges and their limits; the names are those of the flags."""
 
-    # No input in pydantic's own messages: somebody may have given a key where its variable's name belongs.
+    # Inputs are hidden in pydantic's messages: a user may have passed a key instead of a variable's name.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
     judge: tuple[str, ...] = ()
@@ -78,51 +78,51 @@ class JudgeSettings(BaseModel):
 
     @field_validator("judge", mode="before")
     @classmethod
-    def _single(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given  # as a task file may say it
+    def _single(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value  # as in a task file
 
     @field_validator("judge")
     @classmethod
-    def _jury(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        if any(not name.strip() for name in given):
+    def _jury(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name.strip() for name in value):
             raise ValueError("a judge's name is empty")
-        for name in given:
-            if given.count(name) > 1:
+        for name in value:
+            if value.count(name) > 1:
                 raise ValueError(f"{name!r} is named twice; judge_repeats asks a judge several times")
-        return given
+        return value
 
     @field_validator("judge_url")
     @classmethod
-    def _plain_url(cls, given: str | None) -> str | None:
-        if given is None:
+    def _plain_url(cls, value: str | None) -> str | None:
+        if value is None:
             return None
-        # None of these messages repeats the URL: there may be a password in it.
+        # These messages do not repeat the URL, which may contain a password.
         try:
-            parts = urlsplit(given)
+            parts = urlsplit(value)
             valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:
             valid = False
-        if not valid or given != given.strip():
+        if not valid or value != value.strip():
             raise ValueError("not a URL such as http://localhost:8000/v1")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError(
                 "credentials or a query in a base URL are refused; keys come from judge_key_env or judge_key_file"
             )
-        return given.rstrip("/")
+        return value.rstrip("/")
 
     @field_validator("judge_key_env")
     @classmethod
-    def _variable(cls, given: str) -> str:
-        if not given.isascii() or not given.isidentifier():
+    def _variable(cls, value: str) -> str:
+        if not value.isascii() or not value.isidentifier():
             raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY, and never the key")
-        return given
+        return value
 
     @field_validator("judge_price")
     @classmethod
-    def _price(cls, given: str | None) -> str | None:
-        if given is not None:
-            _as_price(given)
-        return given
+    def _price(cls, value: str | None) -> str | None:
+        if value is not None:
+            _as_price(value)
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> JudgeSettings:
@@ -134,7 +134,7 @@ class JudgeSettings(BaseModel):
 
     @property
     def price(self) -> Price | None:
-        """`judge_price` in numbers."""
+        """`judge_price` as numbers."""
         return None if self.judge_price is None else _as_price(self.judge_price)
 
     @property
@@ -143,36 +143,36 @@ class JudgeSettings(BaseModel):
         if self.judge_cache is not None:
             return self.judge_cache.expanduser()
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # A relative path there is invalid and to be ignored, says the XDG specification.
+        # The XDG specification requires ignoring relative paths.
         return (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / "judgements.sqlite"
 
     @property
     def names_key(self) -> bool:
-        """Whether the user said where the key is."""
+        """Whether the user configured the location of the key."""
         return self.judge_key_file is not None or self.judge_key_env != KEY_ENV
 
     def key(self) -> SecretStr | None:
-        """The API key, from the file or the environment; None where neither has one.
+        """The API key, from the file or the environment; None if neither has one.
 
         Raises:
-            UserError: The file cannot be read, or what is found cannot be a key. No message repeats it.
+            UserError: The file cannot be read, or its content cannot be a key. No message repeats it.
         """
         if self.judge_key_file is None:
-            found, where = os.environ.get(self.judge_key_env, ""), f"the environment variable {self.judge_key_env}"
+            content, location = os.environ.get(self.judge_key_env, ""), f"the environment variable {self.judge_key_env}"
         else:
-            where = f"judge_key_file {self.judge_key_file}"
+            location = f"judge_key_file {self.judge_key_file}"
             try:
-                found = self.judge_key_file.expanduser().read_text(encoding="utf-8")
+                content = self.judge_key_file.expanduser().read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "not a text file"
-                raise UserError(f"{where} cannot be read: {reason}") from None
-            if not found.strip():
-                raise UserError(f"{where} is empty; expected an API key in it")
-        found = found.strip()
-        # As it goes into an HTTP header, and the libraries' own errors would quote it.
-        if any(not "!" <= character <= "~" for character in found):
-            raise UserError(f"{where} holds no API key: expected one word of ASCII characters")
-        return SecretStr(found) if found else None
+                raise UserError(f"{location} cannot be read: {reason}") from None
+            if not content.strip():
+                raise UserError(f"{location} is empty; expected an API key in it")
+        content = content.strip()
+        # The key goes into an HTTP header, and the libraries' own errors would quote it.
+        if any(not "!" <= character <= "~" for character in content):
+            raise UserError(f"{location} holds no API key: expected one word of ASCII characters")
+        return SecretStr(content) if content else None
 
 
 def check_encrypted(url: str, flag: str, *, allow: bool) -> None:
@@ -180,7 +180,7 @@ def check_encrypted(url: str, flag: str, *, allow: bool) -> None:
 
     Args:
         url: The address.
-        flag: The flag that gave it, for the message.
+        flag: The flag that set it, for the message.
         allow: Whether plain HTTP is accepted.
 
     Raises:
@@ -194,7 +194,7 @@ def check_encrypted(url: str, flag: str, *, allow: bool) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, where no key is needed and judgements are free unless a price is given."""
+    """Whether a URL is local; then no key is needed, and judgements are free by default."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -205,7 +205,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _as_price(text: str) -> Price:
-    from utilities.judges.budget import Price  # not at import: it brings asyncio, which a --help can do without
+    from utilities.judges.budget import Price  # lazy import: --help does not need asyncio
 
     try:
         prompt, completion = (float(part) for part in text.split(","))

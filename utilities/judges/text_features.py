@@ -1,9 +1,8 @@
-"""Deterministic companions of a judged objective: what can be counted in the answers, whatever a judge says of them.
+"""Surface statistics of answers, which are monitored beside a judged objective.
 
-A search finds what a judge pays for, and a judge pays for length (Dubois et al. 2024, "Length-Controlled AlpacaEval"),
-for repeated claims, and even for one constant reply to everything (Zheng et al. 2024, "Cheating Automatic LLM
-Benchmarks"). These numbers cost nothing, cannot be argued with, and move when one of that happens. They are no
-objectives themselves: each is easily raised by text that nobody wants.
+A search exploits the biases of a judge: for length (Dubois et al. 2024, "Length-Controlled AlpacaEval"), for repeated
+claims, and even for one constant reply (Zheng et al. 2024, "Cheating Automatic LLM Benchmarks"). These statistics are
+free and deterministic, and show such exploitation. They are not objectives: useless text can easily raise each of them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from utilities.judges.evidence import terms
 
 __all__ = ["Companion", "companion", "content_words", "topic_vocabulary", "words"]
 
-# Kana and Chinese characters: they set no spaces, and each is counted as a word, as in `token_f1`.
+# Kana and Chinese characters: no spaces; each character counts as a word, as in `token_f1`.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 _APOSTROPHES = "'\u2019\u02bc"
@@ -32,60 +31,60 @@ FUNCTION_WORDS = frozenset(
     to too under until up upon us very was we were what when where which while who whom whose why will with within
     without would yes yet you your dont cant wont didnt doesnt isnt arent youre theyre thats""".split()  # noqa: SIM905 - a list of so many quoted words is not read
 )
-"""English words without a subject of their own. Other languages' are not known and count as content: so `on_topic`
-compares answers in the same language with each other, and says nothing across languages."""
+"""English function words. Those of other languages count as content words, so `on_topic` is comparable only between
+answers in the same language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """What can be counted in the answers to an item set."""
+    """Surface statistics of the answers to an item set."""
 
     words: float
     """Mean length of an answer, in words."""
     repetition: float
-    """Mean share of an answer's word trigrams that stood in it before: 0 nothing, towards 1 the same over and over."""
+    """Mean share of repeated word trigrams in an answer, from 0 (none) towards 1."""
     on_topic: float
-    """Mean share of an answer's content words, those of its question left out, that belong to the topic."""
+    """Mean share of an answer's content words, without those of its question, that belong to the topic."""
     distinct: float
-    """Share of different answers: 1 where every item has its own, 1/n where all have the same."""
+    """Share of distinct answers: 1 if all differ, 1/n if all are equal."""
 
 
 def companion(items: Sequence[Item], responses: Sequence[Response], vocabulary: Set[str]) -> Companion:
-    """The companions of a model's answers; answers that never came are left out, and no answers give zeros.
+    """The statistics of a model's answers; unanswered items are skipped, and without answers all values are 0.
 
     Args:
-        items: What was asked.
-        responses: What was answered, one an item.
-        vocabulary: The content words of the topic, as `topic_vocabulary` makes them.
+        items: The items.
+        responses: One response per item.
+        vocabulary: The content words of the topic, from `topic_vocabulary`.
     """
     pairs = [
         (item.question, response.text)
         for item, response in zip(items, responses, strict=True)
         if response.finish_reason != "unanswered"
     ]
-    said = [words(text) for _, text in pairs]
+    tokenized = [words(text) for _, text in pairs]
     return Companion(
-        words=_mean([len(answer) for answer in said]),
-        repetition=_mean([_repetition(answer) for answer in said]),
+        words=_mean([len(answer) for answer in tokenized]),
+        repetition=_mean([_repetition(answer) for answer in tokenized]),
         on_topic=_mean([_on_topic(question, text, vocabulary) for question, text in pairs]),
-        distinct=len(set(map(tuple, said))) / max(len(said), 1),
+        distinct=len(set(map(tuple, tokenized))) / max(len(tokenized), 1),
     )
 
 
 def topic_vocabulary(texts: Iterable[str]) -> frozenset[str]:
-    """The content words of a topic's texts: its instructions, the passages that are its evidence.
+    """The content words of a topic's texts: its instructions and its evidence.
 
-    Every content word counts, however rare. A contrast with other topics' texts would leave out what is common to all
-    of them, but would need such texts in every language, and a topic of one's own comes with none.
+    Every content word counts, however rare. Removing words common to all topics would need texts of other topics in
+    every language, which a user-defined topic does not have.
     """
     return frozenset(word for text in texts for word in content_words(text))
 
 
 def content_words(text: str) -> list[str]:
-    """The words of a text that may tell its subject, as often as they occur.
+    """The content words of a text, with repetitions.
 
-    They are the terms by which evidence is searched, without English function words and without single characters and
-    pairs of ASCII letters; numbers stay. Scripts without spaces enter as pairs of neighbouring characters.
+    These are the index terms of evidence, without English function words, single characters and pairs of ASCII letters;
+    numbers are included. Scripts without spaces give character bigrams.
     """
     return [term for term in terms(text.translate(_NO_APOSTROPHES)) if _tells(term)]
 
@@ -97,15 +96,15 @@ def _tells(term: str) -> bool:
 
 
 class _Plain(dict[int, "int | str | None"]):
-    """What becomes of each character: letters, marks and digits stay, apostrophes vanish, all else parts words.
+    """Translation table: keeps letters, marks and digits, removes apostrophes, maps all else to a space.
 
-    Filled as characters are met. Combining marks are part of their word: without them Hindi vowels would be lost.
+    Filled on demand. Combining marks are part of their word: without them Hindi vowels would be lost.
     """
 
     def __missing__(self, point: int) -> int | str | None:
         character, kind = chr(point), unicodedata.category(chr(point))
         value: int | str | None = point if kind[0] in "LMN" else " "
-        if character in _APOSTROPHES or kind == "Cf":  # Cf: joiners and marks that nobody sees
+        if character in _APOSTROPHES or kind == "Cf":  # Cf: invisible joiners and marks
             value = None
         elif _UNSPACED.match(character):
             value = f" {character} "
@@ -119,7 +118,7 @@ _PLAIN = _Plain()
 def words(text: str) -> list[str]:
     """The words of a text of any script, case-folded and without punctuation; a Chinese character is a word.
 
-    In Thai and the like, which set spaces between phrases only, a phrase is a word.
+    In scripts with spaces between phrases only, such as Thai, a phrase counts as a word.
     """
     return unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN).split()
 
@@ -130,9 +129,9 @@ def _repetition(answer: Sequence[str]) -> float:
 
 
 def _on_topic(question: str, answer: str, vocabulary: Set[str]) -> float:
-    # The question's own words count neither way: whoever repeats the question has not yet answered it.
-    asked = set(content_words(question))
-    return _mean([word in vocabulary for word in content_words(answer) if word not in asked])
+    # Words of the question are ignored: repeating the question is no answer.
+    question_words = set(content_words(question))
+    return _mean([word in vocabulary for word in content_words(answer) if word not in question_words])
 
 
 def _mean(values: Sequence[float]) -> float:

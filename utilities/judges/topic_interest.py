@@ -36,7 +36,7 @@ __all__ = ["CRITERIA", "Rubric", "TopicInterest"]
 Variant = Literal["auto", "rubric", "paper", "brief"]
 CRITERIA = ("relevance", "usefulness", "specificity", "clarity")
 BRIEF_WORDS = 300
-"""Words that the brief prompt shows at most: the embedded judge reads 2,048 tokens, and has several for many words."""
+"""Words that the brief prompt shows at most: the embedded judge's context is 2,048 tokens."""
 
 Level = Annotated[int, Field(ge=1, le=10)]
 
@@ -44,7 +44,7 @@ Level = Annotated[int, Field(ge=1, le=10)]
 class Rubric(BaseModel):
     """A judge's reply to the rubric. The reason comes first, so that the levels can follow from it."""
 
-    # The schema asks for all fields and no others, as strict servers want it; a reply without a reason is still read.
+    # The schema requires all fields and no others, as strict servers demand; a reply without a reason is accepted.
     model_config = ConfigDict(
         frozen=True, json_schema_extra={"additionalProperties": False, "required": ["reason", *CRITERIA]}
     )
@@ -59,9 +59,9 @@ class Rubric(BaseModel):
 def read_rubric(reply: Reply) -> Judgement | Unscored:
     """The harmonic mean of the four levels.
 
-    Harmonic, so that no criterion makes up for another: an answer that is clear and concrete about something else than
-    what was asked is worth little. With log-probabilities the levels are expected ones, otherwise as written; a reply
-    whose log-probabilities give no expected level is not read, because the two are different scales.
+    Harmonic, so that no criterion compensates for another: a clear and concrete answer to a different question scores
+    low. With log-probabilities the levels are expected values, otherwise as written; a reply without an expected level
+    is then unscored, because the two are different scales.
     """
     rubric = as_object(reply, Rubric)
     if isinstance(rubric, Unscored):
@@ -76,7 +76,7 @@ def read_rubric(reply: Reply) -> Judgement | Unscored:
 
 
 def read_rating(reply: Reply) -> Judgement | Unscored:
-    """The one rating of a reply: with log-probabilities the expected one, otherwise as written."""
+    """The rating of a reply: the expected value with log-probabilities, otherwise as written."""
     raw = as_rating(reply)
     if isinstance(raw, Unscored):
         return raw
@@ -92,14 +92,14 @@ def _no_expected(reply: Reply) -> Unscored:
 
 
 def _expected_level(reply: Reply, criterion: str) -> float | None:
-    """The level of a criterion, each possible one weighted by the probability that the judge gave to it."""
+    """The expected level of a criterion under the judge's token probabilities; None if it cannot be computed."""
     tokens = reply.tokens or ()
-    found = list(re.finditer(rf'"{criterion}"\s*:\s*(\d+)', "".join(choice.token for choice in tokens)))
-    if not found:
+    matches = list(re.finditer(rf'"{criterion}"\s*:\s*(\d+)', "".join(choice.token for choice in tokens)))
+    if not matches:
         return None
-    start, end = found[-1].span(1)  # the last, as the last object of a reply is the one that counts
+    start, end = matches[-1].span(1)  # the last one, as in `as_object`
     ends = accumulate(len(choice.token) for choice in tokens)
-    # Up to the token after the number, whose alternatives tell how close a 1 was to a 10.
+    # Includes the token after the number, whose alternatives separate 1 from 10.
     number = [c for c, stop in zip(tokens, ends, strict=True) if start < stop and stop - len(c.token) <= end]
     alone = (TokenChoice("Rating: ", {}), *number)
     return expected_rating(replace(reply, text="".join(choice.token for choice in alone), tokens=alone))
@@ -107,7 +107,7 @@ def _expected_level(reply: Reply, criterion: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How a variant is asked and read."""
+    """Request and parser of a variant."""
 
     max_tokens: int
     read: Callable[[Reply], Judgement | Unscored]
@@ -174,14 +174,14 @@ class TopicInterest(JudgedScorer):
     async def judgement(self, judge: JudgeClient, replicate: int, item: Item, answer: str) -> Judgement | Unscored:
         """One rating of one answer."""
         shared = shared_words(item.question, answer)
-        asked = self.template.render(topic=self.topic, instruction=item.question, answer=answer, shared=shared)
-        found = await judge.ask_for(
-            # One message of the user: some chat templates know no message of the system.
-            [Message("user", asked)],
+        rendered = self.template.render(topic=self.topic, instruction=item.question, answer=answer, shared=shared)
+        result = await judge.ask_for(
+            # A single user message: some chat templates have no system role.
+            [Message("user", rendered)],
             self.way.read,
             max_tokens=self.way.max_tokens,
             schema=self.way.schema,
             replicate=replicate,
             logprobs=self.expected,
         )
-        return found if isinstance(found, Unscored) else found.value
+        return result if isinstance(result, Unscored) else result.value

@@ -1,4 +1,4 @@
-"""Which words two texts have in common: what judges too small to compare two texts are told beside them."""
+"""Words that two texts share, which are added to the prompts of small judges."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from utilities.judges.text_features import content_words
 __all__ = ["nearest", "shared_words"]
 
 MOST = 12
-"""Words that are told at most."""
+"""Maximum number of listed words."""
 
 
 def shared_words(text: str, other: str) -> str:
-    """The content words of `text` that stand in `other` too, in their order, as a line of a prompt."""
-    known = set(content_words(other))
-    return _told([word for word in content_words(text) if word in known])
+    """The content words of `text` that also occur in `other`, in order, as a line of a prompt."""
+    other_words = set(content_words(other))
+    return _listed([word for word in content_words(text) if word in other_words])
 
 
 def nearest(claim: str, passages: Sequence[str]) -> tuple[str, str]:
-    """The passage that lacks the fewest words of a claim, the first of equals, and the words that it lacks."""
+    """The passage with the fewest missing words of a claim (first of ties), and these missing words."""
     words = content_words(claim)
-    known = [set(content_words(passage)) for passage in passages]
-    lacking = [[word for word in words if word not in found] for found in known]
-    best = min(range(len(passages)), key=lambda k: len(lacking[k]))
-    return passages[best], _told(lacking[best])
+    passage_words = [set(content_words(passage)) for passage in passages]
+    missing = [[word for word in words if word not in present] for present in passage_words]
+    best = min(range(len(passages)), key=lambda k: len(missing[k]))
+    return passages[best], _listed(missing[best])
 
 
-def _told(words: Sequence[str]) -> str:
+def _listed(words: Sequence[str]) -> str:
     return ", ".join(list(dict.fromkeys(words))[:MOST])

@@ -1,4 +1,4 @@
-"""Reward models, how their raw scores are normalised, and what is mixed with them."""
+"""Reward models, normalisation of their raw scores, and mixes of reward objectives."""
 
 from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes, pareto_front
 from utilities.rewards.normalization import NoNormalization, Normalization, Range, ZScore, normalizations

@@ -1,7 +1,7 @@
-"""The paper's reward objectives, and others of their kind: weighted sums of the named part values of an answer.
+"""The paper's reward objectives and similar ones: weighted sums of the named part values of an answer.
 
-An answer's parts are what was measured of it: `reward` (normalised), `length`, a second reward model. A mix is a
-function of them, higher is better. A mix of parts hides what was traded for what; `pareto_front` shows it.
+Parts are measured values of an answer: `reward` (normalised), `length`, a second reward model. A mix is a function of
+them; higher is better. A mix hides the trade-off between its parts; `pareto_front` shows it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from utilities.registry import Registry
 __all__ = ["WORD_LIMIT", "Mix", "conflict", "length_score", "mixes", "pareto_front"]
 
 WORD_LIMIT = 150
-"""Words of an answer whose length score is 1: about what the paper's 200 new tokens hold in English."""
+"""Words of an answer whose length score is 1: about 200 tokens of English, the paper's maximum."""
 
 
 @dataclass(frozen=True)
 class Mix:
     """A weighted sum of parts and a constant.
 
-    A weight means something only where the parts are on comparable scales: a length score is in [0, 1], so beside it
-    the paper has rewards in [0, 1] as well (normalisation `range`).
+    Weights are meaningful only if the parts have comparable scales: a length score is in [0, 1], so the paper combines
+    it with rewards in [0, 1] (normalisation `range`).
 
     Raises:
-        UserError: No weights, or one that is not a finite number.
+        UserError: There are no weights, or one is not finite.
     """
 
     weights: Mapping[str, float]
-    """Weight by the part's name; a negative one asks for less of it."""
+    """Weight by the part's name; negative to minimise the part."""
     constant: float = 0.0
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Mix:
         """The mixed value of one answer.
 
         Raises:
-            UserError: A part that the mix needs is not among `parts`.
+            UserError: A part of the mix is missing in `parts`.
         """
         missing = [name for name in self.weights if name not in parts]
         if missing:
@@ -51,21 +51,21 @@ class Mix:
 
 
 mixes: Registry[Mix] = Registry("mix")
-"""The paper's objectives by name; they read the parts `reward` and `length`."""
+"""The paper's objectives by name; they use the parts `reward` and `length`."""
 
 mixes.register("general")(Mix({"reward": 1.0}))
 mixes.register("verbose")(Mix({"reward": 0.5, "length": 0.5}))
 mixes.register("concise")(Mix({"reward": 0.5, "length": -0.5}, constant=0.5))  # the mean of reward and 1 - length
-# Minus the reward, not 1 - reward: the same order of experts, and right for rewards on any scale. The reference code
-# also means this, but averages the number of tokens in first.
+# -reward instead of 1 - reward: the same ranking of experts, and valid for rewards on any scale. The reference code
+# also averages in the number of tokens.
 mixes.register("reverse")(Mix({"reward": -1.0}))
 
 
 def conflict(first: str, second: str, weight: float = 0.5) -> Mix:
-    """Two parts that pull in different directions, such as two rewards: weight * first + (1 - weight) * second.
+    """A mix of two conflicting parts, such as two rewards: weight * first + (1 - weight) * second.
 
     Raises:
-        UserError: `weight` is not in [0, 1], or both parts are the same one.
+        UserError: `weight` is not in [0, 1], or both parts are the same.
     """
     if first == second:
         raise UserError(f"a conflict of {first!r} with itself: it needs two different parts")
@@ -75,10 +75,10 @@ def conflict(first: str, second: str, weight: float = 0.5) -> Mix:
 
 
 def length_score(text: str, limit: int = WORD_LIMIT) -> float:
-    """How long an answer is, in [0, 1]: its words (what white space separates) / `limit`, and 1 for all longer ones.
+    """Length of an answer in [0, 1]: min(1, words / `limit`); words are separated by white space.
 
-    Words rather than the paper's tokens (10 to 201 of the reward model's tokenizer), so that the score is the same
-    beside every reward model. A language written without spaces needs a measure of its own.
+    Words instead of the paper's tokens (10 to 201 of the reward model's tokenizer), so that the score does not depend
+    on the reward model. Not suitable for languages written without spaces.
 
     Raises:
         UserError: `limit` is not positive.
@@ -89,16 +89,16 @@ def length_score(text: str, limit: int = WORD_LIMIT) -> float:
 
 
 def pareto_front(points: Sequence[Mapping[str, float]]) -> list[int]:
-    """Which points no other point beats: at least as good in every part, and better in one. Higher is better.
+    """Indices of the Pareto-optimal points, which no other point dominates. Higher is better.
 
     Args:
         points: The part values of each expert, all with the same names.
 
     Returns:
-        Indices of the non-dominated points, in their order; equal points are all in or all out.
+        Indices of the non-dominated points, in order; equal points are all included or all excluded.
 
     Raises:
-        ValueError: Points with different parts, or a value that is not a number: they cannot be compared.
+        ValueError: Points have different parts, or a value is NaN.
     """
     names = list(points[0]) if points else []
     if any(point.keys() != points[0].keys() for point in points):

@@ -1,7 +1,7 @@
-"""Raw reward scores to comparable numbers: named choices, each a frozen function with its parameters.
+"""Normalisation of raw reward scores to comparable numbers; each method is a frozen function with its parameters.
 
-Raw scores of two reward models have nothing in common but their direction. A normalisation is fitted once, on reference
-scores that no particle changes, and stays what it is for a whole search; whoever normalises keeps the raw score too.
+Raw scores of two reward models share only their direction. A normalisation is fitted once, on reference scores that no
+particle changes, and is constant during a search; the raw score is stored too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["NoNormalization", "Normalization", "Range", "ZScore", "normalization
 
 
 class Normalization(Protocol):
-    """A rising function of the raw score, and the way to find its parameters from reference scores."""
+    """An increasing function of the raw score, whose parameters are fitted to reference scores."""
 
     def __call__(self, raw: float) -> float:
         """The normalised score of a finite raw score."""
@@ -27,10 +27,10 @@ class Normalization(Protocol):
 
     @classmethod
     def fit(cls, raws: Sequence[float]) -> Self:
-        """The normalisation whose parameters are those of the reference scores `raws`.
+        """Fits the parameters to the reference scores `raws`.
 
         Raises:
-            UserError: The reference scores say nothing: fewer than two, all equal, or not finite.
+            UserError: Fewer than two scores, all scores equal, or a score not finite.
         """
         ...
 
@@ -40,10 +40,10 @@ normalizations: Registry[type[Any]] = Registry("normalization")
 
 
 def _checked(raws: Sequence[float]) -> Sequence[float]:
-    """Reference scores that a scale can be read from."""
-    strange = next((raw for raw in raws if not math.isfinite(raw)), None)
-    if strange is not None:
-        raise UserError(f"a reference score is {strange}; only finite scores can be a reference")
+    """Checks reference scores: finite, at least two, not all equal."""
+    invalid = next((raw for raw in raws if not math.isfinite(raw)), None)
+    if invalid is not None:
+        raise UserError(f"a reference score is {invalid}; only finite scores can be a reference")
     if len(raws) < 2:
         raise UserError(f"{len(raws)} reference scores; a normalisation is fitted to at least two")
     if min(raws) == max(raws):
@@ -62,7 +62,7 @@ class NoNormalization:
 
     @classmethod
     def fit(cls, raws: Sequence[float]) -> Self:
-        """Nothing to find: any reference will do, also none."""
+        """Has no parameters; ignores the reference scores."""
         return cls()
 
 
@@ -83,12 +83,12 @@ class ZScore:
             raise UserError(f"zscore with mean {self.mean} and sd {self.sd}: both must be finite, and sd above 0")
 
     def __call__(self, raw: float) -> float:
-        """How far `raw` is above the reference mean, in reference standard deviations."""
+        """(raw - mean) / sd."""
         return (raw - self.mean) / self.sd
 
     @classmethod
     def fit(cls, raws: Sequence[float]) -> Self:
-        """Mean and standard deviation of `raws`, with ddof 1: a reference set is a sample of what could be answered."""
+        """Mean and standard deviation of `raws`, with ddof 1."""
         _checked(raws)
         return cls(statistics.fmean(raws), statistics.stdev(raws))
 
@@ -98,7 +98,7 @@ class ZScore:
 class Range:
     """Linear from `low` at 0 to `high` at 1, clipped at both ends: the paper's normalisation (its objective 3).
 
-    Clipped means that answers beyond the ends are equal: a search cannot see that one better than `high` is better.
+    Values beyond the ends are equal after clipping: a search cannot rank scores above `high`.
 
     Raises:
         UserError: An end is not finite, or `low` not below `high`.
@@ -112,11 +112,11 @@ class Range:
             raise UserError(f"range from {self.low} to {self.high}: both must be finite, and low below high")
 
     def __call__(self, raw: float) -> float:
-        """Where `raw` lies between the ends, in [0, 1]."""
+        """Position of `raw` between the ends, in [0, 1]."""
         return min(1.0, max(0.0, (raw - self.low) / (self.high - self.low)))
 
     @classmethod
     def fit(cls, raws: Sequence[float]) -> Self:
-        """The lowest and the highest of `raws` as the ends."""
+        """Minimum and maximum of `raws` as the ends."""
         _checked(raws)
         return cls(min(raws), max(raws))

@@ -21,7 +21,7 @@ __all__ = ["Reward"]
 Normalize = Literal["zscore", "range", "none"]
 
 REFERENCE = Path(__file__).parent / "reference.json"
-"""Prompts with good and bad answers, whose raw rewards are the scale of a reward model that nobody gave one for."""
+"""Prompts with good and bad answers; their raw rewards are the default scale of a reward model."""
 
 
 @scorer_registry.register("reward")
@@ -77,7 +77,7 @@ class Reward(GenerationScorer):
         self.objectives: tuple[str, ...] = tuple(self.mix.weights) if mix == "conflict" else ()
 
     def check(self, item: Item) -> str | None:
-        """Any prompt can be answered and rewarded."""
+        """Accepts every item."""
         return None
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
@@ -92,12 +92,12 @@ class Reward(GenerationScorer):
     def _mixed(self, response: Response, rewards: tuple[tuple[float, float] | Unscored, ...]) -> Outcome:
         length = length_score(response.text, self.words)
         parts = {"length": length, "brevity": 1.0 - length}
-        for name, found in zip(("reward", "second"), rewards, strict=False):
-            if isinstance(found, Unscored):
-                return found
-            parts[f"raw_{name}"], parts[name] = found
-        wanted = {*self.mix.weights, "raw_reward"} | ({"raw_second"} if self.second else set())
-        return Score(self.mix(parts), {name: value for name, value in parts.items() if name in wanted})
+        for name, reward in zip(("reward", "second"), rewards, strict=False):
+            if isinstance(reward, Unscored):
+                return reward
+            parts[f"raw_{name}"], parts[name] = reward
+        reported = {*self.mix.weights, "raw_reward"} | ({"raw_second"} if self.second else set())
+        return Score(self.mix(parts), {name: value for name, value in parts.items() if name in reported})
 
     async def _rewards(
         self, name: str, scale: Normalization, pairs: Sequence[tuple[str, str]]
@@ -107,7 +107,7 @@ class Reward(GenerationScorer):
         return [raw if isinstance(raw, Unscored) else (raw, scale(raw)) for raw in raws]
 
     def rest(self) -> None:
-        """Takes the reward models off the GPU until the next score; for whoever needs it meanwhile."""
+        """Moves the reward models off the GPU until the next score."""
         for name in filter(None, (self.model, self.second)):
             self._load(name).rest()
 
@@ -133,7 +133,7 @@ class Reward(GenerationScorer):
             raws = self._load(name).score([(prompt, answer) for prompt, answer in answers])
             return maker.fit([raw for raw in raws if isinstance(raw, float)])  # type: ignore[no-any-return]
         try:
-            kept = [float(raw) for raw in read_json(Path(self.reference).read_bytes(), finite=True)]
+            stored = [float(raw) for raw in read_json(Path(self.reference).read_bytes(), finite=True)]
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"reference={self.reference}: expected a JSON list of raw rewards ({error})") from error
-        return maker.fit(kept)  # type: ignore[no-any-return]
+        return maker.fit(stored)  # type: ignore[no-any-return]

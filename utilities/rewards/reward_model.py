@@ -1,7 +1,7 @@
-"""A reward model: a sequence classifier with one output, which says how good an answer to a prompt is.
+"""A reward model: a sequence classifier with one output, which scores an answer to a prompt.
 
-The score of an answer is what the stored model gives to that answer alone. Batching is only a way to be faster: it
-must not change a score, and the traps on that way (padding, the padding token, truncation) are this file's work.
+The score of an answer is the stored model's output for that answer alone. Batching must not change a score; this module
+handles padding, the padding token and truncation accordingly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EMBEDDED = Path(__file__).parent / "embedded"
 """The small reward model that ships with the project; its name is `embedded`."""
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Tokens of a batch where nothing is asked for: fixed, because other batches round differently in the last bit."""
+"""Default tokens per batch; fixed, because other batch sizes change rounding in the last bit."""
 
 
 class RewardModel:
@@ -38,9 +38,9 @@ class RewardModel:
         self.batch_tokens, self.own_scoring = batch_tokens, own_scoring
         config = model.config.get_text_config()
         positions = getattr(config, "max_position_embeddings", None) or 0
-        # A tokenizer that knows no limit says 10^30; a model that has none says nothing, or -1.
+        # Without a limit, a tokenizer has 10^30, and a model has no value or -1.
         self.context = int(min(positions if positions > 0 else 1e30, tokenizer.model_max_length))
-        # Where the stored config names no padding token (or -1, as old ones do), one text alone is read at its end.
+        # Without a padding token in the stored config (or -1, in old ones), a single text is scored at its last token.
         pad = getattr(config, "pad_token_id", None)
         self._pad = pad if pad is not None and pad >= 0 else None
         marks = {*tokenizer.all_special_tokens}
@@ -65,17 +65,16 @@ class RewardModel:
 
         Args:
             name: Folder or hub id (owner/name) of a sequence classifier with one output, or `embedded`.
-            device: Where the model lives; auto takes a GPU where there is one.
-            dtype: Precision of the weights; auto is float32, on a GPU too: in bfloat16, which needs half the memory,
-                the other answers of a batch change a score (by 0.016 where scores lay between -3 and 2).
-            batch_tokens: Tokens of one batch, padding included; lowered when memory runs out.
-            trust_remote_code: Allow the model's repository to bring its own Python code, which then runs here.
-            own_scoring: Score by the model's own method `get_score(tokenizer, messages)`, one answer at a time, for
-                repositories that bring one; needs `trust_remote_code`. Whether an answer fits into the context is then
-                judged by this project's format of it.
+            device: Device of the model; auto uses a GPU if available.
+            dtype: Precision of the weights; auto is float32, also on a GPU: bfloat16 needs half the memory, but scores
+                then depend on the other answers of the batch (by 0.016 for scores between -3 and 2).
+            batch_tokens: Tokens of one batch, including padding; reduced after out-of-memory errors.
+            trust_remote_code: Allow execution of Python code from the model's repository.
+            own_scoring: Score with the model's method `get_score(tokenizer, messages)`, one answer at a time; needs
+                `trust_remote_code`. The context limit is then checked with this project's formatting of an answer.
 
         Raises:
-            UserError: There is no such model, or it is not one that gives a single score.
+            UserError: The model does not exist, or it does not have a single output.
         """
         if own_scoring and not trust_remote_code:
             raise UserError(f"{name}: own_scoring runs code that the model brings; it needs trust_remote_code")
@@ -89,21 +88,21 @@ class RewardModel:
                 raise
             smaller = "; dtype bfloat16 needs half of it" if dtype == "float32" else ""
             raise UserError(f"{name}: the model does not fit into the memory of {device}{smaller}") from error
-        model.config.use_cache = False  # nothing is generated: keys and values of earlier tokens are only memory
+        model.config.use_cache = False  # no generation, so a key-value cache would only use memory
         limit = batch_tokens or BATCH_TOKENS[device]
         loaded = cls(name, model, tokenizer, batch_tokens=limit, own_scoring=own_scoring)
         try:
             loaded._token_ids([("a question", "an answer")])
-        except Exception as error:  # a chat template is a program, and says what it likes
+        except Exception as error:  # a chat template may raise anything
             raise UserError(f"{name}: its tokenizer cannot format an answer: {first_line(error)}") from error
         return loaded
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
         """Raw scores of (prompt, answer) pairs, in their order; higher is better.
 
-        Where the tokenizer has a chat template, the model reads a user's prompt and an assistant's answer; otherwise
-        the prompt, a line break and the answer. Nothing is cut: a pair that is longer than the model's context is
-        unscored, and so is one whose score is not a finite number.
+        With a chat template, the input is a user message and an assistant message; otherwise the prompt, a line break
+        and the answer. Nothing is truncated: a pair longer than the model's context is unscored, and so is one with a
+        non-finite score.
 
         Raises:
             UserError: A single answer does not fit into memory.
@@ -111,14 +110,14 @@ class RewardModel:
         import torch
 
         with self._lock, torch.inference_mode():
-            self.model.to(self._device)  # where it may have rested
+            self.model.to(self._device)  # it may be on the CPU after `rest`
             ids = self._token_ids(pairs)
-            found: list[float | Unscored | None] = [self._problem(one) for one in ids]
-            waiting = sorted((k for k, problem in enumerate(found) if problem is None), key=lambda k: len(ids[k]))
-            while waiting:
-                longest = len(ids[waiting[-1]])
+            results: list[float | Unscored | None] = [self._problem(one) for one in ids]
+            pending = sorted((k for k, problem in enumerate(results) if problem is None), key=lambda k: len(ids[k]))
+            while pending:
+                longest = len(ids[pending[-1]])
                 size = 1 if self.own_scoring else max(1, self.batch_tokens // longest)
-                batch, waiting = waiting[-size:], waiting[:-size]
+                batch, pending = pending[-size:], pending[:-size]
                 try:
                     raws = (
                         [self._own_score(*pairs[k]) for k in batch]
@@ -127,15 +126,15 @@ class RewardModel:
                     )
                 except RuntimeError as error:
                     self._smaller_batches(error, len(batch), longest)
-                    waiting += batch
+                    pending += batch
                     continue
                 for k, raw in zip(batch, raws, strict=True):
                     finite = isinstance(raw, Unscored) or math.isfinite(raw)
-                    found[k] = raw if finite else Unscored(Reason.OUT_OF_RANGE, f"the raw score is {raw}")
-        return [one for one in found if one is not None]
+                    results[k] = raw if finite else Unscored(Reason.OUT_OF_RANGE, f"the raw score is {raw}")
+        return [one for one in results if one is not None]
 
     def rest(self) -> None:
-        """Leaves a GPU to others until the next score."""
+        """Moves the model off the GPU until the next score."""
         import torch
 
         with self._lock:
@@ -144,10 +143,10 @@ class RewardModel:
                 torch.cuda.empty_cache()
 
     async def score_async(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
-        """`score` in a thread of its own, so that other particles go on meanwhile."""
+        """`score` in a separate thread, so that other particles continue."""
         return await asyncio.to_thread(self.score, pairs)
 
-    # -- from texts to tokens ----------------------------------------------------------------------------------------
+    # -- tokenization -------- ----------------------------------------------------------------------------------------
 
     def _messages(self, prompt: str, answer: str) -> list[dict[str, str]]:
         return [
@@ -156,9 +155,9 @@ class RewardModel:
         ]
 
     def _as_data(self, text: str) -> str:
-        """The text with the model's special tokens taken apart: an answer must not end its turn and begin the next.
+        """Breaks the model's special tokens in a text: an answer must not end its turn and start another.
 
-        What cannot be written in UTF-8 (half a surrogate pair) becomes a question mark; tokenizers refuse it.
+        Lone surrogates, which tokenizers refuse, become question marks.
         """
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
@@ -166,31 +165,31 @@ class RewardModel:
     def _token_ids(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
         if not pairs:
             return []
-        # Both must be said: a tokenizer's own file may ask to cut or to pad.
+        # Both are explicit: a tokenizer's own settings may truncate or pad.
         plain = {"truncation": False, "padding": False}
-        found: list[list[int]]
+        ids: list[list[int]]
         if self.tokenizer.chat_template:
-            # Not through a string: the template writes the special tokens that a tokenizer would add a second time.
+            # Not via a string: the tokenizer would add the template's special tokens a second time.
             chats = [self._messages(*pair) for pair in pairs]
-            found = self.tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True, **plain)["input_ids"]
+            ids = self.tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True, **plain)["input_ids"]
         else:
             texts = [f"{self._as_data(prompt)}\n{self._as_data(answer)}" for prompt, answer in pairs]
-            found = self.tokenizer(texts, **plain)["input_ids"]
-        return found
+            ids = self.tokenizer(texts, **plain)["input_ids"]
+        return ids
 
     def _problem(self, ids: Sequence[int]) -> Unscored | None:
         if len(ids) > self.context:
             return Unscored(Reason.TRUNCATED, f"{len(ids)} tokens, the reward model's context has {self.context}")
         return None if ids else Unscored(Reason.NOT_APPLICABLE, "a prompt and an answer without tokens")
 
-    # -- from tokens to scores ---------------------------------------------------------------------------------------
+    # -- scoring -------------- ---------------------------------------------------------------------------------------
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch
 
         width = max(len(row) for row in rows)
         pad = self._padding(rows)
-        # Decoders look for the last token that is not this one and read the score there.
+        # Decoders take the score at the last token that is not the padding token.
         self.model.config.pad_token_id = self.model.config.get_text_config().pad_token_id = pad
         device = self.model.device
         tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
@@ -199,9 +198,9 @@ class RewardModel:
         return scores
 
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
-        """The token that fills rows up: the stored config's, or else any that no row ends with.
+        """The padding token: from the stored config, or else any token that ends no row.
 
-        Not the tokenizer's, which often is its end token: a chat ends with that, and would be read one token too early.
+        Not the tokenizer's, which often is its end token: a chat ends with it and would be scored one token too early.
         """
         if self._pad is not None:
             return int(self._pad)
@@ -217,7 +216,7 @@ class RewardModel:
             return Unscored(Reason.MALFORMED, f"get_score raised {type(error).__name__}: {first_line(error)}")
 
     def _smaller_batches(self, error: RuntimeError, rows: int, longest: int) -> None:
-        """After an error: smaller batches where memory ran out and that can help."""
+        """Reduces the batch size after an out-of-memory error; raises other errors again."""
         import torch
 
         if not _out_of_memory(error):
@@ -238,7 +237,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _source(name: str) -> str:
-    """What transformers is asked for: a folder or a hub id."""
+    """The source for transformers: a folder or a hub id."""
     if name == "embedded":
         if not (EMBEDDED / "config.json").is_file():
             raise UserError(
@@ -257,12 +256,12 @@ def _source(name: str) -> str:
 
 
 def _placement(device: Device, dtype: Dtype) -> tuple[Device, Dtype]:
-    """Device and precision with `auto` decided."""
+    """Device and precision with `auto` resolved."""
     import torch
 
-    for option, value, known in (("device", device, Device), ("dtype", dtype, Dtype)):
-        if value not in get_args(known):
-            raise unknown_name(option, str(value), get_args(known))
+    for option, value, choices in (("device", device, Device), ("dtype", dtype, Dtype)):
+        if value not in get_args(choices):
+            raise unknown_name(option, str(value), get_args(choices))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
@@ -271,12 +270,12 @@ def _placement(device: Device, dtype: Dtype) -> tuple[Device, Dtype]:
 
 
 def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_scoring: bool) -> tuple[Any, Any]:
-    """Model and tokenizer, refused where the scores would mean nothing."""
+    """Loads model and tokenizer; refuses models without a trained score head."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of reading weights from disk; downloads show their own
+    disable_progress_bar()  # for reading weights from disk; downloads have their own
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
         if not own_scoring and config.num_labels != 1:
@@ -292,7 +291,7 @@ def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_
         )
     except UserError:
         raise
-    except Exception as error:  # the library raises many kinds, and code that a model brings any
+    except Exception as error:  # the library raises many types, and a model's own code any
         first = first_line(error)
         if not trust_remote_code and "custom code" in first:
             first = "it brings Python code of its own; with trust_remote_code that code is run here"
@@ -301,7 +300,7 @@ def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_
     if own_scoring and not callable(getattr(model, "get_score", None)):
         raise UserError(f"{name}: the model has no scoring method of its own (get_score); load it without own_scoring")
     if info["missing_keys"]:
-        # A language model loads as a classifier without an error: with a head of random numbers.
+        # A language model loads as a classifier without an error, but with a random head.
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise UserError(f"{name}: its weights lack {missing}; a reward model comes with a trained score head")
     return model, tokenizer
@@ -319,9 +318,9 @@ def reward_model(
     trust_remote_code: bool = False,
     own_scoring: bool = False,
 ) -> RewardModel:
-    """`RewardModel.load`, once in a process: whoever asks for the same model again gets the same object.
+    """`RewardModel.load` with a cache per process: the same arguments return the same object.
 
-    It stays in memory until the process ends; `RewardModel.load` makes one that its caller owns.
+    It stays in memory until the process ends; use `RewardModel.load` for an object that the caller owns.
 
     Raises:
         UserError: As `RewardModel.load`.
