@@ -1,7 +1,7 @@
-"""The adapter check: an engine that loads adapters finds out that one is applied.
+"""The adapter check: verifies that a loaded adapter is applied.
 
-An adapter whose tensors match no module leaves the base model answering, silently. So after every load the model's
-log-probabilities of a fixed text are compared with the base model's: they must differ, by more than rounding does.
+If an adapter's tensors match no module, an engine answers as the base model without an error. So after every load the
+log-probabilities of a fixed text are compared with the base model's: they must differ by more than rounding.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class AdapterCheck:
     def __init__(self, tokens: Tokens) -> None:
         self.ids = tokens.ids([TEXT])[0][: tokens.context // 4]
         self.prompts = [self.ids, *(self.ids * k for k in (1, 2, 3))]
-        """Prompts for the base model: the text alone, and in a batch, which rounds the same numbers otherwise."""
+        """Prompts for the base model: the text alone, and in a batch, where rounding differs."""
         self.long = (self.ids * (1 + LONG // len(self.ids)))[: min(LONG, tokens.context - 2)]
         """A prompt as long as those on which some GPUs' kernels for adapters return NaN."""
         self._base, self._noise = np.zeros(len(self.ids) - 1), 0.0
 
     def record_base(self, logprobs: Sequence[Sequence[float]]) -> None:
-        """Stores the base model's log-probabilities, and how much they vary between batches.
+        """Stores the base model's log-probabilities and their variation between batches.
 
         Args:
-            logprobs: Of each of `prompts`, from its second token on.
+            logprobs: Of each of `prompts`, starting at its second token.
         """
         each = [np.array(one[: len(self.ids) - 1]) for one in logprobs]
         self._base = each[0]
         self._noise = max(self._difference(one) for one in each)
 
     def is_applied(self, logprobs: Sequence[float], pool: LoraPool, row: NDArray[np.float64]) -> bool:
-        """Whether a particle's log-probabilities of the text show its adapter, or it changes nothing by itself."""
+        """Whether a particle's log-probabilities of the text differ from the base model's, or its adapter is zero."""
         return self._difference(logprobs) > self._noise or not _changes_something(pool, row)
 
     def is_base(self, logprobs: Sequence[float]) -> bool:
-        """Whether these are the base model's log-probabilities of the text, but for rounding."""
+        """Whether these are the base model's log-probabilities of the text, up to rounding."""
         return self._difference(logprobs) <= max(10 * self._noise, 1e-3)
 
     def _difference(self, logprobs: Sequence[float] | NDArray[np.float64]) -> float:
@@ -62,7 +62,7 @@ class AdapterCheck:
 
 
 def check_finite_logprobs(logprobs: Sequence[float], engine: str) -> None:
-    """Log-probabilities of a prompt with an adapter are numbers.
+    """Checks that the log-probabilities of a prompt with an adapter are finite.
 
     Raises:
         UserError: One is NaN or infinite; the token is named.
@@ -77,7 +77,7 @@ def check_finite_logprobs(logprobs: Sequence[float], engine: str) -> None:
 
 
 def _changes_something(pool: LoraPool, row: NDArray[np.float64]) -> bool:
-    """Whether a mixture's B is anything but zero."""
+    """Whether any B of the mixture is nonzero."""
     mixed = pool.mix(torch.from_numpy(row).to(torch.float32)[None])
     return any(bool(tensor.any()) for name, tensor in mixed if name.endswith(".B"))
 
@@ -86,8 +86,8 @@ def check_servable(pool: Pool | None, engine: str) -> LoraPool | None:
     """The pool, if vLLM can serve its mixtures.
 
     Raises:
-        UserError: Full models; or adapters of the output layer, with whose slots vLLM computes a prompt's
-            log-probabilities for whatever request came last.
+        UserError: The experts are full models or adapt the output layer. With slots for the output layer, vLLM
+            computes a prompt's log-probabilities with the last request's slot.
     """
     if pool is None:
         return None

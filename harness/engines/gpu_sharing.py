@@ -1,4 +1,4 @@
-"""One GPU for the engine and for what scores its answers: the engine sleeps while a reward model or a judge works."""
+"""Shares one GPU between the engine and scorers: the engine sleeps while a reward model or judge runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["share_gpu"]
 
 
 def share_gpu(engine: Engine, task: Task) -> None:
-    """Has the scorers of generated answers wait until the engine sleeps; it wakes when the last one is done.
+    """Makes the scorers of generated answers run while the engine sleeps; it wakes when the last one is done.
 
     Raises:
         UserError: The engine cannot sleep.

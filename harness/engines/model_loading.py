@@ -1,4 +1,4 @@
-"""Loads a base model so that particles can be folded into its weights, and so that it computes what its config says."""
+"""Loads a base model for folding: plain weights, and the attention that its config requires."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["attention", "check_foldable", "load_base"]
 
 
 def attention(base: BaseModel, settings: EngineSettings) -> str:
-    """The attention to compute with: SDPA unless the architecture lacks it or it drops what the config asks for.
+    """The attention implementation: SDPA unless the architecture lacks it or the config needs a feature it lacks.
 
     Raises:
-        UserError: SDPA is requested explicitly and cannot be had.
+        UserError: SDPA is requested explicitly and is not possible.
     """
     default = str(base.model.config._attn_implementation or "eager")
     caps = [name for name, value in config_fields(base.config) if re.search("attn.*cap|attention.*cap", name) and value]
@@ -40,10 +40,10 @@ def attention(base: BaseModel, settings: EngineSettings) -> str:
 
 
 def check_foldable(base: BaseModel, pool: Pool | None) -> None:
-    """Whether the experts can be folded into this base's weights, from configs and headers alone.
+    """Checks that the experts can be folded into the base's weights, from configs and headers alone.
 
     Raises:
-        UserError: They cannot; the reason is one sentence.
+        UserError: They cannot.
     """
     if (method := base.quantisation) is None:
         return
@@ -62,7 +62,7 @@ def check_foldable(base: BaseModel, pool: Pool | None) -> None:
 
 
 def load_base(folder: Path, pool: Pool | None, dtype: torch.dtype, settings: EngineSettings) -> tuple[Any, list[str]]:
-    """The base model on the CPU, its weights plain numbers, and notes on how it is held.
+    """The base model on the CPU with unquantised weights, and notes for the user.
 
     Raises:
         UserError: It cannot be loaded, its files lack weights, or the experts cannot be folded into it.
@@ -76,7 +76,7 @@ def load_base(folder: Path, pool: Pool | None, dtype: torch.dtype, settings: Eng
         notes.append(
             f"attention: eager, because SDPA cannot compute what {type(base.model).__name__}'s config asks for"
         )
-    disable_progress_bar()  # of reading weights from disk; downloads show their own
+    disable_progress_bar()  # of loading weights; downloads have their own
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -1,6 +1,6 @@
-"""What can be checked before any weight of the base model is loaded: that the engine can run this task on this pool.
+"""Checks before any weight of the base model is loaded that the engine can run this task on this pool.
 
-`validate` is exactly this step. What it accepts, a run can evaluate; what it refuses, it refuses in one sentence.
+The `validate` command runs exactly these checks.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ def check_runnable(base: Path, pool: Pool, task: Task, settings: EngineSettings,
         base: Folder of the base model.
         pool: The experts.
         task: The task, with all its items.
-        settings: Of the engine.
-        engine: Its registered name.
+        settings: The engine's settings.
+        engine: The engine's registered name.
 
     Returns:
         Notes on single items that will be unscored.
 
     Raises:
-        UserError: The first thing that keeps the engine from running, or more of an item set's split from being scored
-            than an evaluation may lack.
+        UserError: The engine cannot run, or the share of unscorable items in a split exceeds `UNSCORED_LIMIT`.
     """
     model = pool.base
     model.check_files()
@@ -75,26 +74,26 @@ def _is_local(engine: str, settings: EngineSettings) -> bool:
 
 
 def _check_memory(pool: Pool, settings: EngineSettings) -> None:
-    """A base that is larger than this machine's memory is refused, where the CPU is to hold it.
+    """Checks that a base model on the CPU fits into this machine's memory.
 
     Raises:
-        UserError: It is.
+        UserError: It does not.
     """
     if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()):
         return
     numbers = sum(torch.Size(shape).numel() for name, shape in pool.base.shapes.items() if name not in pool.base.tied)
     needed = numbers * (2 if settings.dtype == "bfloat16" else 4)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
         smaller = "" if settings.dtype == "bfloat16" else ", or --dtype bfloat16, which halves it"
         raise UserError(
             f"{pool.base.folder}: the base model's weights need {needed / 1e9:,.0f} GB, this machine has"
-            f" {there / 1e9:,.0f} GB; use a smaller base model{smaller}"
+            f" {memory / 1e9:,.0f} GB; use a smaller base model{smaller}"
         )
 
 
 def _unscorable(tokens: Tokens, scorer: Scorer, items: Sequence[Item], rows: int, base: Path) -> list[str]:
-    """Why each item that cannot be scored cannot, as the engine will report it; scorers of one's own are not asked."""
+    """Reasons of the items that the engine cannot score; custom scorers are not checked."""
     if not items or not isinstance(scorer, MultipleChoice | GenerationScorer):
         return []
     prompts = [scorer.prompt.render(**prompt_variables(item)) for item in items]

@@ -1,4 +1,4 @@
-"""How the base model is held, how prompts are batched, and where the machines are that answer."""
+"""Settings of an engine: precision, batching, adapters, servers and workers."""
 
 from __future__ import annotations
 
