@@ -83,7 +83,7 @@ class Batch:
         return [Batch(part) for part in parts if part]
 
     def _mask(self, device: torch.device) -> torch.Tensor:
-        """Attention mask [rows, 1, length, length]: True if a token (second to last axis) attends to a column (last axis).
+        """Attention mask [rows, 1, length, length], True if a token (third axis) attends to a column (last axis).
 
         If no sequence holds tokens of two options, it is the usual [rows, length], which every model supports.
         """

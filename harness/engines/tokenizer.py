@@ -100,7 +100,7 @@ class Tokens:
         return encoded
 
     def questions(self, prompts: Sequence[str], options: Sequence[Sequence[str]]) -> list[Question | Unscored]:
-        """Token ids of prompts and their options; `Unscored` if the longest exceeds the context, or one has no tokens."""
+        """Token ids of prompts and their options; `Unscored` if one is empty or the longest exceeds the context."""
         texts = (prompts, options)
         return self._once(texts, (id(prompts), id(options)), lambda: self._questions(prompts, options))
 

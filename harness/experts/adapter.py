@@ -1,4 +1,4 @@
-"""One LoRA adapter in memory: what merges take and give back."""
+"""One LoRA adapter in memory: input and output of the merge methods."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Factors = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """One LoRA adapter, its scaling folded into B: BA is its whole change of the weight W.
+    """One LoRA adapter with its scaling folded into B: BA is its change of the weight W.
 
     Args:
-        name: What the user knows it by.
-        factors: Module path to (A [r, in], B [out, r]), float32; r may differ from module to module.
-        config: The config that `write` starts from.
+        name: Name shown to the user.
+        factors: Module path to (A [r, in], B [out, r]), float32; r may differ between modules.
+        config: The PEFT config that `write` adapts.
     """
 
     name: str
@@ -46,15 +46,15 @@ class Adapter:
         return B @ A
 
     def padded(self, rank: int) -> Adapter:
-        """The same adapter, every BA unchanged, with rows and columns of zeros up to `rank`.
+        """The same adapter, padded with zeros to `rank`; every BA is unchanged.
 
         Raises:
-            ValueError: A module has a higher rank than that.
+            ValueError: A module has a higher rank.
         """
         return replace(self, factors={module: padded(factors, rank) for module, factors in self.factors.items()})
 
     def write(self, folder: Path) -> None:
-        """Writes an ordinary float32 PEFT adapter folder, lora_alpha = r everywhere: nothing is left to scale."""
+        """Writes a float32 PEFT adapter folder with lora_alpha = r, so the scaling is 1."""
         tensors = {
             f"base_model.model.{module}.lora_{letter}.weight": tensor.contiguous()
             for module, factors in self.factors.items()
@@ -67,16 +67,16 @@ class Adapter:
         config.rank_pattern = {module: len(A) for module, (A, _) in self.factors.items() if len(A) != self.rank}
         config.alpha_pattern = dict(config.rank_pattern)
         config.use_rslora = False
-        if isinstance(config.target_modules, set):  # whose order would be another one in every process
+        if isinstance(config.target_modules, set):  # sets have a different order in every process
             config.target_modules = sorted(config.target_modules)
         config.save_pretrained(folder)
 
 
 def padded(factors: Factors, rank: int) -> Factors:
-    """(A [rank, in], B [out, rank]) with the same product: rows of A and columns of B that were missing are zero.
+    """(A [rank, in], B [out, rank]) with the same product: added rows of A and columns of B are zero.
 
     Raises:
-        ValueError: The factors have a higher rank than that.
+        ValueError: The factors have a higher rank.
     """
     A, B = factors
     if len(A) > rank:
@@ -87,11 +87,11 @@ def padded(factors: Factors, rank: int) -> Factors:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """The adapter in a PEFT folder; its modules are in alphabetical order, whatever the file's order is.
+    """The adapter in a PEFT folder; its modules are in alphabetical order.
 
     Raises:
-        UserError: It is no plain LoRA adapter in safetensors, its config and its tensors differ, or it holds numbers
-            that are not finite.
+        UserError: It is not a plain LoRA adapter in safetensors, its config contradicts its tensors, or it holds NaN or
+            infinite values.
     """
     expert = Expert(folder_name(folder), folder)
     config = _read_lora_config(expert)

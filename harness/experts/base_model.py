@@ -1,4 +1,4 @@
-"""What a base model is, from its config and the headers of its files: nothing of its weights is read or allocated."""
+"""Structure of a base model from its config and file headers; weights are neither read nor allocated."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ OLD_BUFFERS = (
 )
 
 MOST_MODULES = 100_000
-"""Layers times experts of a base model."""
+"""Maximum of layers times experts of a base model."""
 
 SCALES = re.compile(
     r"(^|[._])(weight_scale(_inv)?|scales?|qweight|qzeros|g_idx|SCB|absmax|quant_map|nested_absmax|quant_state.*|weight_packed)$"
 )
-"""Names of tensors that numbers must be multiplied with or unpacked by: weights beside them are codes."""
+"""Names of scale and packing tensors, which only quantised models have."""
 
 SAYS_NOTHING = re.compile(
     r"^_|_token_id$|dropout|^(architectures|auto_map|dtype|torch_dtype|transformers_version|use_cache|initializer_\w+|"
     r"id2label|label2id|problem_type|return_dict|output_\w+|gradient_checkpointing|chunk_size_feed_forward|pretraining_tp|"
     r"router_aux_loss_coef|task_specific_params|finetuning_task|is_encoder_decoder|max_window_layers)$"
 )
-"""Fields of a config that do not change what a text-only forward pass computes, or that the base's own files decide."""
+"""Config fields that do not change a text-only forward pass, or that the base model's files determine."""
 
 
 def why_not_foldable(module: nn.Module, name: str) -> str | None:
-    """Why W + s BA cannot be written into a module's weight, in a clause; None if it can."""
+    """Reason why W + s BA cannot be written into a module's weight, as a clause; None if it can."""
     from transformers.pytorch_utils import Conv1D
 
     weight = getattr(module, "weight", None)
@@ -59,15 +59,15 @@ def why_not_foldable(module: nn.Module, name: str) -> str | None:
 
 
 def _multiplies(module: Any) -> bool:
-    """Whether a linear layer of somebody else's class computes what `nn.Linear` does, tried on random numbers."""
-    tried = deepcopy(module).to_empty(device="cpu").float()
+    """Whether a custom linear layer computes the same as `nn.Linear`, tested on random numbers."""
+    layer = deepcopy(module).to_empty(device="cpu").float()
     with torch.no_grad():
-        for parameter in tried.parameters():
+        for parameter in layer.parameters():
             parameter.normal_()
-        x = torch.randn(2, tried.weight.shape[1])
+        x = torch.randn(2, layer.weight.shape[1])
         try:
-            return torch.allclose(tried(x), nn.functional.linear(x, tried.weight, tried.bias), rtol=1e-3, atol=1e-3)
-        except Exception:  # whatever such a class expects
+            return torch.allclose(layer(x), nn.functional.linear(x, layer.weight, layer.bias), rtol=1e-3, atol=1e-3)
+        except Exception:  # any error of a custom class
             return False
 
 
@@ -76,7 +76,7 @@ class BaseModel:
 
     Args:
         folder: Folder of the model.
-        trust_remote_code: Whether Python code that the folder brings may run to make the model.
+        trust_remote_code: Whether Python code in the folder may run to create the model.
 
     Raises:
         UserError: The folder holds no causal language model that transformers can make.
@@ -96,7 +96,7 @@ class BaseModel:
                 )
         except UserError:
             raise
-        except Exception as error:  # whatever a config's own class says to a value that it does not expect
+        except Exception as error:  # any error of the config or model class
             first = first_line(error)
             if "Could not import module" in first and (problem := environment_problem()) is not None:
                 raise UserError(problem) from error
@@ -109,34 +109,34 @@ class BaseModel:
         self.state: dict[str, torch.Tensor] = self.model.state_dict()
 
     def tensor(self, name: str) -> torch.Tensor | None:
-        """The weights of one parameter, read from the files; None if they hold it in another form."""
+        """The weights of one parameter, read from the files; None if the files need conversion."""
         files = {key: file for path in weight_files(self.folder) for file in [open_file(path)] for key in file.keys()}  # noqa: SIM118
-        found, _ = self.locate(files)
-        ((key, pattern), *more) = found.get(name) or found.get(self.tied.get(name, "")) or [("", "")]
+        located, _ = self.locate(files)
+        ((key, pattern), *more) = located.get(name) or located.get(self.tied.get(name, "")) or [("", "")]
         return files[key].get_tensor(key) if pattern is None and not more else None
 
     def ignores(self, key: str) -> bool:
-        """Whether transformers leaves a tensor out that the model has no place for: buffers of earlier releases."""
+        """Whether transformers ignores a tensor unknown to the model, such as a buffer of an earlier release."""
         patterns = [*(getattr(self.model, "_keys_to_ignore_on_load_unexpected", None) or ()), *OLD_BUFFERS]
         return any(re.search(pattern, key) for pattern in patterns)
 
     @property
     def quantisation(self) -> str | None:
-        """The method that the weights are quantised by; None if they are plain numbers."""
+        """The quantisation method of the weights; None if they are not quantised."""
         config = getattr(self.config, "quantization_config", None)
         if config is None:
             return None
-        held = config if isinstance(config, dict) else config.to_dict()
-        return str(held.get("quant_method") or "an unknown method")
+        fields = config if isinstance(config, dict) else config.to_dict()
+        return str(fields.get("quant_method") or "an unknown method")
 
     @cached_property
     def tied(self) -> Mapping[str, str]:
-        """Name of each parameter that is the same tensor as another one, to the other's."""
+        """Tied parameters: name to the name of the parameter with the same tensor."""
         return dict(getattr(self.model, "all_tied_weights_keys", None) or {})
 
     @cached_property
     def _conversions(self) -> tuple[list[Any], list[Any]]:
-        """How transformers renames and converts a file's tensors while it loads this model."""
+        """Renamings and converters that transformers applies to a file's tensors when it loads this model."""
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter
 
@@ -145,29 +145,29 @@ class BaseModel:
         return [one for one in every if not isinstance(one, WeightConverter)], converters
 
     def locate(self, keys: Iterable[str]) -> tuple[dict[str, list[tuple[str, str | None]]], list[str]]:
-        """Where a file's tensors go, as transformers loads them.
+        """Maps a file's tensors to the model's, as transformers does.
 
         Returns:
-            Loaded name to its (key, pattern of the converter or None), and the keys that the model does not use.
+            Loaded name to its (key, pattern of the converter or None), and the unused keys.
         """
         from transformers.core_model_loading import dot_natural_key, rename_source_key
 
         renamings, converters = self._conversions
         prefix = self.model.base_model_prefix
-        found: dict[str, list[tuple[str, str | None]]] = {}
+        located: dict[str, list[tuple[str, str | None]]] = {}
         unused: list[str] = []
         for key in sorted(keys, key=dot_natural_key):
             name, pattern = rename_source_key(key, renamings, converters, prefix, self.state)
             if name not in self.state and key in self.state:
                 name, pattern = rename_source_key(key, [], [], prefix, self.state)
             if name in self.state:
-                found.setdefault(name, []).append((key, pattern))
+                located.setdefault(name, []).append((key, pattern))
             else:
                 unused.append(key)
-        return found, unused
+        return located, unused
 
     def convert(self, group: str, tensors: list[tuple[str, str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Loaded tensors by name, made of (key, pattern, tensor) as transformers makes them while it loads."""
+        """Loaded tensors by name, converted from (key, pattern, tensor) as transformers does."""
         converter = deepcopy(next(one for one in self._conversions[1] if tensors[0][1] in one.source_patterns))
         for key, pattern, tensor in tensors:
             converter.add_tensor(group, key, pattern, tensor)
@@ -175,7 +175,7 @@ class BaseModel:
         return {name: one[0] if isinstance(one, list) else one for name, one in made.items()}
 
     def made_with(self, name: str) -> set[str]:
-        """A loaded tensor and those that are made of the same ones in a file."""
+        """A loaded tensor and those converted from the same tensors in a file."""
         every = {name}
         for converter in self._conversions[1]:
             plain = [pattern.replace("\\", "").strip("^$") for pattern in converter.target_patterns]
@@ -185,29 +185,29 @@ class BaseModel:
         return every
 
     def as_saved(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Loaded tensors under the names, and in the shapes, in which transformers saves them."""
+        """Loaded tensors with the names and shapes in which transformers saves them."""
         from transformers.core_model_loading import revert_weight_conversion
 
         saved: dict[str, torch.Tensor] = revert_weight_conversion(self.model, tensors)
         return saved
 
     def check_files(self) -> None:
-        """Whether the folder's files hold this model's weights, all of them, in the shapes of the config.
+        """Checks that the folder's files hold all weights of this model in the config's shapes.
 
         Raises:
-            UserError: They do not; the first tensor is named.
+            UserError: They do not; names the first tensor.
         """
         files = [open_file(path) for path in weight_files(self.folder)]
         slices = {key: file.get_slice(key) for file in files for key in file.keys()}  # noqa: SIM118 - not a dict
         if self.quantisation is not None:
-            return  # codes have names and shapes of their own
-        found, unused = self.locate(slices)
+            return  # quantised tensors have other names and shapes
+        located, unused = self.locate(slices)
         if scale := next((key for key in (*slices, *unused) if SCALES.search(key) and key not in self.state), None):
             raise UserError(
                 f"{self.folder}: the file holds {scale}, so its weights are quantised, and config.json has no"
                 " quantization_config that says how"
             )
-        for name, parts in found.items():
+        for name, parts in located.items():
             for key, pattern in parts:
                 if (stored := slices[key].get_dtype()) not in FLOATS and self.state[name].is_floating_point():
                     raise UserError(f"{self.folder}: tensor {key} is stored as {stored}; floating point is accepted")
@@ -216,21 +216,21 @@ class BaseModel:
                     raise UserError(
                         f"{self.folder}: tensor {key} has shape {shape}, config.json describes one of {expected}"
                     )
-        if missing := self.missing(found):
+        if missing := self.missing(located):
             raise UserError(f"{self.folder}: the weight files hold no {missing[0]}, which config.json describes")
 
-    def missing(self, found: Iterable[str]) -> list[str]:
-        """Loaded tensors that are neither found nor tied to one that is."""
-        found = list(found)
-        there = set(found)
+    def missing(self, located: Iterable[str]) -> list[str]:
+        """Loaded tensors that are neither in `located` nor tied to or converted with one that is."""
+        located = list(located)
+        present = set(located)
         for one, other in self.tied.items():
-            if one in there or other in there:
-                there |= {one, other}
+            if one in present or other in present:
+                present |= {one, other}
         ignored = [
             re.compile(pattern) for pattern in getattr(self.model, "_keys_to_ignore_on_load_missing", None) or ()
         ]
-        there |= {other for name in found for other in self.made_with(name)}
-        return [n for n in self.state if n not in there and not any(re.search(one, n) for one in ignored)]
+        present |= {other for name in located for other in self.made_with(name)}
+        return [n for n in self.state if n not in present and not any(re.search(one, n) for one in ignored)]
 
 
 def read_base(folder: Path, *, trust_remote_code: bool = False) -> BaseModel:
@@ -252,20 +252,24 @@ def base_shapes(folder: Path, *, trust_remote_code: bool = False) -> Shapes:
 
 
 def _check_raw_config(folder: Path) -> None:
-    """Formats that are not transformers' own are named before its classes are asked."""
+    """Rejects foreign formats before transformers reads the config.
+
+    Raises:
+        UserError: config.json is missing, is not a JSON object, or is in MLX's quantised format.
+    """
     path = folder / "config.json"
     if not path.is_file():
         holds = "an adapter's config, no model's" if (folder / "adapter_config.json").is_file() else "no config.json"
         raise UserError(f"{folder}: not a causal language model that can be loaded: it holds {holds}")
     try:
-        held = read_json(path.read_text(encoding="utf-8"))
+        config = read_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: not a causal language model that can be loaded: config.json is not JSON ({first_line(error)})"
         ) from error
-    if not isinstance(held, dict):
+    if not isinstance(config, dict):
         raise UserError(f"{folder}: not a causal language model that can be loaded: config.json holds no object")
-    quantised = held.get("quantization_config", held.get("quantization"))
+    quantised = config.get("quantization_config", config.get("quantization"))
     if isinstance(quantised, dict) and "quant_method" not in quantised and {"group_size", "bits"} <= set(quantised):
         raise UserError(
             f"{folder}: the weights are quantised in MLX's format, which only MLX reads; give the original model"
@@ -273,10 +277,10 @@ def _check_raw_config(folder: Path) -> None:
 
 
 def _check_counts(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a config whose modules alone would take minutes to make.
+    """Rejects a config with so many modules that creating them would take minutes.
 
     Raises:
-        UserError: A count of layers or experts that no model has.
+        UserError: Layers times experts exceed `MOST_MODULES`.
     """
     counts = {name: n for name, n in config.items() if type(n) is int and name.startswith("n")}
     layers = max((n for name, n in counts.items() if name.endswith(("layer", "layers"))), default=1)
@@ -289,30 +293,30 @@ def _check_counts(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def differing_field(base: Any, other: Any) -> tuple[str, Any, Any] | None:
-    """The first field, with the values of both, in which two configs describe different computations; None if none."""
+    """The first field, with both values, in which two configs describe different computations, else None."""
     if base.model_type != other.model_type:
         return "model_type", base.model_type, other.model_type
     try:
-        known: Mapping[str, Any] | None = type(base)().to_dict()
-    except Exception:  # a class of somebody else, which needs arguments
-        known = None
-    return _differing(base.to_dict(), other.to_dict(), known, "")
+        defaults: Mapping[str, Any] | None = type(base)().to_dict()
+    except Exception:  # a custom class that requires arguments
+        defaults = None
+    return _differing(base.to_dict(), other.to_dict(), defaults, "")
 
 
 def _differing(
-    base: Mapping[str, Any], other: Mapping[str, Any], known: Mapping[str, Any] | None, path: str
+    base: Mapping[str, Any], other: Mapping[str, Any], defaults: Mapping[str, Any] | None, path: str
 ) -> tuple[str, Any, Any] | None:
-    """As `differing_field`; fields that are not in `known`, the defaults of the class, are read by no model."""
+    """As `differing_field`, without fields that are not in the class's `defaults`: no model reads them."""
     rope = base.get("rope_parameters")
     scaled = isinstance(rope, Mapping) and rope.get("rope_type", "default") not in {"default", "linear", "llama3"}
     for name in sorted(set(base) | set(other)):
         one, two = base.get(name), other.get(name)
-        if one == two or SAYS_NOTHING.search(name) or (known is not None and name not in known):
+        if one == two or SAYS_NOTHING.search(name) or (defaults is not None and name not in defaults):
             continue
         if name == "max_position_embeddings" and not scaled:
-            continue  # learned positions have the length as their shape
+            continue  # for learned positions, the shapes are compared
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            inner = known.get(name) if known is not None and name.endswith("_config") else None
+            inner = defaults.get(name) if defaults is not None and name.endswith("_config") else None
             if deeper := _differing(one, two, inner, f"{path}{name}."):
                 return deeper
             continue

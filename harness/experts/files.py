@@ -1,4 +1,4 @@
-"""Folders of models and adapters: where they are, which weight files they hold, and what the files' headers say."""
+"""Folders of models and adapters: location, weight files and content hash."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-"""Types of numbers that can be mixed, as headers of safetensors files name them."""
+"""Number types that can be mixed, by their names in safetensors headers."""
 
 DOWNLOADED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 READ_WHOLE = 1 << 32
-"""Bytes of a model up to which every number is checked; of a larger one, the first and last rows of each tensor."""
+"""Maximum bytes of a model whose values are all checked; of larger ones, the first and last row of each tensor."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -43,10 +43,10 @@ def resolve(spec: str, *, code: bool = False) -> Path:
 
     Args:
         spec: The folder or hub id; `owner/name@revision` names a branch, a tag or a commit.
-        code: Whether to download Python files too, which nothing runs unless remote code is trusted.
+        code: Whether to download Python files too; they run only if remote code is trusted.
 
     Raises:
-        UserError: Neither; the message says what was tried.
+        UserError: Neither exists.
     """
     path = Path(spec).expanduser()
     if spec.strip() and path.is_dir():
@@ -59,13 +59,13 @@ def resolve(spec: str, *, code: bool = False) -> Path:
     patterns = [*DOWNLOADED, *(["*.py"] if code else [])]
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # offline, not found, gated: the library raises many kinds
+    except Exception as error:  # many types: offline, not found, gated
         reason = first_line(error) or type(error).__name__
         raise UserError(f"{spec}: there is no such folder, and the hub could not be asked for it ({reason})") from error
 
 
 def folder_name(folder: Path) -> str:
-    """The folder's name; of a snapshot in the hub's cache (models--owner--name/snapshots/hash), the repository's."""
+    """The folder's name; for a snapshot in the hub's cache (models--owner--name/snapshots/hash), the repository's."""
     folder = folder.absolute()
     repository = folder.parent.parent.name
     if folder.parent.name == "snapshots" and repository.startswith("models--"):
@@ -74,10 +74,10 @@ def folder_name(folder: Path) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of an adapter or a model, in one file or sharded.
+    """The safetensors files of an adapter or a model, single or sharded.
 
     Raises:
-        UserError: There are none; a file of another format in their place is named.
+        UserError: There are none; names a file of another format if there is one.
     """
     if (folder / CONFIG).exists():
         files = [folder / ADAPTER]
@@ -98,7 +98,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _other_format(folder: Path) -> str:
-    """What the folder holds in place of safetensors files, as the end of a sentence."""
+    """A clause that names the folder's weight file in another format; empty if there is none."""
     if (folder / "adapters.safetensors").is_file():
         return "; adapters.safetensors is MLX's format: convert the adapter to PEFT's format"
     if pickles := sorted(p.name for kind in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{kind}")):
@@ -111,10 +111,10 @@ def _other_format(folder: Path) -> str:
 
 
 def open_file(path: Path) -> Any:
-    """A safetensors file, mapped into memory.
+    """A memory-mapped safetensors file.
 
     Raises:
-        UserError: It is damaged.
+        UserError: It is corrupt.
     """
     try:
         return safe_open(path, "pt")
@@ -123,7 +123,7 @@ def open_file(path: Path) -> Any:
 
 
 def not_finite(files: list[Path]) -> tuple[Path, str] | None:
-    """The first file and tensor that hold NaN or infinite values; None if there are none."""
+    """The first file and tensor with NaN or infinite values; None if there is none."""
     everything = sum(path.stat().st_size for path in files) <= READ_WHOLE
     for path in files:
         with open_file(path) as file:
@@ -143,8 +143,10 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def folder_hash(folder: Path) -> str:
-    """Hash of a model's or adapter's weights, configs and tokenizer: whole files up to 1 GB; of larger ones their
-    size, begin and end."""
+    """Hash of a model's or adapter's weights, configs and tokenizer.
+
+    Of weight and JSON files above 1 GiB, only the size and the first and last 4 MiB are hashed.
+    """
     digest = sha256()
     for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
         size = path.stat().st_size

@@ -1,10 +1,10 @@
-"""The expert pool: adapters (or whole models) read, checked against each other and the base, mixed, written.
+"""The expert pool: reads adapters (or full models), checks them against each other and the base, mixes and writes.
 
-A pool never copies its experts into memory: tensors are read from memory-mapped safetensors files, one at a time, each
-time they are mixed. Pickle files are refused: loading one runs whatever code its author put in.
+A pool never copies its experts into memory: each mix reads the tensors one at a time from memory-mapped safetensors
+files. Pickle files are rejected, because loading one can run arbitrary code.
 
-LoRA pools mix A and B separately, as the paper does, so that the product BA of a mixture has cross terms between
-experts: mixing is linear in (A, B), not in BA.
+LoRA pools mix A and B separately, as in the paper, so the product BA of a mixture has cross terms between experts:
+mixing is linear in (A, B), not in BA.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ __all__ = [
 ]
 
 CHUNK = 1 << 16
-"""Elements of every expert that are mixed at once: few enough that they stay in the processor's cache, and more than
-the 32,768 below which torch copies with a single thread."""
+"""Elements of every expert that are mixed at once: few enough for the processor's cache, and more than the 32,768
+below which torch copies with a single thread."""
 
 SAFETENSORS_TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 LORA_KEY = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
@@ -74,7 +74,7 @@ VARIANTS = (
     "kasa_config",
 )
 QUANTISED_TWIN = re.compile(r"([-_](unsloth|bnb|4bit|8bit|int4|int8|nf4|fp8|awq|gptq))+$")
-"""End of the name of a model's quantised copy, in lower case."""
+"""Suffixes of the names of quantised copies, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,15 @@ class Pool(Protocol):
     experts: tuple[Expert, ...]
     base: BaseModel
     doubt: str | None
-    """Why the base model may not be the one that the experts were trained on, in a sentence; None without a reason."""
+    """Warning that the experts may have been trained on another base model; None if there is no sign of it."""
 
     @property
     def grouping(self) -> Grouping:
-        """Which modules share their coefficients; all of them, unless the pool comes from `grouped`."""
+        """Groups of modules that share coefficients; one group unless the pool comes from `grouped`."""
         ...
 
     def grouped(self, granularity: Granularity) -> Pool:
-        """The same experts, whose rows may have coefficients for each group of modules."""
+        """The same experts; rows may have coefficients for each group of modules."""
         ...
 
     @property
@@ -118,16 +118,16 @@ class Pool(Protocol):
         ...
 
     def write(self, row: torch.Tensor, folder: Path) -> None:
-        """Writes one mixture as an ordinary folder that peft or transformers loads."""
+        """Writes one mixture as a folder that peft or transformers loads."""
         ...
 
 
 RESERVED = {"base model", "winner"}
-"""Names of rows of the tables that are no experts."""
+"""Reserved names: rows of the tables that are not experts."""
 
 
 def expert_folders(specs: Sequence[str]) -> list[Path]:
-    """Each spec as a folder; a folder of adapter folders counts as all of them, by name."""
+    """Resolves specs to folders; a folder of adapter folders is expanded, sorted by name."""
     folders: list[Path] = []
     for spec in specs:
         folder = resolve(spec)
@@ -140,16 +140,16 @@ def expert_folders(specs: Sequence[str]) -> list[Path]:
 
 
 def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, trust_remote_code: bool = False) -> Pool:
-    """The pool of the experts `specs`, checked: they fit each other and the base, and all their numbers are finite.
+    """Opens the experts `specs` and checks that they fit each other and the base, and that all values are finite.
 
     Args:
         specs: Folders, folders of adapter folders, or hub ids; LoRA adapters, or full models of one architecture.
         base: Folder of the base model.
-        check_values: Whether to read every weight and look for numbers that are not finite.
-        trust_remote_code: Whether Python code that the base model's folder brings may run.
+        check_values: Whether to read the weights and look for NaN or infinite values.
+        trust_remote_code: Whether Python code in the base model's folder may run.
 
     Raises:
-        UserError: The first expert that does not fit is named, and why.
+        UserError: An expert does not fit; names the first one and the reason.
     """
     folders = expert_folders(specs)
     if not folders:
@@ -177,46 +177,46 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
 
 
 def check_finite(pool: Pool) -> None:
-    """Reads the weights of the experts and of the base, and looks for numbers that are not finite.
+    """Checks the weights of the experts and of the base for NaN and infinite values.
 
     Raises:
-        UserError: There is one.
+        UserError: There are some.
     """
     folders = [(f"expert {expert.name!r}", expert.folder) for expert in pool.experts]
     for name, folder in [*folders, ("the base model", pool.base.folder)]:
-        if (found := not_finite(weight_files(folder))) is not None:
-            raise UserError(f"{name}: {found[0]}: tensor {found[1]} holds NaN or infinite values")
+        if (problem := not_finite(weight_files(folder))) is not None:
+            raise UserError(f"{name}: {problem[0]}: tensor {problem[1]} holds NaN or infinite values")
 
 
 @dataclass(frozen=True)
 class _Where:
-    """Where one tensor of one expert is, and the factor that brings it to the common scaling."""
+    """Location of one tensor of one expert, and its factor to the common scaling."""
 
     file: Any
     key: str
     factor: float
 
     def read(self) -> torch.Tensor:
-        """The tensor, as it is in the file."""
+        """The tensor as stored in the file."""
         tensor: torch.Tensor = self.file.get_tensor(self.key)
         return tensor
 
 
 @dataclass(frozen=True)
 class _Converted:
-    """A tensor of the loaded model that is made of several in the file, or of a part of one."""
+    """A tensor of the loaded model that is converted from several tensors in the file, or from a part of one."""
 
     name: str
     convert: Callable[[], dict[str, torch.Tensor]]
     factor: float = 1.0
 
     def read(self) -> torch.Tensor:
-        """The tensor, as the loaded model has it."""
+        """The tensor as in the loaded model."""
         return self.convert()[self.name]
 
 
 def _mixed(sources: Sequence[_Where | _Converted], rows: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """sum_j rows[:, j] * expert_j for one tensor, [rows, *shape]; chunk by chunk, so no copy of the experts is made."""
+    """sum_j rows[:, j] * expert_j for one tensor, [rows, *shape]; in chunks, without copying the experts."""
     experts = [source.read().reshape(-1) for source in sources]
     weights = rows * torch.tensor([source.factor for source in sources], dtype=rows.dtype)
     size = experts[0].numel()
@@ -232,7 +232,7 @@ def _mixed(sources: Sequence[_Where | _Converted], rows: torch.Tensor, shape: tu
 
 
 def _mapped_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """A new safetensors file, all zeros, as tensors that are mapped into memory: writing to them writes the file."""
+    """Creates a safetensors file of zeros as memory-mapped tensors: writing to them writes the file."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, shape in shapes.items():
@@ -240,19 +240,19 @@ def _mapped_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> dict[
         header[name] = {"dtype": SAFETENSORS_TYPES[dtype], "shape": list(shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format asks for tensors that are aligned to 8 bytes
+    text += b" " * (-len(text) % 8)  # the format requires alignment to 8 bytes
     start = 8 + len(text)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.flush()
-        os.posix_fallocate(file.fileno(), start, at)  # or a full disk would be a signal in the middle of a copy
+        os.posix_fallocate(file.fileno(), start, at)  # otherwise a full disk would raise SIGBUS during a copy
     data = torch.from_file(str(path), shared=True, size=start + at, dtype=torch.uint8)
     places = {name: [start + offset for offset in header[name]["data_offsets"]] for name in shapes}
     return {name: data[a:b].view(dtype).reshape(shapes[name]) for name, (a, b) in places.items()}
 
 
 class _Tensors:
-    """What every pool is: for each tensor, where it is in every expert's file."""
+    """Base of all pools: the location of each tensor in every expert's files."""
 
     def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
         self.experts, self.base = experts, base
@@ -276,26 +276,26 @@ class _Tensors:
 
     @cached_property
     def grouping(self) -> Grouping:
-        """Which modules share their coefficients; all of them, unless the pool comes from `grouped`."""
+        """Groups of modules that share coefficients; one group unless the pool comes from `grouped`."""
         return Grouping.of(self.modules, "model", len(self.experts))
 
     def grouped(self, granularity: Granularity) -> Self:
-        """The same experts, on the same open files, whose rows may have coefficients for each group of modules."""
+        """The same experts and open files; rows may have coefficients for each group of modules."""
         pool = copy(self)
         pool.grouping = Grouping.of(self.modules, granularity, len(self.experts))
         return pool
 
 
 def _module(name: str) -> str:
-    """The path of the module that a tensor belongs to."""
+    """Path of a tensor's module."""
     return name.rpartition(".")[0] or name
 
 
 class LoraPool(_Tensors):
-    """LoRA adapters in the format of peft that share base, target modules and ranks.
+    """LoRA adapters in PEFT's format that share base, target modules and ranks.
 
-    Adapters that differ in alpha (or in rsLoRA's scaling) are brought to the first one's scaling through B, which
-    leaves every adapter's own BA unchanged. Different ranks cannot be mixed in the paper's space and are refused.
+    Adapters with different alpha (or rsLoRA scaling) are rescaled through B to the first one's scaling, which leaves
+    every adapter's scaled BA unchanged. Different ranks cannot be mixed in the paper's space and are rejected.
     """
 
     kind: Literal["lora", "model"] = "lora"
@@ -308,7 +308,7 @@ class LoraPool(_Tensors):
         keys = [_lora_keys(file, expert, base) for file, expert in zip(files, experts, strict=True)]
         self._shapes = self._check_keys(keys, files)
         self.transposed = frozenset(m for m in self.modules if not isinstance(base.model.get_submodule(m), nn.Linear))
-        """Modules that hold their weight as [in, out]."""
+        """Modules that store their weight as [in, out]."""
         scales = [{module: _scaling(config, module) for module in self.modules} for config in self._configs]
         for name in self._shapes:
             module, letter = name.rsplit(".", 1)
@@ -336,10 +336,10 @@ class LoraPool(_Tensors):
     def write_all(self, rows: torch.Tensor, folders: Sequence[Path], dtype: torch.dtype = torch.float32) -> None:
         """Writes the mixtures `rows` [adapters, width] as PEFT adapter folders, reading every expert only once.
 
-        The files are mapped into memory and each tensor is mixed for all rows at once, straight to its places in them.
+        Each tensor is mixed for all rows at once, directly into the memory-mapped files.
 
         Raises:
-            OSError: There is no room; it is reserved before anything is written.
+            OSError: Not enough space; it is reserved before tensors are written.
         """
         names = [f"base_model.model.{name.rsplit('.', 1)[0]}.lora_{name[-1]}.weight" for name in self._shapes]
         shapes = dict(zip(names, self._shapes.values(), strict=True))
@@ -348,7 +348,7 @@ class LoraPool(_Tensors):
             folder.mkdir(parents=True, exist_ok=True)
             files.append(_mapped_safetensors(folder / ADAPTER, shapes, dtype))
             config = copy(self._configs[0])
-            if isinstance(config.target_modules, set):  # whose order would be another one in every process
+            if isinstance(config.target_modules, set):  # sets have a different order in every process
                 config.target_modules = sorted(config.target_modules)
             config.save_pretrained(folder)
         for name, (_, mixed) in zip(names, self.mix(rows.to(torch.float32)), strict=True):
@@ -356,10 +356,10 @@ class LoraPool(_Tensors):
                 file[name].copy_(tensor)
 
     def _doubt_base(self) -> str | None:
-        """Why the base may not be the one that the adapters were trained on, by name; shapes are checked elsewhere.
+        """Warning that the adapters were trained on a base model of another name; shapes are checked elsewhere.
 
-        A name is no identity: folders are moved and renamed, and a quantised copy is the same model. Two different
-        names on the hub are two models.
+        A different name is only a warning: folders can be renamed, and a quantised copy is the same model. Different
+        hub ids are different models.
 
         Raises:
             UserError: Two adapters name different models on the hub.
@@ -438,7 +438,11 @@ class LoraPool(_Tensors):
 
 
 def _read_lora_config(expert: Expert) -> LoraConfig:
-    """The adapter's config, refused in words where it asks for more than W + s BA."""
+    """The adapter's config.
+
+    Raises:
+        UserError: It is missing or invalid, or describes more than W + s BA.
+    """
     path = expert.folder / CONFIG
     if not path.exists():
         raise UserError(f"expert {expert.name!r}: {expert.folder} holds no {CONFIG}; it is no PEFT adapter")
@@ -464,8 +468,8 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
         if not all(number >= 1 for number in numbers[: 1 + len(config.rank_pattern or {})]):
             raise TypeError("ranks must be at least 1")
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError, re.error) as error:
-        told = first_line(error)
-        raise UserError(f"expert {expert.name!r}: {path}: not a PEFT adapter config ({told})") from error
+        reason = first_line(error)
+        raise UserError(f"expert {expert.name!r}: {path}: not a PEFT adapter config ({reason})") from error
     unknown = sorted(key for key, value in data.items() if value and key not in KNOWN_KEYS)
     if unknown:
         raise UserError(
@@ -473,16 +477,16 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
             " empty: what it does to the adapter cannot be told; install a newer peft, or remove the key if it does"
             " nothing"
         )
-    asked = {
+    features = {
         "DoRA": config.use_dora,
         "fully trained modules (modules_to_save)": bool(config.modules_to_save),
         "trained biases": config.bias != "none" or getattr(config, "lora_bias", False),
         "trained token embeddings": bool(getattr(config, "trainable_token_indices", None)),
-        # These start from a changed base (peft changes it again when it loads them), or compute something else than BA.
+        # These start from a modified base (peft modifies it again on loading), or compute something other than BA.
         f"the initialisation {config.init_lora_weights!r}": config.init_lora_weights not in PLAIN_INITIALISATIONS,
         **{f"{name} of peft": bool(getattr(config, name, None)) for name in VARIANTS},
     }
-    if unsupported := [what for what, present in asked.items() if present]:
+    if unsupported := [what for what, present in features.items() if present]:
         raise UserError(
             f"expert {expert.name!r} uses {unsupported[0]}, which is not a linear mixture of LoRA matrices;"
             " only plain LoRA adapters can be particles"
@@ -491,28 +495,31 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
 
 
 def _lora_keys(file: Any, expert: Expert, base: BaseModel | None = None) -> dict[str, str]:
-    """ "path.to.module.A" | "...B" to the key in the file.
+    """Maps "path.to.module.A" | "...B" to the key in the file.
 
-    Adapters of layers as large as the vocabulary come with a copy of the base's own weight, which is left out.
+    Adapters of embedding-sized layers contain a copy of the base's weight, which is ignored.
+
+    Raises:
+        UserError: The file holds no tensors, other tensors, or an A without its B or a B without its A.
     """
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for key in file.keys():  # noqa: SIM118 - not a dict
         name = key.removeprefix("base_model.model.")
         if (match := LORA_KEY.fullmatch(name)) is not None:
-            found[f"{match[1]}.{match[2]}"] = key
+            keys[f"{match[1]}.{match[2]}"] = key
         elif ".base_layer." not in name if base is None else not _is_copy(file, key, name, base):
             raise UserError(f"expert {expert.name!r}: tensor {key} is no lora_A or lora_B of a linear module")
-    if not found:
+    if not keys:
         raise UserError(f"expert {expert.name!r}: its file holds no tensors")
-    for name in found:
+    for name in keys:
         other = name[:-1] + ("B" if name[-1] == "A" else "A")
-        if other not in found:
+        if other not in keys:
             raise UserError(f"expert {expert.name!r}: {name[:-2]} has lora_{name[-1]} but no lora_{other[-1]}")
-    return found
+    return keys
 
 
 def _is_copy(file: Any, key: str, name: str, base: BaseModel) -> bool:
-    """Whether a tensor of an adapter is the base model's own, bit for bit but for its type."""
+    """Whether a tensor of an adapter equals the base model's, after conversion to its dtype."""
     name = name.replace(".base_layer.", ".")
     if name not in base.shapes or tuple(file.get_slice(key).get_shape()) != tuple(base.shapes[name]):
         return False
@@ -521,7 +528,7 @@ def _is_copy(file: Any, key: str, name: str, base: BaseModel) -> bool:
 
 
 def _looked_up(pattern: Mapping[str, int] | None, module: str, default: int) -> int:
-    """A module's entry in a rank or alpha pattern, with peft's own matching."""
+    """A module's entry in a rank or alpha pattern, matched by peft."""
     from peft.utils.other import get_pattern_key
 
     return (pattern or {}).get(get_pattern_key((pattern or {}).keys(), module), default)
@@ -538,7 +545,7 @@ def _scaling(config: LoraConfig, module: str) -> float:
 
 
 def _model_name(claim: str) -> str:
-    """What a base model is called, whatever its folder, its case, or the bits of its copy."""
+    """Normalised name of a base model: without folder, revision, case and quantisation suffix."""
     parts = [part for part in re.split(r"[/\\\\]", claim.strip()) if part]
     name = parts[-1].split("@")[0] if parts else ""
     if len(parts) > 2 and parts[-2] == "snapshots":
@@ -547,12 +554,12 @@ def _model_name(claim: str) -> str:
 
 
 def _is_hub_id(claim: str) -> bool:
-    """Whether a claim is no path: owner/name, or a name alone."""
+    """Whether a claim is a hub id (owner/name or a name) rather than a path."""
     return re.fullmatch(r"([\w.-]+/)?[\w.-]+(@.+)?", claim) is not None and not claim.startswith(".")
 
 
 def _stored_name(base: Path) -> str:
-    """What the base model's config says that it was called before."""
+    """The `_name_or_path` in the base model's config; empty if there is none."""
     try:
         return str(read_json((base / "config.json").read_text(encoding="utf-8")).get("_name_or_path") or "")
     except (OSError, ValueError, AttributeError):
@@ -560,7 +567,7 @@ def _stored_name(base: Path) -> str:
 
 
 def _model_keys(folder: Path) -> dict[str, Any]:
-    """Tensor name to the open file that holds it."""
+    """Tensor name to its open file."""
     return {key: file for path in weight_files(folder) for file in [open_file(path)] for key in file.keys()}  # noqa: SIM118
 
 
@@ -571,16 +578,16 @@ def _converted(
 
 
 def _check_config(expert: Expert, base: BaseModel) -> None:
-    """A full model computes what the base computes, with other weights.
+    """Checks that a full model differs from the base only in its weights.
 
     Raises:
-        UserError: Its config describes another computation; the field is named.
+        UserError: It is quantised, or its config describes another computation; names the field.
     """
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(expert.folder, trust_remote_code=base.trusted)
-    except Exception as error:  # whatever a config's own class says to a value that it does not expect
+    except Exception as error:  # any error of the config class
         raise UserError(f"expert {expert.name!r}: {expert.folder}: {first_line(error)}") from error
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"expert {expert.name!r} is quantised; full models are mixed as plain numbers")
@@ -595,9 +602,9 @@ def _check_config(expert: Expert, base: BaseModel) -> None:
 class ModelPool(_Tensors):
     """Fully fine-tuned models of one architecture as particles: their weights are mixed directly.
 
-    A row stands for base + sum_j c_j (expert_j - base): with coefficients that sum to 1 the base cancels, and a row of
-    zeros is the base model, as with LoRA. Tensors have the names of the loaded model's; where the files hold them under
-    others, or in parts, each file is converted as transformers does when it loads it.
+    A row is base + sum_j c_j (expert_j - base): with coefficients that sum to 1 the base cancels, and a row of zeros is
+    the base model, as with LoRA. Tensors have the loaded model's names; files with other names or split tensors are
+    converted as transformers does on loading.
     """
 
     kind: Literal["lora", "model"] = "model"
@@ -621,13 +628,13 @@ class ModelPool(_Tensors):
         self._shapes = {name: tuple(base.state[name].shape) for name in self._sources}
 
     def _member(self, expert: Expert) -> dict[str, _Where | _Converted]:
-        """Loaded name to the source of each tensor of one model; names that are tied are one."""
+        """Loaded name to the source of each tensor of one model; tied names appear once."""
         files, base = _model_keys(expert.folder), self.base
-        found, unused = base.locate(files)
+        located, unused = base.locate(files)
         if stray := next((key for key in unused if not base.ignores(key)), None):
             raise UserError(f"expert {expert.name!r}: tensor {stray} is unknown to the base model")
         made: dict[str, _Where | _Converted] = {}
-        for name, parts in found.items():
+        for name, parts in located.items():
             for key, pattern in parts:
                 tensor = files[key].get_slice(key)
                 if tensor.get_dtype() not in FLOATS:
@@ -672,6 +679,7 @@ class ModelPool(_Tensors):
             if not path.name.endswith(".safetensors.index.json"):
                 shutil.copy(path, folder / path.name)
         config = folder / "config.json"
-        held = read_json(config.read_text(encoding="utf-8"))
-        held |= {key: "float32" for key in ("dtype", "torch_dtype") if key in held}  # or it is loaded rounded
-        config.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
+        values = read_json(config.read_text(encoding="utf-8"))
+        # Otherwise transformers would round the weights on loading.
+        values |= {key: "float32" for key in ("dtype", "torch_dtype") if key in values}
+        config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

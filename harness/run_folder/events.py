@@ -1,4 +1,4 @@
-"""What happens in a run, as typed events. Console, log file and trackers only subscribe; none of them is needed."""
+"""Typed events of a run. Console, log file and trackers are optional subscribers."""
 
 from __future__ import annotations
 
@@ -151,13 +151,13 @@ def parse_event(line: str | bytes) -> AnyEvent:
 
 
 class Bus:
-    """Hands every event to every subscriber, in the order they subscribed."""
+    """Passes every event to all subscribers, in the order of subscription."""
 
     def __init__(self) -> None:
         self._subscribers: list[Callable[[AnyEvent], None]] = []
 
     def subscribe(self, subscriber: Callable[[AnyEvent], None]) -> None:
-        """`subscriber` is called with every event from now on."""
+        """Adds a callback for all later events."""
         self._subscribers.append(subscriber)
 
     def __call__(self, event: AnyEvent) -> None:

@@ -179,7 +179,7 @@ class Run:
         the final evaluations), `report_only` (the scorer, if it is not the one of the search), `item_set`, `item`,
         `question`, `options`, `gold`, `prompt`, `response`, `score`, `unscored` (the reason), `detail`, `measures`,
         `notes`, `tokens`, `choice_logprobs`. Question, options, gold and prompt come from the task's data; they are
-        None if it cannot be read any more, as is a prompt that has changed.
+        None if the data cannot be read, and a prompt is None if it has changed.
         """
         import pandas as pd
         from pyarrow import ArrowException, parquet
@@ -237,7 +237,7 @@ COLUMNS = [
 
 
 class _Items:
-    """The items that a run's settings name, as far as they can still be read."""
+    """The items of a run's task, if its data can still be read."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.items: dict[tuple[str, str, str], Item] = {}
@@ -259,7 +259,7 @@ class _Items:
     def _scorer(self, edition: Edition, folder: Path, name: str) -> Scorer | None:
         described, own = edition.item_sets[name], self._settings.get("utility")
         if file_of(own or described.scorer) is not None:
-            return None  # reading a run runs no code
+            return None  # reading a run must not execute user code
         try:
             return make_scorer(own or absolute_spec(described.scorer, folder), {} if own else described.options)
         except UserError:  # it needs a judge

@@ -1,4 +1,4 @@
-"""The contract of `result.json` (and of `--json`): one documented model that every consumer may rely on."""
+"""Schema of `result.json` and of `--json` output."""
 
 from __future__ import annotations
 

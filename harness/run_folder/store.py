@@ -1,6 +1,6 @@
 """The run folder: settings, checkpoint, events, records, result.
 
-Every write is atomic; a kill loses at most an iteration.
+Every write is atomic; a killed process loses at most one iteration.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MOST_NAME = 200
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that at any instant either the old or the new content is there, whole and on disk."""
+    """Writes a file atomically and durably: at any time it has either the complete old or the complete new content."""
     with _replacing_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def _replacing_file(path: Path) -> Iterator[Path]:
-    """A file to write; when the block ends without an error it takes the place of `path` at once, else it vanishes."""
+    """A temporary file that atomically replaces `path` if the block succeeds, and is deleted otherwise."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -58,10 +58,10 @@ def _to_disk(path: Path) -> None:
 
 
 def checked_name(name: str) -> str:
-    """The name of a run folder, which stays inside `--out`.
+    """Checks the name of a run folder inside `--out`.
 
     Raises:
-        UserError: It is a path, or holds characters that are not shown.
+        UserError: It is a path, too long, or contains unprintable characters.
     """
     if name in {"", ".", ".."} or "/" in name or printable(name) != name or len(name.encode()) > MOST_NAME:
         raise UserError(
@@ -71,7 +71,7 @@ def checked_name(name: str) -> str:
 
 
 class Store:
-    """One run folder, held by one process at a time.
+    """One run folder, locked by one process at a time.
 
     Layout: settings.yaml, checkpoint/state.json, events.jsonl, records/*.parquet, best/, result.json.
     """
@@ -80,14 +80,14 @@ class Store:
         self.folder = folder
         self._lock = FileLock(folder / ".lock")
         self.read_only = False
-        """Whether nothing can be written here: then the folder is read without a lock."""
+        """Whether the folder is not writable; it is then read without a lock."""
 
     @staticmethod
     def check_new(folder: Path) -> None:
-        """Checks that a new run folder can be made here.
+        """Checks that a new run folder can be created here.
 
         Raises:
-            UserError: Something is there already.
+            UserError: The folder exists and is not empty.
         """
         if (folder / "settings.yaml").is_file():
             raise UserError(
@@ -98,7 +98,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
-        """A new run folder.
+        """Creates a run folder.
 
         Raises:
             UserError: The folder exists and is not empty, or cannot be written.
@@ -111,16 +111,16 @@ class Store:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
         store = cls(folder)
         store._hold()
-        cls.check_new(folder)  # another process may have come first
+        cls.check_new(folder)  # another process may have created it first
         write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
         return store
 
     @classmethod
     def open(cls, folder: Path) -> Store:
-        """An existing run folder, to continue it.
+        """Opens an existing run folder to continue it.
 
         Raises:
-            UserError: No run folder, or another process is at work in it.
+            UserError: Not a run folder, a corrupt one, or in use by another process.
         """
         if not (folder / "settings.yaml").is_file():
             raise UserError(f"{folder} is no run folder: it holds no settings.yaml")
@@ -146,13 +146,17 @@ class Store:
             self.read_only = True
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Releases the lock."""
         self._lock.release()
 
     # -- settings and checkpoint -------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """What `settings.yaml` says."""
+        """The content of `settings.yaml`.
+
+        Raises:
+            UserError: The file is corrupt.
+        """
         try:
             data = read_yaml((self.folder / "settings.yaml").read_bytes())
             return dict(data)
@@ -160,7 +164,7 @@ class Store:
             raise UserError(f"{self.folder / 'settings.yaml'} is corrupt: {first_line(error)}") from error
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint; it has the hashes of `settings.yaml` and of itself."""
+        """Replaces the checkpoint; it contains the hashes of `settings.yaml` and of itself."""
         document = {**state, "settings_sha256": self._settings_hash()}
         own = _hash(json.dumps(document, allow_nan=False).encode())
         write_atomically(self.folder / "checkpoint" / "state.json", json.dumps({**document, "sha256": own}))
@@ -169,7 +173,7 @@ class Store:
         """The last checkpoint; None before the first.
 
         Raises:
-            UserError: It or `settings.yaml` is not as the run wrote it.
+            UserError: It is corrupt, or `settings.yaml` was edited.
         """
         path = self.folder / "checkpoint" / "state.json"
         if not path.exists():
@@ -198,9 +202,9 @@ class Store:
             file.write(event.model_dump_json() + "\n")
 
     def events(self) -> Iterator[AnyEvent]:
-        """The logged events; a last line that a kill cut in half is passed over."""
+        """The logged events; incomplete lines (from a killed process) are skipped."""
         path = self.folder / "events.jsonl"
-        # As bytes: a kill may cut a character in half, and only a line feed ends a line of JSON.
+        # As bytes: a line may end within a character, and only a line feed ends a line of JSON.
         for line in path.read_bytes().split(b"\n") if path.exists() else []:
             try:
                 yield parse_event(line)
@@ -208,7 +212,7 @@ class Store:
                 continue
 
     def _end_last_event(self) -> None:
-        """Ends a line that a kill cut in half, so that the next event has a line of its own."""
+        """Terminates an incomplete last line, so that the next event starts a new one."""
         path = self.folder / "events.jsonl"
         if path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}:
             with path.open("a", encoding="utf-8") as file:
@@ -217,7 +221,7 @@ class Store:
     # -- records -----------------------------------------------------------------------------------------------------
 
     def save_records(self, name: str, evaluations: Sequence[tuple[str, Evaluation]]) -> None:
-        """Writes `records/<name>.parquet`: a row for each (label, item) of the given evaluations."""
+        """Writes `records/<name>.parquet`: one row per (label, item) of the evaluations."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -248,38 +252,38 @@ class Store:
             parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
 
     def evaluation(self, name: str, combine: Callable[..., Any]) -> Evaluation | None:
-        """The evaluation of one model in `records/<name>.parquet`, its parts combined; None where there is none.
+        """The evaluation of one model in `records/<name>.parquet`, its parts combined; None if there is no such file.
 
-        The records name their own parts: item sets, or groups of them.
+        Parts are item sets, or groups of them, as named in the records.
 
         Raises:
-            UserError: The file is damaged.
+            UserError: The file is corrupt.
         """
         from utilities.combine import combine_evaluations
 
-        kept = self.records(name)
-        if kept is None:
+        stored = self.records(name)
+        if stored is None:
             return None
-        return combine_evaluations({part: Evaluation.of(results) for (_, part), results in kept.items()}, combine)
+        return combine_evaluations({part: Evaluation.of(results) for (_, part), results in stored.items()}, combine)
 
     def evaluations(self, name: str, combine: Callable[..., Any]) -> dict[str, Evaluation]:
-        """The evaluations in `records/<name>.parquet` by their labels, in order; none where there is no such file.
+        """The evaluations in `records/<name>.parquet` by label, in order; empty if there is no such file.
 
         Raises:
-            UserError: The file is damaged.
+            UserError: The file is corrupt.
         """
         from utilities.combine import combine_evaluations
 
-        found: dict[str, dict[str, Evaluation]] = {}
+        by_label: dict[str, dict[str, Evaluation]] = {}
         for (label, part), results in (self.records(name) or {}).items():
-            found.setdefault(label, {})[part] = Evaluation.of(results)
-        return {label: combine_evaluations(parts, combine) for label, parts in found.items()}
+            by_label.setdefault(label, {})[part] = Evaluation.of(results)
+        return {label: combine_evaluations(parts, combine) for label, parts in by_label.items()}
 
     def records(self, name: str) -> dict[tuple[str, str], list[ItemResult]] | None:
-        """The item results of `records/<name>.parquet` by (label, item set); None where there is no such file.
+        """The item results of `records/<name>.parquet` by (label, item set); None if there is no such file.
 
         Raises:
-            UserError: The file is damaged.
+            UserError: The file is corrupt.
         """
         import pyarrow as pa
         from pyarrow import parquet
@@ -295,11 +299,11 @@ class Store:
                 f"{path} is corrupt; delete it, and its items are evaluated again: {describe(error)}"
             ) from error
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------------
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
-        """A folder to fill; when the block ends without an error it becomes `<run folder>/<name>` at once."""
+        """A temporary folder that replaces `<run folder>/<name>` if the block succeeds, and is deleted otherwise."""
         partial, final = self.folder / f".{name}.partial", self.folder / name
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -334,10 +338,10 @@ def _results(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[ItemResul
 
     Raises:
         KeyError: A column is missing.
-        TypeError: A value of another type.
-        ValueError: A score that is no number, an unknown reason, an item twice.
+        TypeError: A value has a wrong type.
+        ValueError: A score is not a number, a reason is unknown, or an item occurs twice.
     """
-    found: dict[tuple[str, str], list[ItemResult]] = {}
+    results: dict[tuple[str, str], list[ItemResult]] = {}
     seen: set[tuple[str, str, str]] = set()
     for row in rows:
         outcome = (
@@ -354,12 +358,12 @@ def _results(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[ItemResul
         if (label, part, item) in seen:
             raise ValueError(f"item {item!r} of {label!r} is there twice")
         seen.add((label, part, item))
-        found.setdefault((label, part), []).append(ItemResult(item, cluster, hashed, response, outcome))
-    return found
+        results.setdefault((label, part), []).append(ItemResult(item, cluster, hashed, response, outcome))
+    return results
 
 
 def _nothing_of_worth(folder: Path) -> bool:
-    """Whether a folder is empty, or as a run left it that was killed before it wrote its settings."""
+    """Whether a folder is empty, or contains only files of a run that was killed before it wrote its settings."""
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     return left <= {"records", "checkpoint", ".lock", ".settings.yaml.partial"}
 

@@ -10,16 +10,16 @@ from utilities.errors import UserError
 __all__ = ["current_names"]
 
 RENAMED = {"elite": "top_k", "confirm": "validation_share", "hold_out": "monitor_share"}
-"""Settings of version 0.1 that have another name now."""
+"""Renamed settings of version 0.1."""
 REMOVED = ("saving", "best_margin")
-"""Settings of version 0.1 that do not exist any more."""
+"""Removed settings of version 0.1."""
 
 
 def current_names(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Stored settings, flat or in groups, with the names of this version.
 
     Raises:
-        UserError: The run used a setting that does not exist any more.
+        UserError: The run used a removed setting.
     """
     new = {RENAMED.get(k, k): current_names(v) if isinstance(v, Mapping) else v for k, v in stored.items()}
     for name in REMOVED:
