@@ -1,1 +1,1 @@
-"""From settings to a checked task, pool, engine and judges, and the one evaluator of rows."""
+"""Opens a checked task, expert pool, engine and judges from settings; evaluates rows of coefficients."""

@@ -1,4 +1,4 @@
-"""Makes the engine of the settings, in a thread of its own if other things are still being read."""
+"""Creates the engine of the settings, optionally in a thread while data is still being read."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["best_engine", "close_when_started", "engine_name", "make_engine", "s
 
 
 def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None = None) -> Engine:
-    """The engine that the settings ask for; by default vLLM where it and a GPU are there, else the local one.
+    """The engine of the settings; by default vLLM if it is installed and a GPU is available, else the local engine.
 
     Raises:
-        UserError: It cannot be made here, or cannot serve these experts.
+        UserError: The engine cannot be created on this machine, or cannot serve these experts.
     """
     name = engine_name(settings, pool)
-    asked = settings.engine_settings
-    if asked.adapter_slots is None:
-        asked = asked.model_copy(update={"adapter_slots": settings.swarm.particles})
-    return engines.get(name)(base, pool, asked, dict(state or {}))
+    engine_settings = settings.engine_settings
+    if engine_settings.adapter_slots is None:
+        engine_settings = engine_settings.model_copy(update={"adapter_slots": settings.swarm.particles})
+    return engines.get(name)(base, pool, engine_settings, dict(state or {}))
 
 
 def engine_name(settings: RunSettings, pool: Pool) -> str:
-    """The registered name of the engine that the settings ask for."""
+    """The registered name of the engine of the settings."""
     return best_engine(pool) if settings.engine == "auto" else settings.engine
 
 
 def best_engine(pool: Pool) -> str:
-    """What `--engine auto` means on this machine, for these experts."""
+    """The engine that `--engine auto` selects on this machine for these experts."""
     if find_spec("vllm") is None or not isinstance(pool, LoraPool):
         return "local"
     import torch
@@ -44,12 +44,12 @@ def best_engine(pool: Pool) -> str:
 
 
 def start_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[str, Any] | None) -> Future[Engine]:
-    """Makes the engine in a thread of its own.
+    """Creates the engine in a separate thread.
 
-    Where another mistake ends the program, that is said at once, and the end waits for the engine: a thread that is
-    still loading a model when the interpreter goes would abort the process, and an engine's children would be left.
+    If another error ends the program, it is reported at once, and the exit waits for the engine: a thread that is still
+    loading a model at interpreter shutdown would abort the process and leave the engine's child processes running.
     """
-    engines.get(engine_name(settings, pool))  # imports are not for threads
+    engines.get(engine_name(settings, pool))  # imports the engine in the main thread
     starting: Future[Engine] = Future()
 
     def make() -> None:

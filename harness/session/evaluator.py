@@ -1,10 +1,10 @@
-"""The one place where rows are evaluated, recorded, counted, and where evaluation stops.
+"""Evaluates rows, records and counts evaluations, and decides when evaluation stops.
 
-Every verb evaluates through an `Evaluator`, so every verb keeps the same rules:
+All verbs evaluate through an `Evaluator`, so the same rules apply to all of them:
 
-- equal rows are evaluated once, and what is in the records is not evaluated again;
-- a missing value is never stored as a value: the row is evaluated again the next time;
-- a spent budget or an unreachable judge stops the verb with a `StoppedError`; what is finished is stored;
+- equal rows are evaluated once, and recorded evaluations are not repeated;
+- a missing value is never cached: the row is evaluated again when it is requested again;
+- a spent budget or an unreachable judge stops the verb with a `StoppedError`; finished results are stored;
 - if no model at all has a value, the verb stops with the most frequent reasons.
 """
 
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 class StoppedError(UserError):
-    """Evaluation cannot continue now. What is finished is stored; the same run continues when the cause is gone."""
+    """Evaluation cannot continue now. Finished results are stored; the run can be resumed once the cause is fixed."""
 
 
 def measured(evaluation: Evaluation) -> Measured:
@@ -66,39 +66,39 @@ def measured(evaluation: Evaluation) -> Measured:
 
 
 def problem(evaluation: Evaluation) -> str:
-    """Why an evaluation has no value, with the most frequent reason of its unscored items."""
+    """The reason why an evaluation has no value, with the most frequent reason of its unscored items."""
     outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
     reasons = Counter(f"{o.reason.value}: {o.detail}" for o in outcomes if isinstance(o, Unscored)).most_common(1)
     return f"{evaluation.problem}" + (f" ({reasons[0][0]})" if reasons else "")
 
 
 def _judge_unreachable(evaluation: Evaluation) -> bool:
-    """Whether so many replies never came that this alone leaves the evaluation without a value."""
+    """Whether the evaluation has no value because too many requests failed."""
     outcomes = [result.outcome for leaf in evaluation.leaves.values() for result in leaf.results]
     lost = sum(isinstance(outcome, Unscored) and outcome.reason is Reason.TRANSPORT for outcome in outcomes)
     return evaluation.value is None and lost > UNSCORED_LIMIT * len(outcomes)
 
 
 class StopRules:
-    """When evaluation stops, for everything that asks models or judges.
+    """Decides when evaluation stops, for all code that sends requests to models or judges.
 
     Args:
         task: Name of the task, for messages.
         panel: The judges; None if nothing is judged.
-        resume: How the user continues, as the end of a message ("retry with `...`").
+        resume: How the user can resume, as the end of a message ("retry with `...`").
     """
 
     def __init__(self, task: str, panel: Panel | None, resume: str) -> None:
         self.task, self.panel, self.resume = task, panel, resume
 
     async def gather(self, *work: Awaitable[T]) -> list[T]:
-        """Awaits everything at once.
+        """Awaits all awaitables concurrently.
 
         Raises:
-            StoppedError: The judge refuses to answer, or the budget is spent.
+            StoppedError: The judge rejects requests, or the budget is spent.
         """
         try:
-            found = list(await asyncio.gather(*work))
+            results = list(await asyncio.gather(*work))
         except BaseException as error:
             if self.panel is not None:
                 await self.panel.finish()  # requests in flight are paid: their replies are cached
@@ -106,13 +106,13 @@ class StopRules:
                 raise StoppedError(f"{error} Progress is saved; {self.resume}") from error
             raise
         self.check_budget()
-        return found
+        return results
 
     def check_budget(self) -> None:
-        """Results of a batch that the budget cut short are neither used nor stored.
+        """Raises if the budget is spent: results of an incomplete batch are neither used nor stored.
 
         Raises:
-            StoppedError: A judgement was refused because the budget is spent.
+            StoppedError: A judge request was rejected because the budget is spent.
         """
         if self.panel is not None and self.panel.budget.exhausted:
             raise StoppedError(
@@ -121,7 +121,7 @@ class StopRules:
             )
 
     def check_judge(self, evaluations: Sequence[Evaluation]) -> None:
-        """Evaluations that no reply came for are no results.
+        """Raises if no evaluation got a reply from the judges.
 
         Raises:
             StoppedError: Judges answered none of the evaluations.
@@ -130,7 +130,7 @@ class StopRules:
             raise StoppedError(f"judge unreachable: {problem(evaluations[0])}. Progress is saved; {self.resume}")
 
     def check_scored(self, evaluations: Sequence[Evaluation]) -> None:
-        """The first evaluations of a run decide whether its models can be scored at all.
+        """Checks on the first evaluations of a run that its models can be scored.
 
         Raises:
             UserError: None of them has a value.
@@ -142,14 +142,14 @@ class StopRules:
 
 @dataclass(frozen=True)
 class Cost:
-    """What evaluations took."""
+    """The cost of evaluations."""
 
     evaluations: int = 0
     """Full evaluations of dev."""
     items: int = 0
-    """Answers to single items."""
+    """Answered items."""
     tokens: int = 0
-    """Tokens generated for them."""
+    """Generated tokens."""
     seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
@@ -172,7 +172,7 @@ class EvaluationSummary:
     n: int
     unscored: int
     objective: float | None = None
-    """What the search maximises."""
+    """Value of the objective, which the search maximises."""
     row: tuple[float, ...] = ()
     """The row of the search that was evaluated."""
     cost: Cost = field(default=Cost(), compare=False)
@@ -185,7 +185,7 @@ class EvaluationSummary:
 
     @property
     def stored(self) -> list[Any]:
-        """The values that a checkpoint keeps."""
+        """The values that a checkpoint stores."""
         return [self.value, self.se, self.n, self.unscored, self.objective, self.row]
 
 
@@ -197,28 +197,28 @@ class Batch:
     """Rows that were evaluated on dev together."""
 
     new: list[int]
-    """Places of the rows that were evaluated now; the others equal these or earlier rows."""
+    """Indices of the rows that were evaluated now; the other rows equal these or earlier rows."""
     evaluations: list[Evaluation]
-    """Of the new rows."""
+    """Evaluations of the new rows."""
     summaries: list[EvaluationSummary]
-    """Of all rows."""
+    """Summaries of all rows."""
 
     @property
     def cost(self) -> Cost:
-        """Of all rows: a method pays for every row that it asks for, whoever asked first."""
+        """Cost of all rows: a method is charged for every row it requests, cached or not."""
         return sum((one.cost for one in self.summaries), Cost())
 
 
 Report = Callable[[int, EvaluationSummary, int], None]
-"""Gets a row's place, its summary, and how many items were answered for it: 0 for equal rows."""
+"""Receives a row's index, its summary, and the number of items answered for it: 0 for equal rows."""
 
 
 @dataclass
 class Evaluator:
-    """Rows to evaluations: one task, one engine, one store.
+    """Evaluates rows on one task with one engine and one store.
 
     A row of the search has a coefficient for each of the session's columns. In a comparison the engine's pool also
-    holds adapters that were made of the experts; then the engine's rows have further columns, zero for mixtures.
+    holds adapters merged from the experts; the engine's rows then have extra columns, which are zero for mixtures.
     """
 
     session: Session
@@ -228,17 +228,17 @@ class Evaluator:
     made: Sequence[str] = ()
     """Names of the adapters whose columns follow those of the experts."""
     checkpoint: dict[str, Any] = field(default_factory=dict)
-    """What is saved for this task; `save` writes it."""
+    """State saved for this task; `save` writes it."""
     save: Callable[[], None] = lambda: None
     cached: dict[str, EvaluationSummary] = field(default_factory=dict)
-    """Every engine row that has a value on dev, by its hash."""
+    """Summaries of all engine rows with a value on dev, by hash of the row."""
     answered: int = 0
-    """Items that were answered for `recorded` evaluations."""
+    """Number of items answered for `recorded` evaluations."""
     _tested: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
-        """What is evaluated."""
+        """The evaluated task."""
         return self.session.task
 
     @property
@@ -248,22 +248,22 @@ class Evaluator:
 
     @cached_property
     def objective(self) -> ObjectiveKind:
-        """What a search with the session's settings maximises."""
+        """The objective of a search with the session's settings."""
         return choose_objective(self.session.settings.objective, self.task)
 
     @cached_property
     def search_task(self) -> Task:
-        """The task, whose scores have the objective beside the metric."""
+        """The task with scores that hold the objective as well as the metric."""
         return with_smooth_scores(self.task, self.objective)
 
     def objective_of(self, evaluation: Evaluation) -> Evaluation:
-        """The evaluation by the objective."""
+        """The evaluation with the objective as its value."""
         return as_objective(evaluation, self.objective, self.task.combine)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def engine_row(self, row: Row | str) -> Row:
-        """The engine's row [groups * (experts + made)] of a row of the search, of coefficients of the experts, or of
+        """The engine's row [groups * (experts + made)] for a row of the search, for coefficients of the experts, or for
         the adapter of that name."""
         if isinstance(row, str):
             return _unit(len(self.experts) + len(self.made), len(self.experts) + list(self.made).index(row))
@@ -277,11 +277,11 @@ class Evaluator:
         return _unit(len(self.experts), self.experts.index(name))
 
     def model(self, row: Row | str | None) -> Model:
-        """The model of a row of the search, or of the adapter of that name; None is the base model."""
+        """The model for a row of the search or for the adapter of that name; None is the base model."""
         return self.engine.particle(None if row is None else self.engine_row(row))
 
     def coefficients(self, row: Row) -> dict[str, float]:
-        """A row by name: all its numbers, in their order."""
+        """All coefficients of a row by name, in order."""
         names = self.experts if row.size == len(self.experts) else self.session.columns
         if row.size > len(names):
             names = [f"{group}: {name}" for group in self.session.groups for name in names]
@@ -298,13 +298,13 @@ class Evaluator:
         labels: Sequence[str] = (),
         report: Report | None = None,
     ) -> Batch:
-        """Evaluates rows on dev, all at the same time; rows that equal each other or earlier ones once.
+        """Evaluates rows on dev concurrently; duplicates and previously evaluated rows are not evaluated again.
 
         Args:
-            rows: [rows, columns] of the search, or names of made adapters.
+            rows: [rows, columns] of the search, or names of merged adapters.
             task: Another task on the same engine, such as a few examples; its evaluations are not cached.
-            record: Records of the new evaluations are written under this name.
-            labels: Of the rows, in the records.
+            record: Name under which records of the new evaluations are written.
+            labels: Labels of the rows in the records.
             report: Called for each row.
 
         Raises:
@@ -329,12 +329,12 @@ class Evaluator:
             self.store.save_records(record, [(labels[k], e) for k, e in zip(new, evaluations, strict=True)])
         if task is None and not cached and evaluations:
             self.rules.check_scored(evaluations)
-        each = (time.perf_counter() - start) / max(1, len(new))  # they wait for each other, so their times overlap
+        each = (time.perf_counter() - start) / max(1, len(new))  # evaluations run concurrently, so their times overlap
         fresh = {
             keys[k]: replace(self._summary(e, rows[k]), cost=Cost.of(e, each))
             for k, e in zip(new, evaluations, strict=True)
         }
-        if task is None:  # a missing value is not a low one: the row is evaluated again when it is asked for again
+        if task is None:  # rows without a value are not cached, so they are evaluated again
             cached |= {key: one for key, one in fresh.items() if one.objective is not None}
         summaries = [fresh[key] if key in fresh else cached[key] for key in keys]
         if report is not None:
@@ -348,7 +348,7 @@ class Evaluator:
         return EvaluationSummary(e.value, e.se, e.n, e.n_unscored, objective, coefficients)
 
     def summary(self, row: Row) -> EvaluationSummary:
-        """What is cached of a row on dev."""
+        """The cached summary of a row on dev; `NOT_EVALUATED` if there is none."""
         return self.cached.get(_key(self.engine_row(row)), NOT_EVALUATED)
 
     # -- evaluations whose answers are needed later --------------------------------------------------------------------
@@ -356,13 +356,13 @@ class Evaluator:
     async def recorded(
         self, record: str, label: str, row: Row | str | None, split: Split, task: Task | None = None
     ) -> Evaluation:
-        """An evaluation with its answers: read from `records/<record>.parquet` if it is there, else made and written.
+        """An evaluation with its answers: read from `records/<record>.parquet` if it exists, else computed and written.
 
         Args:
             record: Name of the records.
-            label: Of the model, in the records.
-            row: Of the search, or the name of a made adapter; None is the base model.
-            split: Which split.
+            label: Label of the model in the records.
+            row: Row of the search, or name of a merged adapter; None is the base model.
+            split: The split to evaluate on.
             task: Another task on the same engine, such as held-out items; by default the session's.
 
         Raises:
@@ -390,36 +390,36 @@ class Evaluator:
         return evaluation
 
     def cost_of(self, record: str, evaluation: Evaluation) -> Cost:
-        """What a recorded evaluation took when it was made."""
+        """The cost of a recorded evaluation when it was computed."""
         return Cost.of(evaluation, self.checkpoint.get("seconds", {}).get(record, 0.0))
 
     def record_name(self, name: str, split: Split) -> str:
-        """The name of records in a folder that several tasks share."""
+        """The name of records in a folder shared by several tasks."""
         return f"{self.task.name}-{name}-{split}"
 
     async def expert_evaluations(self, split: Split) -> tuple[list[Evaluation], Cost]:
-        """All experts on a split, in the order of the pool, and what that took together.
+        """Evaluations of all experts on a split, in the order of the pool, and their total cost.
 
         Raises:
             UserError: No expert has a value.
         """
-        found, cost = [], Cost()
+        evaluations, cost = [], Cost()
         for name in self.experts:
             record = self.record_name(f"expert-{name}", split)
-            found.append(await self.recorded(record, f"expert-{name}", self.expert_row(name), split))
-            cost += self.cost_of(record, found[-1])
-        self.rules.check_scored(found)
-        return found, cost
+            evaluations.append(await self.recorded(record, f"expert-{name}", self.expert_row(name), split))
+            cost += self.cost_of(record, evaluations[-1])
+        self.rules.check_scored(evaluations)
+        return evaluations, cost
 
     async def ranked_experts(self) -> tuple[list[int], Cost]:
-        """Numbers of the experts, the best on dev first; of equal ones the first; those without a value last."""
+        """Indices of the experts by dev value, best first (stable for ties, missing values last), and the cost."""
         evaluations, cost = await self.expert_evaluations("dev")
         values = [-np.inf if e.value is None else e.value for e in evaluations]
         return sorted(range(len(values)), key=lambda k: -values[k]), cost
 
     async def report_only(self, record: str, evaluation: Evaluation) -> dict[str, Measured]:
-        """What the task's report-only scorers say of the test answers of a recorded evaluation."""
-        found = {}
+        """Values of the task's report-only scorers on the test answers of a recorded evaluation."""
+        values = {}
         for name, one in self.task.report_only.items():
             stored = self.store.records(f"beside_{name}_{record}")
             if stored is not None:
@@ -429,16 +429,16 @@ class Evaluator:
                 (scored,) = await self.rules.gather(one(items, answers))
                 self.rules.check_judge([scored])
                 self.store.save_records(f"beside_{name}_{record}", [(record, scored)])
-            found[name] = measured(scored)
-        return found
+            values[name] = measured(scored)
+        return values
 
     async def noise(self, row: Row, beside: Row | None = None) -> Noise | None:
-        """Evaluates a row on dev twice, the second time in reversed order and beside another row.
+        """Evaluates a row on dev twice, the second time in reversed order and together with another row.
 
-        Other batches round differently, so two options that are equally likely may change places.
+        Different batches round differently, so the order of two equally likely options may change.
 
         Returns:
-            The difference; None for a judged task: a judge is paid for every answer, and has noise of its own.
+            The difference; None for a judged task, since answers cost judge tokens and judges are noisy themselves.
         """
         if self.task.judged:
             return None
@@ -450,30 +450,30 @@ class Evaluator:
             {(name, r.item_id): r.response.text for name, leaf in e.leaves.items() for r in leaf.results}
             for e in (first, second)
         )
-        apart = None if first.value is None or second.value is None else abs(first.value - second.value)
-        return Noise(value=apart, items=len(one), changed=sum(two[key] != text for key, text in one.items()))
+        change = None if first.value is None or second.value is None else abs(first.value - second.value)
+        return Noise(value=change, items=len(one), changed=sum(two[key] != text for key, text in one.items()))
 
 
 async def evaluate_models(session: Session, engine: Engine, split: Split) -> dict[str, Evaluation]:
-    """The base model and every expert on a split, all at the same time; nothing is recorded.
+    """Evaluates the base model and all experts on a split concurrently; nothing is recorded.
 
     Raises:
         StoppedError: The budget is spent or the judge is unreachable.
     """
     names, rows = [BASE, *session.pool.names], [None, *np.eye(len(session.pool.names))]
     rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "repeat the command")
-    found = await rules.gather(*(session.task(engine.particle(row), split) for row in rows))
-    rules.check_judge(found)
-    return dict(zip(names, found, strict=True))
+    evaluations = await rules.gather(*(session.task(engine.particle(row), split) for row in rows))
+    rules.check_judge(evaluations)
+    return dict(zip(names, evaluations, strict=True))
 
 
 def difference(a: Evaluation, b: Evaluation, combine: Combine) -> Difference:
-    """The paired difference a - b with its 95 % interval, or why there is none."""
+    """The paired difference a - b with its 95 % interval, or the reason why it is missing."""
     reason = a.problem or b.problem
-    found = None if reason else paired_difference(a, b, combine)
-    if found is None:
+    paired = None if reason else paired_difference(a, b, combine)
+    if paired is None:
         return Difference(value=None, low=None, high=None, problem=reason or "too few items were scored by both")
-    return Difference(value=found.value, low=found.low, high=found.high)
+    return Difference(value=paired.value, low=paired.low, high=paired.high)
 
 
 def reversed_dev(task: Task) -> Task:
@@ -481,9 +481,9 @@ def reversed_dev(task: Task) -> Task:
     return replace(task, item_sets={name: replace(s, dev=s.dev[::-1]) for name, s in task.item_sets.items()})
 
 
-def _unit(size: int, place: int) -> Row:
+def _unit(size: int, index: int) -> Row:
     row = np.zeros(size)
-    row[place] = 1.0
+    row[index] = 1.0
     return row
 
 

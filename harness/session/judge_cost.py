@@ -24,7 +24,7 @@ selected one."""
 
 
 def estimate(session: Session) -> str | None:
-    """One sentence on the requests of a search to its judges; None if the task needs no judge.
+    """One sentence on the judge requests of a search; None if the task needs no judge.
 
     An upper bound: equal rows and repeated answers cost nothing, `patience` may end a search early, and monitored items
     are scored only if the best row changed.
@@ -65,7 +65,7 @@ def format_cost_estimate(panel: Panel, requests: Sequence[tuple[Scorer, Sequence
     prices = [judge.price for judge in panel.judges]
     if None in prices:
         text += ", price unknown"
-    else:  # as if all tokens were prompt tokens, which most are
+    else:  # counts all tokens as prompt tokens, which most are
         text += f", ${sum(price.usd(tokens, 0) for price in prices if price) / len(prices):,.2f}"
     limit = panel.budget.tokens
     if limit is not None and tokens > limit:

@@ -1,4 +1,4 @@
-"""The judges of a run: opening them, and the embedded one's model."""
+"""Opens the judges of a run and loads the model of the embedded judge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Judges", "open_judges", "unknown_topic_warning"]
 
 CORPUS_SHARE = 0.5
-"""Share of questions about subjects of the bundled corpus, below which a topic is unknown to the embedded judge."""
+"""Minimum share of questions about the bundled corpus; below it the embedded judge does not know the topic."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Judges:
         return self.panel.spent.to_dict()
 
     def record_in(self, folder: Path, name: str = "judge_spending") -> None:
-        """Continues from the spending that a run folder has recorded, and records there what the judges cost.
+        """Continues from the spending recorded in a run folder, and records further spending there.
 
         Raises:
             UserError: The record cannot be used, or holds spending that the budget excludes.
@@ -57,9 +57,9 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
     The embedded judge is the default for the embedded base model.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         ask: Whether the judges will be used; if not, the embedded judge's weights are not read.
-        spent: Their cost before, as part of the same run.
+        spent: Their previous cost in the same run.
 
     Raises:
         UserError: A judge is needed and none is named, or it cannot be used (no key, no price).

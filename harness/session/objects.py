@@ -1,7 +1,7 @@
-"""Python objects in place of names: a utility function, items, a task, paths of adapters.
+"""Accepts Python objects instead of names in settings: a utility function, items, a task, paths of adapters.
 
 Settings hold names only, so that a run folder describes its run. An object is registered (a utility) or written to a
-task file (items, a task), and its name takes its place.
+task file (items, a task), and replaced by its name.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Splits = Mapping[str, Sequence[Item]]
 
 
 def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by flat name, with a name in place of every object.
+    """Settings by flat name, with every object replaced by a name.
 
     Args:
         settings: `task` may be a `Task`, a list of `Item`s (its first half is dev, the rest test) or a mapping with the
             lists "dev" and "test"; `utility` a function, a decorated one, a scorer or its class; `optimiser`, `engine`
-            and `combine` what their registries hold; paths may be `Path` objects, and `experts` a single one.
+            and `combine` entries of their registries; paths may be `Path` objects, and `experts` a single path.
 
     Raises:
         UserError: An object that is none of these.
@@ -61,7 +61,7 @@ def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _registered(registry: Registry[Any], name: str, entry: Any) -> str:
-    """The name of an entry, registered now unless it is already; another entry of that name keeps it."""
+    """The name of an entry, which is registered if necessary; a number is appended if the name is taken."""
     number, free = 1, name
     while free in registry and registry.get(free) != entry:
         number += 1
@@ -83,7 +83,7 @@ def _utility_name(utility: Callable[..., Any]) -> str:
 
 
 def _task_name(task: Any, utility: str | None) -> str:
-    """The name of a task, or the path of a task file that describes it."""
+    """The name of a task, or the path of a task file for it."""
     if isinstance(task, str | Path):
         return str(task)
     if isinstance(task, Task):
@@ -109,7 +109,7 @@ def _task_name(task: Any, utility: str | None) -> str:
 
 
 class _Fixed:
-    """A maker that returns one scorer, and takes no options."""
+    """A factory without options that returns one fixed scorer."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
@@ -131,7 +131,7 @@ def _task_file(
     grouped: Mapping[str, str | None],
     more: Mapping[str, Any],
 ) -> str:
-    """Writes a task file and its data to the user's cache, unless it is there; returns its path."""
+    """Writes a task file and its data to the user's cache; returns its path."""
     data = {
         set_name: json.dumps({split: [item.model_dump() for item in items] for split, items in splits.items()})
         for set_name, (splits, _) in sets.items()

@@ -1,4 +1,4 @@
-"""What a run folder must have in common with the command that continues it: settings, versions, hashes of inputs."""
+"""Provenance of a run folder (settings, versions, hashes of inputs), and the checks before it is resumed."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from utilities.user_code import absolute_spec, file_of
 __all__ = ["changed_inputs", "changed_settings", "open_folder", "provenance", "task_hash"]
 
 MAY_CHANGE = {"budget_tokens", "budget_usd"}
-"""Settings that may differ when a folder is continued: without more budget for its judges it could not be."""
+"""Settings that may differ on resume: a run stopped by its budget needs a larger one."""
 
 
 def open_folder(
     folder: Path, kind: str, document: Mapping[str, Any], differences: Callable[[Any, Any], Iterator[str]]
 ) -> Store:
-    """A new folder, or that of an interrupted study that is continued.
+    """Creates a folder, or opens the folder of an interrupted study.
 
     Args:
-        folder: Of the study.
-        kind: The verb, which is the key of its own settings in `settings.yaml`.
-        document: What `settings.yaml` says.
-        differences: What differs between the stored document and this one, as messages.
+        folder: Folder of the study.
+        kind: The verb, which is also the key of its settings in `settings.yaml`.
+        document: Content of `settings.yaml`.
+        differences: Returns the differences between the stored document and this one, as messages.
 
     Raises:
-        UserError: The folder holds something else, was begun with other settings, or is in use.
+        UserError: The folder holds other files, was created with other settings, or is in use.
     """
     if not (folder / "settings.yaml").is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -49,9 +49,9 @@ def open_folder(
         then, now = store.settings(), yaml.safe_load(yaml.safe_dump(dict(document), sort_keys=False))
         if kind not in then:
             raise UserError(f"--out {folder} already exists and is not a folder of `{kind}`; choose another folder")
-        if found := list(dict.fromkeys(differences(then, now))):
+        if changes := list(dict.fromkeys(differences(then, now))):
             raise UserError(
-                f"cannot resume `{kind}` in {folder}: its settings differ: {'; '.join(found)}. Re-run with the"
+                f"cannot resume `{kind}` in {folder}: its settings differ: {'; '.join(changes)}. Re-run with the"
                 " original settings or use another --out"
             )
     except BaseException:
@@ -61,7 +61,7 @@ def open_folder(
 
 
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two documents of settings, but for `MAY_CHANGE`, as messages."""
+    """Differences between two settings documents as messages, except for `MAY_CHANGE`."""
     for name in {**then, **now}:
         before, after = then.get(name), now.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
@@ -75,7 +75,7 @@ def _shown(value: Any) -> str:
 
 
 def provenance(session: Session) -> dict[str, Any]:
-    """What `settings.yaml` says beside the settings: versions, commit, and hashes of data and experts."""
+    """Content of `settings.yaml` besides the settings: versions, commit, and hashes of data and experts."""
     packages = {}
     for package in ("model-swarms", "torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
         try:
@@ -93,7 +93,7 @@ def provenance(session: Session) -> dict[str, Any]:
 
 
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resumed run would find different: names of data sets, experts and base whose content changed."""
+    """Names of inputs (task, item sets, experts, base model) whose content changed since the run was created."""
     changed = [] if then.get("task") == now["task"] else ["the task file or the utility"]
     for kind, group in (("item set", "data"), ("expert", "experts")):
         before, after = then.get(group, {}), now[group]
@@ -104,7 +104,7 @@ def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _commit() -> str | None:
-    """The checkout's commit, where the package stands in one."""
+    """The commit of the checkout that contains the package; None if there is none."""
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
@@ -119,12 +119,12 @@ def _commit() -> str | None:
 
 
 def task_hash(settings: RunSettings, task: Task) -> str:
-    """Hash of what the task file says of scorers, of the combination, and of the user's own files that score.
+    """Hash of the task file's scorers and combination, and of the user's own scorer files.
 
-    Titles and recommended settings may change.
+    Titles and recommended settings are not part of it.
     """
-    described, path = read_task_file(settings.task, trust=settings.trust_task)
-    edition = described.editions[task.edition]
+    task_file, path = read_task_file(settings.task, trust=settings.trust_task)
+    edition = task_file.editions[task.edition]
     parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
     parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
     digest = sha256("\n".join(parts).encode())

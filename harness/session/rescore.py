@@ -1,4 +1,4 @@
-"""Scores the stored responses of a run again with another utility: nothing is generated, no model is loaded."""
+"""Rescores the stored responses of a run with another utility; no model is loaded."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from utilities.tasks import Task
 __all__ = ["Rescored", "model_records", "rescore", "scored_anew"]
 
 PREFIX = "rescored-"
-"""Begins the names of the records that rescoring writes."""
+"""Prefix of the record names that rescoring writes."""
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """One model's stored responses on one split, before and after."""
+    """Evaluations of one model's stored responses on one split, before and after rescoring."""
 
     label: str
     split: Split
@@ -38,23 +38,23 @@ class Rescored:
 
 
 def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
-    """Scores everything that the final tables and `evaluate` of a run folder stored.
+    """Rescores all responses that the final tables and `evaluate` stored in a run folder.
 
     Args:
         folder: The run folder.
-        settings: Settings over those of the run: `utility`, `option`, `combine`.
+        settings: Settings that override those of the run: `utility`, `option`, `combine`.
 
     Raises:
-        UserError: No run folder, data that changed since, or responses that lack what the utility reads.
+        UserError: No run folder, data that changed since the run, or responses without data that the utility needs.
     """
     store, judges = Store.open(folder), None
     try:
-        kept = store.settings().get("settings")
-        if kept is None:
+        stored = store.settings().get("settings")
+        if stored is None:
             raise UserError(f"{folder} holds a comparison or a sweep; only the responses of a run can be scored again")
-        own = {"option": ()} if "utility" in settings else {}  # the run's options are those of the run's utility
+        own = {"option": ()} if "utility" in settings else {}  # the run's options belong to the run's utility
         try:
-            before, after = stored_settings(kept), stored_settings(kept, **own, **settings)
+            before, after = stored_settings(stored), stored_settings(stored, **own, **settings)
         except ValidationError as error:
             raise UserError(f"settings: {in_words(error)}") from error
         judges = open_judges(after, ask=True)
@@ -62,11 +62,11 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
         done = []
         rules = StopRules(task.name, judges.panel if judges else None, "retry with the same command")
         for name, split in model_records(folder):
-            told = run_sync(_rescored(store, name, split, task, stored_task, rules))
+            rescored = run_sync(_rescored(store, name, split, task, stored_task, rules))
             utility = re.sub(r"\W+", "-", Path(str(settings.get("utility") or "own")).name)
             if not store.read_only:
-                store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in told])
-            done += told
+                store.save_records(f"{PREFIX}{utility}-{name}", [(one.label, one.now) for one in rescored])
+            done += rescored
         if not done:
             raise UserError(f"{folder} has no stored responses: let the run finish, or use `evaluate --out`")
         return done
@@ -77,7 +77,7 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
 
 
 def model_records(folder: Path) -> Iterator[tuple[str, Split]]:
-    """The records of whole models, with their split; those of the search's particles are left out."""
+    """Names and splits of the records of final models; records of search particles are left out."""
     for path in sorted((folder / "records").glob("*.parquet")):
         split = re.match(r"(?:evaluate_)?(dev|test)(?:_|$)", path.stem)
         if split is not None and not path.stem.startswith(PREFIX):
@@ -93,28 +93,28 @@ async def _rescored(
     where = f"{store.folder}, {name}"
     scored = await rules.gather(*(scored_anew(task, split, parts, where) for parts in by_label.values()))
     rules.check_judge(scored)
-    found = []
+    rescored = []
     for (label, parts), now in zip(by_label.items(), scored, strict=True):
         stored = {part: Evaluation.of(results) for part, results in parts.items()}
-        found.append(Rescored(label, split, combine_evaluations(stored, before.combine), now))
-    return found
+        rescored.append(Rescored(label, split, combine_evaluations(stored, before.combine), now))
+    return rescored
 
 
 async def scored_anew(task: Task, split: Split, parts: Mapping[str, Sequence[ItemResult]], where: str) -> Evaluation:
     """The evaluation of one model's stored responses under a task's scorers.
 
     Args:
-        task: Its scorers say what the responses are worth.
-        split: Which split was answered.
-        parts: Item set, or "set:group", to the results that were stored.
-        where: Names the records in a message.
+        task: Task with the scorers to apply.
+        split: Split that was answered.
+        parts: Item set, or "set:group", to the stored results.
+        where: Name of the records for messages.
 
     Raises:
-        UserError: An item is not in the data any more.
+        UserError: An item is no longer in the data.
     """
     now = {}
     for part, results in parts.items():
-        item_set = task.item_sets[part.partition(":")[0] or next(iter(task.item_sets))]  # "set:group" where grouped
+        item_set = task.item_sets[part.partition(":")[0] or next(iter(task.item_sets))]  # "set:group" if grouped
         answered = [result for result in results if result.response.finish_reason != "unanswered"]
         items = _items({item.id: item for item in item_set.split(split)}, answered, where)
         outcomes = await item_set.scorer.score(items, [result.response for result in answered])
@@ -123,8 +123,8 @@ async def scored_anew(task: Task, split: Split, parts: Mapping[str, Sequence[Ite
     return combine_evaluations(now, task.combine)
 
 
-def _items(known: Mapping[str, Item], results: Sequence[ItemResult], where: str) -> list[Item]:
+def _items(items: Mapping[str, Item], results: Sequence[ItemResult], where: str) -> list[Item]:
     try:
-        return [known[result.item_id] for result in results]
+        return [items[result.item_id] for result in results]
     except KeyError as error:
         raise UserError(f"{where}: item {error} is not in the data any more; the data changed since the run") from error

@@ -1,4 +1,4 @@
-"""From settings to everything that a run needs, checked before any weight of the base model is loaded."""
+"""Opens and checks all inputs of a run before the base model's weights are loaded."""
 
 from __future__ import annotations
 
@@ -43,36 +43,36 @@ class Session:
     pool: Pool
     judges: Judges | None = None
     monitor_set: Task | None = None
-    """The dev items of `--monitor-share`, which a judged objective never uses, as a task of their own."""
+    """Task with the dev items of `--monitor-share`, which a judged objective never uses."""
     validation_set: Task | None = None
-    """The dev items of `--validation-share`, on which the winner is selected, as a task of their own."""
+    """Task with the dev items of `--validation-share`, on which the winner is selected."""
     starting: Future[Engine] | None = field(default=None, compare=False)
-    """The engine, where it was started while everything else was still being read."""
+    """The engine, if it was started while data was still being read."""
     remarks: tuple[str, ...] = ()
-    """Notes of the checks before the start: single items that will be unscored."""
+    """Notes of the checks before the start, such as items that will be unscored."""
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns of a group's row: the experts, and the base model where it is an anchor."""
+        """Names of the columns of a group's row: the experts, and the base model with `--include-base`."""
         return [*self.pool.names, *([BASE] if self.settings.include_base else [])]
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the groups of modules with coefficients of their own; a row of the search is [groups * columns]."""
+        """Names of the module groups with separate coefficients; a row of the search is [groups * columns]."""
         return self.pool.grouping.groups
 
     @property
     def unit_rows(self) -> NDArray[np.float64]:
-        """The search's rows of the experts as they stand, [experts, groups * columns]."""
+        """The search's rows of the unmixed experts, [experts, groups * columns]."""
         return np.tile(np.eye(len(self.columns))[: len(self.pool.names)], (1, len(self.groups)))
 
     def expert_row(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The engine's row for a row of the search: the anchor is the zero expert, so its column falls away.
+        """The engine's row for a row of the search; the base model's column is dropped, since its adapter is zero.
 
-        Groups that are all equal become one, so that a model has one row, however it was found.
+        If all groups are equal, they are reduced to one, so that equal models have equal rows.
 
         Args:
-            row: Of the search, of one group's columns [columns], or of the experts alone [experts].
+            row: Row of the search, one group's columns [columns], or the experts alone [experts].
         """
         experts = len(self.pool.names)
         if row.size == experts:
@@ -81,12 +81,12 @@ class Session:
         return parts[0] if (parts == parts[0]).all() else parts.reshape(-1)
 
     def coefficients(self, row: NDArray[np.float64]) -> dict[str, float]:
-        """A row of the search by column, the mean over groups where there are several."""
+        """Coefficients of a row of the search by column, averaged over groups."""
         mean = row.reshape(-1, len(self.columns)).mean(axis=0)
         return {name: float(value) for name, value in zip(self.columns, mean, strict=True)}
 
     def group_coefficients(self, row: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-        """A row of the search by group and column; empty where there is one group."""
+        """Coefficients of a row of the search by group and column; empty if there is one group."""
         if len(self.groups) == 1:
             return {}
         parts = row.reshape(len(self.groups), -1)
@@ -94,32 +94,32 @@ class Session:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences that the user should read before the start."""
+        """Notes for the user before the start."""
         overlaps = [
             f"{name}: {len(s.overlap)} of {len(s.test)} test items also occur in dev (contamination); the test value is"
             " optimistic; --drop-overlap removes them"
             for name, s in self.task.item_sets.items()
             if s.overlap
         ]
-        notes = (self.pool.doubt, self._grouping_told, unknown_topic_warning(self.task, self.judges))
+        notes = (self.pool.doubt, self._grouping_note, unknown_topic_warning(self.task, self.judges))
         return [*overlaps, *self.remarks, *(note for note in notes if note is not None)]
 
     @property
-    def _grouping_told(self) -> str | None:
-        """What --granularity means for these experts, in a sentence; None where it was not asked for."""
-        asked = self.settings.granularity
-        if asked == "model":
+    def _grouping_note(self) -> str | None:
+        """A note on the effect of --granularity for these experts; None without it."""
+        level = self.settings.granularity
+        if level == "model":
             return None
         if len(self.groups) == 1:
-            return f"--granularity {asked}: all modules are one group ({self.groups[0]}), so it changes nothing here"
+            return f"--granularity {level}: all modules are one group ({self.groups[0]}), so it changes nothing here"
         shown = [*self.groups[:3], "..."] if len(self.groups) > 4 else list(self.groups)
         return (
-            f"--granularity {asked}: coefficients for each of {len(self.groups)} groups ({', '.join(shown)}); mixtures"
+            f"--granularity {level}: coefficients for each of {len(self.groups)} groups ({', '.join(shown)}); mixtures"
             " are shown as their mean"
         )
 
     def close(self) -> None:
-        """Ends what was started for the run, the engine too."""
+        """Closes the judges and an engine that was started in advance."""
         if self.judges is not None:
             self.judges.close()
         if self.starting is not None:
@@ -137,10 +137,10 @@ class Session:
 
 
 def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
-    """The task of the settings, with overlapping items dropped where asked.
+    """The task of the settings, without overlapping items if `drop_overlap` is set.
 
     Raises:
-        UserError: Unknown task, malformed data, nothing left to test on.
+        UserError: Unknown task, malformed data, or an empty test split.
     """
     judging = settings.judging
     chosen: dict[str, dict[str, str] | None] = {"auto": {}, "none": None}
@@ -174,14 +174,14 @@ def open_session(
     """Checks everything that can be checked without loading the base model.
 
     Args:
-        settings: Of the run.
-        ask: Whether judges are going to be asked; else none is started.
-        start: Whether to start the engine, which is going to be used, while data and experts' values are read.
-        state: The engine's, of an interrupted run.
-        spent: What the judges have cost before, as part of the same run.
+        settings: Settings of the run.
+        ask: Whether judges will be used; if not, the embedded judge is not loaded.
+        start: Whether to start the engine while data and experts are being read.
+        state: State of the engine of an interrupted run.
+        spent: Previous cost of the judges in the same run.
 
     Raises:
-        UserError: The first mistake found.
+        UserError: The first error found.
     """
     trusted = settings.engine_settings.trust_remote_code
     judges = open_judges(settings, ask=ask, spent=spent)
@@ -198,7 +198,7 @@ def open_session(
                 "--validation-share does not apply to judged tasks; use --monitor-share (monitoring only) or"
                 " --validation-share 0"
             )
-        choose_objective(settings.objective, task)  # refuses an objective that the task does not have
+        choose_objective(settings.objective, task)  # raises if the task does not have the objective
         check_finite(pool)
         engine = engine_start.engine_name(settings, pool)
         remarks = check_runnable(base, pool, task, settings.engine_settings, engine)
@@ -217,10 +217,10 @@ def open_session(
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:
-    """The task without its hold-out items, and with nothing else; the same items under every seed of a search."""
+    """The task without its held-out items, and with them alone; the split does not depend on the search's seed."""
     kept, held = {}, {}
     for name, s in task.item_sets.items():
         parts = split_hold_out(s.dev, share, seed=0)
         kept[name], held[name] = (replace(s, dev=part) for part in parts)
-    whole = all(s.dev for s in held.values())
-    return (replace(task, item_sets=kept), replace(task, item_sets=held)) if whole else (task, None)
+    every_set_split = all(s.dev for s in held.values())
+    return (replace(task, item_sets=kept), replace(task, item_sets=held)) if every_set_split else (task, None)

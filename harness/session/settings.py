@@ -26,7 +26,7 @@ from utilities.user_code import absolute_spec
 __all__ = ["EMBEDDED", "RunSettings", "read_config", "recommended_settings", "run_settings", "stored_settings"]
 
 EMBEDDED = "embedded"
-"""The name under which the bundled model family is asked for."""
+"""Name of the bundled model family."""
 
 
 class RunSettings(BaseModel):
@@ -81,8 +81,8 @@ class RunSettings(BaseModel):
 
     @field_validator("option")
     @classmethod
-    def _named(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for one in given:
+    def _named(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        for one in options:
             name, separator, value = one.partition("=")
             if not separator or not name.strip().isidentifier():
                 raise ValueError(f"{one!r} is not of the form NAME=VALUE")
@@ -90,16 +90,16 @@ class RunSettings(BaseModel):
                 read_yaml(value)
             except ValueError as error:
                 raise ValueError(f"the value of {one!r} is not readable as YAML; quote it: {name}='...'") from error
-        return given
+        return options
 
     @property
     def scorer_options(self) -> dict[str, Any]:
-        """The options of `option`; values are read as YAML, so that 3 is a number and true a yes."""
+        """The options of `option`; values are parsed as YAML, so 3 is a number and true a boolean."""
         return {one.partition("=")[0].strip(): read_yaml(one.partition("=")[2]) for one in self.option}
 
     @model_validator(mode="after")
     def _names_exist(self) -> RunSettings:
-        from harness.engines.base import engines  # here, because --help needs no numpy
+        from harness.engines.base import engines  # imported here so that --help does not load numpy
         from harness.swarm.optimisers import optimisers
         from utilities.combine import combinations
 
@@ -118,10 +118,10 @@ class RunSettings(BaseModel):
 
     @model_validator(mode="after")
     def _server_key_is_encrypted(self) -> RunSettings:
-        asked = self.engine_settings
-        if asked.base_url is not None and os.environ.get(asked.server_key_env):
+        engine = self.engine_settings
+        if engine.base_url is not None and os.environ.get(engine.server_key_env):
             try:
-                check_encrypted(asked.base_url, "--base-url", allow=self.judging.allow_plain_http)
+                check_encrypted(engine.base_url, "--base-url", allow=self.judging.allow_plain_http)
             except UserError as error:
                 raise ValueError(str(error)) from None
         return self
@@ -133,8 +133,8 @@ class RunSettings(BaseModel):
             path = Path(spec).expanduser()
             return str(path.resolve()) if path.exists() else spec
 
-        given = {name: getattr(self.judging, name) for name in ("judge_key_file", "judge_cache", "evidence")}
-        paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
+        files = {name: getattr(self.judging, name) for name in ("judge_key_file", "judge_cache", "evidence")}
+        paths = {name: path.expanduser().resolve() for name, path in files.items() if path is not None}
         return self.model_copy(
             update={
                 "task": absolute(self.task) if self.task.endswith((".yaml", ".yml")) else self.task,
@@ -161,20 +161,20 @@ class RunSettings(BaseModel):
 
     @property
     def preferred_edition(self) -> str:
-        """The edition taken where the task has several and none was asked for."""
+        """The edition to use if the task has several and none is set."""
         return "mini" if self.base_model == EMBEDDED else "full"
 
 
 def stored_settings(stored: Mapping[str, Any], **changes: Any) -> RunSettings:
-    """The settings that a run folder stores; those of version 0.1 are read too.
+    """The settings stored in a run folder, including folders of version 0.1.
 
     Args:
         stored: The `settings` of `settings.yaml`.
         changes: Settings that replace stored ones.
 
     Raises:
-        ValidationError: A value that is not accepted.
-        UserError: The run used a setting that does not exist any more.
+        ValidationError: A value is invalid.
+        UserError: The run used a setting that no longer exists.
     """
     return RunSettings(**{**current_names(stored), **changes})
 
@@ -188,7 +188,7 @@ NESTED: dict[str, type[BaseModel]] = {
 
 
 def known_settings() -> dict[str, Any]:
-    """Every setting by its flat name, with its pydantic field."""
+    """Pydantic field of every setting by flat name."""
     flat = {name: field for name, field in RunSettings.model_fields.items() if name not in NESTED}
     for model in NESTED.values():
         flat |= model.model_fields
@@ -199,7 +199,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The settings of a `--config` file: a YAML mapping with the flat names of the settings.
 
     Raises:
-        UserError: Not there, not YAML, or a name that is no setting.
+        UserError: Missing file, invalid YAML, or an unknown setting.
     """
     try:
         data = read_yaml(path.read_bytes())
@@ -220,10 +220,10 @@ def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
 
 
 def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
-    """The settings that result from layers of flat values, later ones over earlier ones; None means not given.
+    """The settings that result from layers of flat values, later layers override earlier ones; None means unset.
 
     Raises:
-        UserError: A value that is not accepted; the message names the field, the value and what would be.
+        UserError: A value is invalid; the message names the field, the value and the accepted values.
     """
     flat: dict[str, Any] = {}
     for layer in layers:
@@ -238,26 +238,26 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate({**flat, **nested})
     except ValidationError as error:
-        told = in_words(error)
-        for group in NESTED:  # the groups are ours; users know flat names
-            told = told.replace(f"{group}.", "").replace(f"{group}: ", "")
-        raise UserError(f"settings: {told}") from error
+        message = in_words(error)
+        for group in NESTED:  # users only know flat names
+            message = message.replace(f"{group}.", "").replace(f"{group}: ", "")
+        raise UserError(f"settings: {message}") from error
 
 
 def recommended_settings(*layers: Mapping[str, Any]) -> RunSettings:
-    """As `run_settings`, over what the task file recommends.
+    """Like `run_settings`, with the task file's recommended settings as defaults.
 
     Raises:
-        UserError: No task, an unknown task or edition, or a value that is not accepted.
+        UserError: No task, an unknown task or edition, or an invalid value.
     """
     from utilities.tasks import list_tasks, read_task_file
 
     if not any(layer.get("task") for layer in layers):
         raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")
     merged = run_settings(*layers)
-    described, path = read_task_file(merged.task, trust=merged.trust_task)
-    edition = described.choose(merged.edition, merged.preferred_edition)
+    task_file, path = read_task_file(merged.task, trust=merged.trust_task)
+    edition = task_file.choose(merged.edition, merged.preferred_edition)
     try:
-        return run_settings(described.editions[edition].settings, *layers)
+        return run_settings(task_file.editions[edition].settings, *layers)
     except UserError as error:
         raise UserError(f"{error} (recommended settings are in {path})") from error
