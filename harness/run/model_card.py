@@ -1,4 +1,4 @@
-"""The model card of the winner. Names in it are foreign text, so they are escaped."""
+"""Writes the model card of the winner. Names are untrusted text and are escaped."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ biased upwards; test was read once. Winner minus best initial expert ({escape_ma
 
 
 def _mixture(winner: Winner) -> str:
-    """What the winner is made of: an expert a line, or where groups of modules differ, a group a line."""
+    """Table of the winner's coefficients: one row per expert, or one row per group of modules."""
     names = sorted(winner.coefficients, key=lambda name: -abs(winner.coefficients[name]))
     if not winner.groups:
         return _table(["expert", "coefficient"], [[name, f"{winner.coefficients[name]:+.4f}"] for name in names])

@@ -1,7 +1,7 @@
-"""Watches a judged objective while it is being optimised: asks what `harness.run.overoptimisation` then weighs.
+"""Monitors a judged objective during a search; `harness.run.overoptimisation` evaluates the observations.
 
-The global best answers hold-out instructions, which the search never sees; its answers are counted by deterministic
-companions; and every few iterations the judge rates answers that are bad by construction.
+The global best answers hold-out instructions that the search never uses, deterministic text features of its answers are
+computed, and every few iterations the judge rates answers that are bad by construction.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = ["OveroptimisationMonitor"]
 
 Row = NDArray[np.float64]
 NEAREST = 3
-"""Passages of evidence an instruction whose words belong to the topic."""
+"""Passages of evidence per instruction whose words count as words of the topic."""
 
 
 class OveroptimisationMonitor:
     """The over-optimisation monitor of one search.
 
     Args:
-        evaluator: Its task is judged; it answers the held-out instructions.
-        bus: Where observations go.
+        evaluator: Evaluates the held-out instructions; its task is judged.
+        bus: Receives observations and warnings.
         saved: `state()` of an interrupted search.
     """
 
@@ -46,15 +46,15 @@ class OveroptimisationMonitor:
         self._vocabulary = topic_vocabulary(_texts(evaluator.task))
 
     def state(self) -> dict[str, Any] | None:
-        """What a resumed search goes on with."""
+        """The state for a resumed search; None before the first observation."""
         return {"watch": self.watch.to_dict(), "best": self.best} if self.watch else None
 
     async def observe(self, iteration: int, rows: Sequence[Row], found: Sequence[Evaluation]) -> None:
-        """Looks at an iteration's evaluations: at the new global best, if one is among them.
+        """Checks the canaries if they are due, and observes a new global best if an iteration has one.
 
         Args:
-            iteration: Its number; 0 are the initial experts and their crossovers.
-            rows: What was evaluated.
+            iteration: Number of the iteration; 0 for the initial experts and their crossovers.
+            rows: The evaluated rows.
             found: The evaluations, in the same order.
         """
         values = [-np.inf if evaluation.value is None else evaluation.value for evaluation in found]
@@ -62,7 +62,7 @@ class OveroptimisationMonitor:
         if self.watch is None:
             experts = len(self.session.columns)
             first = int(np.argmax(values[:experts]))
-            initial = await self._seen(rows[first], found[first])
+            initial = await self._observation(rows[first], found[first])
             self.watch = ObservationLog.begin(initial, found[:experts])
             if caution := self.watch.caution():
                 self.bus(Note(text=f"hold-out: {caution}"))
@@ -70,29 +70,29 @@ class OveroptimisationMonitor:
         improved = best >= 0 and values[best] > (-np.inf if self.best is None else self.best)
         if improved:
             self.best = values[best]
-            self.watch.note(iteration, await self._seen(rows[best], found[best]), self.session.task.combine)
+            self.watch.note(iteration, await self._observation(rows[best], found[best]), self.session.task.combine)
         if tested:
             self.watch.note_canaries(iteration, tested)
         if improved or tested:
-            self._tell(iteration, tested, improved)
+            self._report(iteration, tested, improved)
 
     async def observe_winner(self, iteration: int, row: Row, found: Evaluation) -> None:
-        """Looks at a winner that is none of the rows of the search, whatever its value.
+        """Observes a winner that is not a row of the search, regardless of its value.
 
         Args:
-            iteration: The number after the last one.
-            row: The winner.
-            found: Its evaluation on the dev items that the objective keeps.
+            iteration: Number of the last iteration plus 1.
+            row: The winner's row.
+            found: Its evaluation on the dev items that the objective uses.
         """
         if self.watch is not None:
-            self.watch.note(iteration, await self._seen(row, found), self.session.task.combine)
-            self._tell(iteration, {}, improved=True)
+            self.watch.note(iteration, await self._observation(row, found), self.session.task.combine)
+            self._report(iteration, {}, improved=True)
 
-    async def _seen(self, row: Row, objective: Evaluation) -> Observation:
-        held = self.session.monitor_set
+    async def _observation(self, row: Row, objective: Evaluation) -> Observation:
+        monitor_set = self.session.monitor_set
         hold_out = None
-        if held is not None:
-            (hold_out,) = await self.evaluator.rules.gather(held(self.evaluator.model(row), "dev"))
+        if monitor_set is not None:
+            (hold_out,) = await self.evaluator.rules.gather(monitor_set(self.evaluator.model(row), "dev"))
         return Observation(objective, hold_out, self._companion(self.session.task, objective))
 
     def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
@@ -101,7 +101,7 @@ class OveroptimisationMonitor:
         return companion([items[r.item_id] for r in results], [r.response for r in results], self._vocabulary)
 
     async def _canaries(self, iteration: int) -> dict[str, float]:
-        """The judge's ratings of bad answers, each to another instruction every time: the cache knows repeated ones."""
+        """The judge's ratings of the canaries; items change with the iteration, because ratings are cached."""
         every = self.session.settings.judging.canary_every
         if not every or iteration % every:
             return {}
@@ -110,13 +110,13 @@ class OveroptimisationMonitor:
 
     async def _rated(self, item_set: ItemSet, iteration: int) -> dict[str, float]:
         bad = canaries()
-        asked = [item_set.dev[(iteration + k) % len(item_set.dev)] for k in range(len(bad))]
-        answers = [Response(canary.text(item)) for canary, item in zip(bad, asked, strict=True)]
-        (outcomes,) = await self.evaluator.rules.gather(item_set.scorer.score(asked, answers))
+        items = [item_set.dev[(iteration + k) % len(item_set.dev)] for k in range(len(bad))]
+        answers = [Response(canary.text(item)) for canary, item in zip(bad, items, strict=True)]
+        (outcomes,) = await self.evaluator.rules.gather(item_set.scorer.score(items, answers))
         return {c.name: o.value for c, o in zip(bad, outcomes, strict=True) if isinstance(o, Score)}
 
-    def _tell(self, iteration: int, tested: Mapping[str, float], improved: bool) -> None:
-        assert self.watch is not None  # noqa: S101 - look() made it
+    def _report(self, iteration: int, tested: Mapping[str, float], improved: bool) -> None:
+        assert self.watch is not None  # noqa: S101 - set by observe()
         last = self.watch.looks[-1] if self.watch.looks else None
         initial = self.watch.initial.hold_out
         warnings = [self.watch.diverged()] if improved else []
@@ -139,9 +139,9 @@ class OveroptimisationMonitor:
 
 
 def _texts(task: Task) -> Iterator[str]:
-    """What is told of the topic: its instructions, reference answers, and the evidence that is nearest to them."""
+    """Texts about the topic: instructions, reference answers, and the evidence passages most similar to them."""
     sources = [one.scorer.evidence for one in task.report_only.values() if isinstance(one.scorer, Factuality)]
-    evidence = [source for source in sources if isinstance(source, Evidence)]  # a search of the user's may cost
+    evidence = [source for source in sources if isinstance(source, Evidence)]  # a user's own search may be paid
     for item in (item for s in task.item_sets.values() for item in s.dev):
         yield from (item.question, item.answer or "")
-        yield from (passage.text for known in evidence for passage in known.search(item.question, NEAREST))
+        yield from (passage.text for corpus in evidence for passage in corpus.search(item.question, NEAREST))

@@ -1,13 +1,13 @@
-"""Is the search still after what its objective means? Hold-out items, companions and canaries of the global best.
+"""Detects over-optimisation of a judged objective from hold-out items, text features and canaries.
 
-A search finds the weak places of its objective ("reward hacking"; Gao et al. 2023, "Scaling Laws for Reward Model
-Overoptimization"). Three looks at the global best tell, each of them blind to what the others see:
+A search exploits the weaknesses of its objective ("reward hacking"; Gao et al. 2023, "Scaling Laws for Reward Model
+Overoptimization"). Three independent signals on the global best detect this:
 
-- hold-out items, which the objective never uses: has the search learnt its items by heart?
-- companions, which no judge decides: has it learnt to please the judge, on any item?
-- canaries, answers that are known to be bad: can this judge be pleased by nothing at all?
+- hold-out items, which the objective never uses, detect overfitting to the dev items;
+- text features, which do not depend on a judge, detect answers optimised for the judge;
+- canaries, answers that are known to be bad, detect a judge that rates bad answers high.
 
-All of it warns and stops nothing: a warning is for a person, who may know that answers had to become longer.
+The monitor only warns and never stops a search, because a change such as longer answers may be intended.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ Combine = Callable[..., Any]
 """A task's combination of its parts (`Task.combine`)."""
 
 FEW = 10
-"""Hold-out items below which the 95 % intervals are over a fifth wider than those of many; then it is said so."""
+"""With fewer hold-out items, 95 % intervals are over 20 % wider than with many, and a caution is reported."""
 LONGER = 2.0
-"""Growth of the mean length that is suspicious: length alone pays with a judge (to ask for verbosity moved a win rate
-from 50 to 64 %; Dubois et al. 2024), and twice the length is a change that every reader would see."""
+"""Growth factor of the mean length that triggers a warning: judges prefer longer answers (a prompt for verbosity raised
+a win rate from 50 to 64 %; Dubois et al. 2024), and twice the length is a visible change."""
 LONGER_BY = 10
-"""... and by at least so many words: from three words to seven is an answer that became a sentence."""
+"""Minimum growth in words for that warning: growth from three to seven words is not suspicious."""
 REPEATED = 0.2
-"""Growth of the share of repeated trigrams that is suspicious: an answer of fluent text repeats a few in a hundred, one
-that goes in circles (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration") more than every second."""
+"""Growth of the share of repeated trigrams that triggers a warning: fluent text repeats a few percent, degenerate text
+(Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration") more than half."""
 DISTINCT = 0.5
-"""Part of the initial share of different answers below which the best is suspected of one reply to everything: a
-constant reply can please a judge more than honest ones (Zheng et al. 2024)."""
+"""Fraction of the initial share of distinct answers below which a warning is triggered: a constant reply can get higher
+ratings than honest answers (Zheng et al. 2024)."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen of one expert."""
+    """Evaluations and text features of one model."""
 
     objective: Evaluation
-    """On the dev items that the objective keeps."""
+    """Evaluation on the dev items that the objective uses."""
     hold_out: Evaluation | None = None
-    """On the hold-out items, where there are any."""
+    """Evaluation on the hold-out items; None if there are none."""
     companion: Companion | None = None
 
     def bare(self) -> Observation:
-        """The same without what was said: enough for differences, and small enough for a checkpoint."""
+        """The observation without answer texts: enough for differences, and small enough for a checkpoint."""
         return replace(self, objective=_bare(self.objective), hold_out=self.hold_out and _bare(self.hold_out))
 
 
@@ -72,10 +72,10 @@ def _bare(evaluation: Evaluation) -> Evaluation:
 
 
 class Gain(NamedTuple):
-    """How far the best is above another expert, on the objective's items and on the hold-out's.
+    """Paired differences between the best model and another model, on the objective's items and on the hold-out items.
 
-    The intervals are those of the paired bootstrap, made wider for few items (`_interval`). None is where nobody can
-    tell: no hold-out, or too few items that both experts were scored on.
+    The intervals are those of the paired bootstrap, widened for few items (`_interval`). A difference is None without
+    hold-out items or with too few items that both models were scored on.
     """
 
     objective: Difference | None
@@ -90,8 +90,9 @@ class Gain(NamedTuple):
         hold_out = _interval(best.hold_out, other.hold_out, combine)
         if objective is None or hold_out is None:
             return cls(objective, hold_out)
-        # The hold-out's items are of the objective's kind, so their differences spread as those do. Five of them that
-        # happen to be equal would else seem to be known exactly: likely where scores are 0 or 1.
+        # Hold-out items have the same distribution as the objective's items, so their interval is made at least as wide
+        # as the objective's, scaled by sample size. Otherwise a few equal differences, which are likely with scores of
+        # 0 or 1, would give an interval of width zero.
         fewer = _clusters(other.objective, best.objective) / _clusters(other.hold_out, best.hold_out)
         half = (objective.high - objective.low) / 2 * math.sqrt(fewer)
         value, low, high = hold_out
@@ -99,49 +100,50 @@ class Gain(NamedTuple):
 
     @property
     def noise(self) -> float | None:
-        """How far the gains on the two kinds of items may part by chance (95 %, independent samples of items)."""
+        """Chance difference between the gains on the two sets of items (95 %, independent samples of items)."""
         if self.objective is None or self.hold_out is None:
             return None
         return math.hypot(self.objective.value - self.objective.low, self.hold_out.high - self.hold_out.value)
 
     @property
     def unshared(self) -> bool:
-        """Whether the objective rose beyond its noise, and the hold-out items did not rise with it.
+        """Whether the objective rose significantly and the hold-out value did not.
 
-        That asks for both: the hold-out's gain cannot be told from none, and it can be told from the objective's. The
-        first alone would be a warning about too few items, the second alone about the optimism of every best-of-many.
+        Both conditions are required: the hold-out gain does not differ significantly from zero, and it differs
+        significantly from the objective's gain. The first alone would flag small hold-outs, the second alone the usual
+        selection bias.
         """
         if self.objective is None or self.hold_out is None or self.noise is None:
             return False
-        parted = self.objective.value - self.hold_out.value > self.noise
-        return self.objective.low > 0 >= self.hold_out.low and parted
+        differ = self.objective.value - self.hold_out.value > self.noise
+        return self.objective.low > 0 >= self.hold_out.low and differ
 
     @property
     def opposed(self) -> bool:
-        """Whether the objective rose and the hold-out fell, each beyond its noise."""
+        """Whether the objective rose and the hold-out value fell, both significantly."""
         return bool(self.objective and self.hold_out and self.objective.low > 0 > self.hold_out.high)
 
 
 def _interval(a: Evaluation, b: Evaluation, combine: Combine) -> Difference | None:
-    """`a - b` with an interval that is honest for few items, too.
+    """`a - b` with an interval corrected for small samples; None if the difference is not defined.
 
-    The percentile bootstrap is too narrow for small samples: by sqrt((n-1)/n), and by the normal in the place of
-    Student's t. Both are given back (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"):
-    for two items it becomes nine times as wide, for five 1.6 times, for forty 1.05 times.
+    The percentile bootstrap is too narrow for small samples, by sqrt((n-1)/n) and by the normal instead of Student's t.
+    Both are corrected (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"): intervals become nine times
+    as wide for two items, 1.6 times for five, 1.05 times for forty.
     """
-    from scipy.stats import t  # here: it takes longer to load than the rest of this file
+    from scipy.stats import t  # imported here because it is slow to load
 
-    found = None if a.problem or b.problem else paired_difference(a, b, combine)
-    if found is None:
+    difference = None if a.problem or b.problem else paired_difference(a, b, combine)
+    if difference is None:
         return None
     n = _clusters(a, b)
     wider = math.sqrt(n / (n - 1)) * float(t.ppf(0.975, n - 1)) / 1.96
-    value, low, high = found
+    value, low, high = difference
     return Difference(value, value - wider * (value - low), value + wider * (high - value))
 
 
 def _clusters(*evaluations: Evaluation) -> int:
-    """Independent items that all evaluations scored, in the smallest part: with it, the noise is never too low."""
+    """Number of independent items that all evaluations scored, in the smallest part, so noise is not underestimated."""
     return min(
         len(set.intersection(*(_scored_clusters(evaluation.leaves[part]) for evaluation in evaluations)))
         for part in evaluations[0].leaves
@@ -154,36 +156,36 @@ def _scored_clusters(leaf: Evaluation) -> set[str]:
 
 @dataclass(frozen=True)
 class Look:
-    """What the watch saw when the global best had changed."""
+    """Observations of a new global best."""
 
     iteration: int
     objective: float | None
     hold_out: float | None
-    """The best's value on the hold-out items."""
+    """Value of the best on the hold-out items."""
     gain: Gain
-    """Over the best initial expert."""
+    """Gain over the best initial expert."""
     since_peak: Gain
-    """Over the best that was highest on the hold-out items so far, which may be the best initial expert."""
+    """Gain over the model with the highest hold-out value so far, which may be the best initial expert."""
     companion: Companion | None
 
 
 @dataclass
 class ObservationLog:
-    """What was seen of the global best during a search, and whether it gives cause for a warning."""
+    """Observations of the global best during a search, and the warnings derived from them."""
 
     initial: Observation
     """The best initial expert."""
     honest: float | None
     """Median score of the initial experts' answers."""
     peak: Observation
-    """Of all that was noted and the initial one, the highest on the hold-out items."""
+    """The observation with the highest hold-out value so far."""
     looks: list[Look] = field(default_factory=list)
     canaries: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    """Iteration, and the rating of each canary by its name."""
+    """Iteration, and rating of each canary by name."""
 
     @classmethod
     def begin(cls, initial: Observation, experts: Sequence[Evaluation]) -> ObservationLog:
-        """A watch over a search that begins.
+        """A log for a new search.
 
         Args:
             initial: The best initial expert.
@@ -194,7 +196,7 @@ class ObservationLog:
         return cls(bare, median(scores) if scores else None, bare)
 
     def note(self, iteration: int, best: Observation, combine: Combine) -> Look:
-        """Notes a global best that is new; `combine` is the task's."""
+        """Records a new global best; `combine` is the task's combination."""
         best = best.bare()
         hold_out = best.hold_out.value if best.hold_out else None
         gain = Gain.of(best, self.initial, combine)
@@ -213,14 +215,14 @@ class ObservationLog:
         return look
 
     def note_canaries(self, iteration: int, ratings: Mapping[str, float]) -> None:
-        """Notes how the judge rated each canary (its mean over items), on the objective's scale."""
+        """Records the judge's rating of each canary (mean over items), on the objective's scale."""
         self.canaries.append((iteration, dict(ratings)))
 
     def diverged(self) -> str | None:
-        """A warning where the present best is not what its objective says; None where nothing speaks for that.
+        """A warning if the current best shows signs of over-optimisation; None if it does not.
 
-        It is about the present best alone, so it may pass with the next one. Of simulated honest searches with five to
-        22 hold-out items, 1 to 3 in 100 were warned of at one of their bests, and fewer than 1 in 100 at the last.
+        It concerns the current best only, so the next best may clear it. In simulated honest searches with five to 22
+        hold-out items, 1 to 3 in 100 had a false warning at any best, and fewer than 1 in 100 at the last.
         """
         if not self.looks:
             return None
@@ -233,13 +235,13 @@ class ObservationLog:
         if look.gain.unshared:
             fell = "fell" if look.gain.opposed else "did not rise"
             yield (
-                f"the objective rose by {_told_gain(look.gain.objective)} over the best initial expert, and the"
-                f" hold-out {fell} with it: {_told_gain(look.gain.hold_out)}{few}"
+                f"the objective rose by {_gain_text(look.gain.objective)} over the best initial expert, and the"
+                f" hold-out {fell} with it: {_gain_text(look.gain.hold_out)}{few}"
             )
         elif look.since_peak.opposed:
             yield (
-                f"the objective rose by {_told_gain(look.since_peak.objective)} since the hold-out was at its highest,"
-                f" and the hold-out fell: {_told_gain(look.since_peak.hold_out)}{few}"
+                f"the objective rose by {_gain_text(look.since_peak.objective)} since the hold-out was at its highest,"
+                f" and the hold-out fell: {_gain_text(look.since_peak.hold_out)}{few}"
             )
 
     def _moved(self, look: Look) -> Iterator[str]:
@@ -260,7 +262,7 @@ class ObservationLog:
             )
 
     def caution(self) -> str | None:
-        """What the hold-out is too small to see; None where it has enough items."""
+        """A caution if the hold-out set is missing or small; None if it has enough items."""
         if self.initial.hold_out is None:
             return "there are no hold-out items"
         n = _clusters(self.initial.hold_out)
@@ -271,37 +273,37 @@ class ObservationLog:
         return f"only {n} independent hold-out items{unseen}"
 
     def fooled(self) -> list[str]:
-        """The canaries that beat the median honest answer, the highest first.
+        """Names of the canaries rated above the median honest answer, the highest first.
 
-        Each has its mean over all checks: the judge does not change during a search, so what differs between checks is
-        chance, or the items they were answers to. A tie beats nothing: where all honest answers have the lowest rating,
-        an empty one has it by right.
+        Ratings are averaged over all checks: the judge does not change during a search, so checks differ only by chance
+        or by the items answered. Ties do not count: if all honest answers have the lowest rating, an empty answer may
+        have it too.
         """
         ratings: dict[str, list[float]] = {}
         for _, rated in self.canaries:
             for name, rating in rated.items():
                 ratings.setdefault(name, []).append(rating)
-        means = {name: fmean(given) for name, given in ratings.items()}
+        means = {name: fmean(values) for name, values in ratings.items()}
         beaten = [name for name, value in means.items() if self.honest is not None and value > self.honest]
         return sorted(beaten, key=lambda name: (-means[name], name))
 
     def to_dict(self) -> dict[str, Any]:
-        """The watch as JSON types, for a checkpoint."""
-        saved: dict[str, Any] = _watches().dump_python(self, mode="json")
+        """The log as JSON types, for a checkpoint."""
+        saved: dict[str, Any] = _type_adapter().dump_python(self, mode="json")
         return saved
 
     @staticmethod
     def from_dict(saved: Mapping[str, Any]) -> ObservationLog:
-        """The watch that `to_dict` wrote.
+        """The log that `to_dict` wrote.
 
         Raises:
-            ValueError: Not such a dictionary.
+            ValueError: The dictionary has another structure.
         """
-        return _watches().validate_python(saved)
+        return _type_adapter().validate_python(saved)
 
 
 @cache
-def _watches() -> TypeAdapter[ObservationLog]:
+def _type_adapter() -> TypeAdapter[ObservationLog]:
     return TypeAdapter(ObservationLog)
 
 
@@ -310,5 +312,5 @@ def _scores(evaluation: Evaluation) -> list[float]:
     return [outcome.value for outcome in outcomes if isinstance(outcome, Score)]
 
 
-def _told_gain(gain: Difference | None) -> str:
+def _gain_text(gain: Difference | None) -> str:
     return "?" if gain is None else f"{gain.value:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}]"

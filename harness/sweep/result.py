@@ -1,4 +1,4 @@
-"""The contract of `sweep.json`: what every trial reached, and what is left of the best one where nothing was picked."""
+"""Schema of `sweep.json`: results of all trials, and held-out values of the best trial."""
 
 from __future__ import annotations
 

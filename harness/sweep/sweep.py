@@ -1,12 +1,12 @@
-"""Many searches with other hyperparameters, and what the best of them is worth where nothing was picked.
+"""Runs searches with different hyperparameters and re-evaluates the best trial on held-out dev data.
 
-The best of many trials is picked for its luck, too: its value on the items that it was picked by is too high, and the
-more so the more trials there are. So dev is parted. Trials search and are ranked on the picking fold; the confirming
-fold is asked of the picked mixture alone (and of what it is held against), when no choice is left to be made.
+The value of the best trial on its selection items is biased upwards, and the bias grows with the number of trials. Dev
+is therefore split: trials search and are ranked on the picking fold; only the picked mixture and its baselines are
+evaluated on the confirming fold, after all choices.
 
-Optuna proposes the hyperparameters and keeps the finished trials; a trial that was killed is not among them and is run
-again, from where its search stood. The sampler is made anew for every trial, of the seed and the trial's number, and
-knows nothing but the finished trials, so a continued sweep equals one that was never interrupted.
+Optuna proposes the hyperparameters and stores finished trials. An interrupted trial is not stored; it is resumed from
+its saved search state. The sampler is created anew for every trial from the seed and the trial's number and sees only
+finished trials, so a resumed sweep gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -50,55 +50,55 @@ LISTS: dict[str, tuple[float, ...]] = {
     "repel": (0.01, 0.05, 0.1),
     "step_length": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 }
-"""What the scripts of the paper's reference code sweep (arXiv 2410.11163)."""
+"""Values that the scripts of the paper's reference code sweep (arXiv 2410.11163)."""
 
 CONFIRMING = 0.25
-"""Share of dev that nobody chooses by."""
+"""Share of dev that is not used for any choice."""
 LEAST_CLUSTERS = 8
-"""Independent dev items that can be parted: of fewer a quarter is one alone, and nobody knows how far it would vary."""
+"""Minimum number of independent dev items: with fewer, a quarter is a single item without an error estimate."""
 DRAWS = 10
-"""Partings that are tried until each item set has items in both folds."""
+"""Number of random splits to try until each item set has items in both folds."""
 LEAST_RANKED = 10
-"""Trials below which importances are noise: the best tenth of them is one trial."""
+"""Minimum number of trials for importances: with fewer, the best tenth is less than one trial."""
 USUAL_BUDGET = 120
 
 UNADDRESSABLE = frozenset("%?{}")
-"""What has a meaning of its own in the address of Optuna's storage."""
+"""Special characters in the address of Optuna's storage."""
 
 Sampler = Literal["tpe", "random"]
 Watch = Callable[[Sequence[SweptTrial]], None]
-"""Sees the finished trials, whenever there is one more."""
+"""Receives all finished trials after each trial."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is swept, and how."""
+    """Number of trials, budget and sampler of a sweep."""
 
     trials: int
     budget: int
-    """Evaluations of the picking fold that a trial has."""
+    """Evaluations of the picking fold per trial."""
     sampler: Sampler = "tpe"
 
 
 def default_budget(swarm: SwarmSettings) -> int:
-    """The evaluations that the settings take, where they say how many iterations there are; else the usual number."""
-    given = "iterations" in swarm.model_fields_set
-    return swarm.particles * (swarm.iterations + 1) if given else USUAL_BUDGET
+    """The number of evaluations that the settings imply if they set `iterations`; else `USUAL_BUDGET`."""
+    iterations_set = "iterations" in swarm.model_fields_set
+    return swarm.particles * (swarm.iterations + 1) if iterations_set else USUAL_BUDGET
 
 
 def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda trials: None) -> Swept:
-    """Runs a sweep, or what an interrupted one left to do, and writes sweep.json.
+    """Runs or resumes a sweep and writes sweep.json.
 
     Args:
-        settings: Of every trial, but for the hyperparameters that are swept.
+        settings: Settings of every trial, except for the swept hyperparameters.
         plan: Trials, budget, sampler.
-        folder: A new folder, or that of the sweep that is continued.
-        watch: Is told of every trial.
+        folder: A new folder, or the folder of the sweep to resume.
+        watch: Called after every trial.
 
     Raises:
-        UserError: A mistake in the settings, a dev that is too small, or a folder of another sweep.
+        UserError: Invalid settings, too few dev items, or a folder of another sweep.
     """
-    _optuna()  # before anything is read
+    _optuna()  # checked before anything is read
     session = open_session(settings.anywhere())
     try:
         if reason := reason_not_applicable("swarm", TaskInputs(session, None)):
@@ -119,12 +119,12 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
 
 
 def folds(task: Task) -> tuple[Task, Task]:
-    """The task with the picking fold as its dev, and with the confirming fold as its dev.
+    """The task with the picking fold as dev, and the task with the confirming fold as dev.
 
-    All item sets are parted at once: where two of them ask about the same source, both items are in the same fold.
+    All item sets are split together, so that items of the same source are in the same fold across item sets.
 
     Raises:
-        UserError: dev has too few independent items, or no parting leaves items of each item set in both folds.
+        UserError: dev has too few independent items, or no split has items of each item set in both folds.
     """
     sets = task.item_sets
     if (clusters := _fold(task).clusters) < LEAST_CLUSTERS:
@@ -147,12 +147,12 @@ def folds(task: Task) -> tuple[Task, Task]:
 
 
 def _side(s: ItemSet, held: Container[int], side: bool) -> ItemSet:
-    """An item set with the dev items that are held, or with the others."""
+    """An item set with only the held-out dev items, or only the others."""
     return replace(s, dev=tuple(item for item in s.dev if (id(item) in held) is side))
 
 
 def _fold(task: Task) -> Fold:
-    """How large dev is."""
+    """The size of dev."""
     clusters = {item.source or (s.name, item.id) for s in task.item_sets.values() for item in s.dev}
     return Fold(items=task.size("dev"), clusters=len(clusters))
 
@@ -161,9 +161,9 @@ def _fold(task: Task) -> Fold:
 
 
 def _document(session: Session, plan: Plan) -> dict[str, Any]:
-    """What settings.yaml says; what a continued sweep must have in common with its beginning."""
+    """Content of settings.yaml, which must not change when a sweep is resumed."""
     task = {"settings": session.settings.model_dump(mode="json"), **provenance(session)}
-    return {"sweep": asdict(plan), "task": task}  # the settings are not where `resume` would find those of a run
+    return {"sweep": asdict(plan), "task": task}  # not at the key "settings", which marks a run
 
 
 def _open(folder: Path, document: dict[str, Any]) -> Store:
@@ -173,7 +173,7 @@ def _open(folder: Path, document: dict[str, Any]) -> Store:
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two documents, as messages."""
+    """Differences between two documents, as messages."""
     yield from changed_settings(then["sweep"], now["sweep"])
     yield from changed_settings(then["task"]["settings"], now["task"]["settings"])
     yield from (f"{what} changed since it began" for what in changed_inputs(then["task"], now["task"]))
@@ -193,10 +193,10 @@ def _optuna() -> Any:
 
 @contextmanager
 def _finished_trials(path: Path) -> Iterator[Study]:
-    """The study in a SQLite file, with the finished trials and no others.
+    """The study in a SQLite file, which holds finished trials only.
 
     Raises:
-        UserError: The file is no such study.
+        UserError: The file is not such a study.
     """
     optuna = _optuna()
     from sqlalchemy.exc import SQLAlchemyError
@@ -215,17 +215,17 @@ def _finished_trials(path: Path) -> Iterator[Study]:
 
 
 def propose(study: Study, lists: Mapping[str, Sequence[float]], sampler: Sampler, seed: int) -> dict[str, int]:
-    """The next trial's hyperparameters, as places in their lists: those are in order, which a sampler can use.
+    """The next trial's hyperparameters, as indices into their sorted lists, so that the sampler can use the order.
 
-    They are asked of a copy of the study: a trial begins to exist when it is finished, and a killed one leaves no trace
-    that the next proposal could see. The same finished trials and seed give the same proposal.
+    They are requested from a copy of the study: trials are stored when finished, so interrupted trials do not affect
+    later proposals. The same finished trials and seed give the same proposal.
     """
     optuna = _optuna()
     make = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler]
-    known = study.get_trials()
-    own = int(np.random.SeedSequence((seed, len(known))).generate_state(1)[0])
+    trials = study.get_trials()
+    own = int(np.random.SeedSequence((seed, len(trials))).generate_state(1)[0])
     copy = optuna.create_study(direction="maximize", sampler=make(seed=own))
-    copy.add_trials(known)
+    copy.add_trials(trials)
     return dict(copy.ask(_space(lists)).params)
 
 
@@ -234,28 +234,28 @@ def _space(lists: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     return {name: optuna.distributions.IntDistribution(0, len(values) - 1) for name, values in lists.items()}
 
 
-def _keep(study: Study, lists: Mapping[str, Sequence[float]], places: dict[str, int], trial: SweptTrial) -> None:
+def _keep(study: Study, lists: Mapping[str, Sequence[float]], indices: dict[str, int], trial: SweptTrial) -> None:
     """Adds a finished trial, in one transaction."""
     create = _optuna().trial.create_trial
-    told = trial.model_dump(exclude={"number", "value"})
-    study.add_trial(create(params=places, distributions=_space(lists), value=trial.value, user_attrs=told))
+    attributes = trial.model_dump(exclude={"number", "value"})
+    study.add_trial(create(params=indices, distributions=_space(lists), value=trial.value, user_attrs=attributes))
 
 
 def _kept(study: Study) -> list[SweptTrial]:
-    told = ({"number": one.number, "value": one.value, **one.user_attrs} for one in study.get_trials())
-    return [SweptTrial.model_validate(one) for one in told]
+    documents = ({"number": one.number, "value": one.value, **one.user_attrs} for one in study.get_trials())
+    return [SweptTrial.model_validate(one) for one in documents]
 
 
 def importance(study: Study) -> tuple[dict[str, float] | None, str | None]:
-    """The importance of each hyperparameter, the largest first; or why there is none."""
+    """The importance of each hyperparameter, the largest first; or None and the reason."""
     trials = study.get_trials()
     if len(trials) < LEAST_RANKED:
         return None, f"left out: it needs {LEAST_RANKED} trials, and there are {len(trials)}"
     if len({one.value for one in trials}) == 1:
         return None, "left out: all trials have the same value"
     by = _optuna().importance
-    found = by.get_param_importances(study, evaluator=by.PedAnovaImportanceEvaluator())
-    return {name: float(share) for name, share in found.items()}, None
+    shares = by.get_param_importances(study, evaluator=by.PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in shares.items()}, None
 
 
 # -- the sweep ---------------------------------------------------------------------------------------------------------
@@ -265,12 +265,12 @@ class Sweep:
     """One sweep in progress.
 
     Args:
-        session: With the whole dev; nothing here evaluates it.
+        session: Session with the full dev split, which is not evaluated here.
         picking: The task whose dev is the picking fold.
         confirming: The task whose dev is the confirming fold.
         plan: Trials, budget, sampler.
-        store: Its folder.
-        watch: Is told of every trial.
+        store: Store of the sweep's folder.
+        watch: Called after every trial.
     """
 
     def __init__(
@@ -280,13 +280,13 @@ class Sweep:
         self.plan, self.store, self.watch = plan, store, watch
         own = {name: getattr(session.settings.swarm, name) for name in LISTS}
         self.lists = {name: tuple(sorted({*values, own[name]})) for name, values in LISTS.items()}
-        """The paper's, and what the settings say where that is not among them: trial 0 is a point of the space."""
+        """Values of the paper and of the settings, so that trial 0 is in the search space."""
         self.defaults = {name: values.index(own[name]) for name, values in self.lists.items()}
         self.checkpoint: dict[str, Any] = store.checkpoint() or {"evaluator": {}, "engine": None, "seconds": 0.0}
         self._began = time.perf_counter()
 
     def run(self) -> Swept:
-        """All that is not done yet."""
+        """Does the remaining work."""
         path = self.store.folder / "sweep.json"
         if path.is_file():
             return _read(path)
@@ -297,15 +297,15 @@ class Sweep:
 
     @contextmanager
     def _evaluators(self) -> Iterator[tuple[Evaluator, Evaluator]]:
-        """The two folds on one engine."""
+        """Evaluators of the two folds on one engine."""
         engine = self.session.engine(self.checkpoint["engine"])
         try:
             self.checkpoint["engine"] = engine.state()
-            kept = self.checkpoint["evaluator"]
+            saved = self.checkpoint["evaluator"]
             panel = self.session.judges.panel if self.session.judges else None
             rules = StopRules(self.picking.name, panel, "retry with the same command")
             picking, confirming = (
-                Evaluator(replace(self.session, task=task), engine, self.store, rules, (), kept, self._save)
+                Evaluator(replace(self.session, task=task), engine, self.store, rules, (), saved, self._save)
                 for task in (self.picking, self.confirming)
             )
             yield picking, confirming
@@ -313,7 +313,7 @@ class Sweep:
             engine.close()
 
     async def _measure(self, study: Study, picking: Evaluator, confirming: Evaluator) -> Swept:
-        experts, _ = await picking.expert_evaluations("dev")  # those of a continued sweep are read, not asked again
+        experts, _ = await picking.expert_evaluations("dev")  # recorded ones are not repeated
         self.watch(trials := _kept(study))
         while (number := len(trials)) < self.plan.trials:
             seed = self.session.settings.seed
@@ -321,7 +321,7 @@ class Sweep:
             _keep(study, self.lists, places, await self._trial(picking, number, places))
             self.watch(trials := _kept(study))
 
-        best, first = max(trials, key=lambda trial: trial.value), trials[0]  # the first of equals
+        best, first = max(trials, key=lambda trial: trial.value), trials[0]  # the first of ties
         ranked, _ = await picking.ranked_experts()
         expert, reached = picking.experts[ranked[0]], experts[ranked[0]].value
         both = (picking, confirming)
@@ -358,7 +358,7 @@ class Sweep:
         )
 
     async def _trial(self, evaluator: Evaluator, number: int, places: Mapping[str, int]) -> SweptTrial:
-        """The ordinary search with a trial's hyperparameters, but for its iterations: the budget says when it ends."""
+        """A search with a trial's hyperparameters, which ends when the budget is used up."""
         parameters = {name: values[places[name]] for name, values in self.lists.items()}
         own = {
             **parameters,
@@ -366,19 +366,19 @@ class Sweep:
             "winner": "best",
         }  # the hyperparameters are those of the published swarm
         swarm = self.session.settings.swarm.model_copy(update=own)
-        # The places are in the name: the state of a search must not be told to one with other hyperparameters.
+        # The indices are in the name, so that saved state is not restored into a search with other hyperparameters.
         name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
         seed, budget = self.session.settings.seed, self.plan.budget
-        found = await default_search(evaluator, name, swarm, budget, seed, objective="metric")
-        value = evaluator.summary(found.row).value
-        assert value is not None  # noqa: S101 - else the search has raised
+        result = await default_search(evaluator, name, swarm, budget, seed, objective="metric")
+        value = evaluator.summary(result.row).value
+        assert value is not None  # noqa: S101 - the search raises otherwise
         return SweptTrial(
             number=number,
             parameters=parameters,
             value=value,
-            **asdict(found.cost),
-            coefficients=evaluator.coefficients(found.row),
-            ended=found.note or f"{budget} evaluations done",
+            **asdict(result.cost),
+            coefficients=evaluator.coefficients(result.row),
+            ended=result.note or f"{budget} evaluations done",
         )
 
     async def _final(
@@ -391,7 +391,7 @@ class Sweep:
         trial: int | None = None,
         expert: str | None = None,
     ) -> tuple[Final, Evaluation]:
-        """A trial's best mixture, or an expert, with its picking value: on the confirming fold and on test."""
+        """Evaluates a trial's best mixture, or an expert, on the confirming fold and on test; `value` is on picking."""
         name = f"trial-{trial}" if expert is None else f"expert-{expert}"
         held = await confirming.recorded(confirming.record_name(f"{name}-confirming", "dev"), name, row, "dev")
         test = await picking.recorded(picking.record_name(name, "test"), name, row, "test")

@@ -1,4 +1,4 @@
-"""A sweep on the screen, in 80 columns. Nothing here decides anything; `sweep.json` has every digit."""
+"""Renders a sweep in 80 columns; `sweep.json` has full precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["sweep_tables", "trial_line", "trials_table"]
 
 
 def sweep_tables(swept: Swept) -> RenderableType:
-    """The trials, the picked one against the defaults and the best expert, and what must be known to read them."""
+    """The trials, the picked one compared with the defaults and the best expert, and explanatory notes."""
     picked = swept.picked.trial
     lines = [
         difference_line("picked - defaults", swept.difference["picked_minus_defaults"]),
@@ -41,7 +41,7 @@ def sweep_tables(swept: Swept) -> RenderableType:
 
 
 def trials_table(trials: Sequence[SweptTrial], title: str, picked: int | None = None) -> Table:
-    """A line a trial, in their order."""
+    """A table with one row per trial, in order."""
     table = _table(title)
     table.add_column("trial", no_wrap=True)
     names = list(trials[0].parameters) if trials else []
@@ -57,7 +57,7 @@ def trials_table(trials: Sequence[SweptTrial], title: str, picked: int | None = 
 
 
 def trial_line(trial: SweptTrial) -> str:
-    """A finished trial in one sentence."""
+    """One sentence about a finished trial."""
     parameters = ", ".join(f"{name} {value:g}" for name, value in trial.parameters.items())
     cost = f"{trial.evaluations} evaluations, {trial.seconds:.1f} s"
     return f"trial {trial.number}: {number(trial.value)} ({parameters}; {cost})"
