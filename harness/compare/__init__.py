@@ -1,1 +1,1 @@
-"""Methods at equal budget: `result.py` says what was found, `statistics.py` what may be concluded from it."""
+"""Compares methods at equal budget: `result.py` holds the results, `statistics.py` the significance tests."""

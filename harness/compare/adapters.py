@@ -1,4 +1,4 @@
-"""The methods that make an adapter before any question is asked: static merges and fine-tuned LoRAs."""
+"""Methods that create an adapter before any item is answered: static merges and fine-tuned LoRAs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from utilities.bounded_input import read_json
 __all__ = ["MergedAdapter", "made_before", "make", "merged_data_exists"]
 
 DEV_EPOCHS, DATA_EPOCHS = 20, 3
-"""At most so many; few pairs are read often."""
+"""Maximum number of epochs; small sets of pairs need more."""
 ABOUT = "made.json"
-"""What is known of the making of an adapter, in its folder."""
+"""File in an adapter's folder with the time and the note of its creation."""
 
 
 @dataclass(frozen=True)
 class MergedAdapter:
-    """An adapter that was made."""
+    """A created adapter."""
 
     folder: Path
     seconds: float
@@ -67,14 +67,14 @@ def data_merge(request: MergeRequest, folder: Path) -> str:
 
 
 def merged_data_exists(base_model: str, experts: Sequence[str]) -> bool:
-    """Whether these are the embedded experts, of which an adapter of all training texts is committed."""
+    """Whether these are the embedded experts; an adapter trained on all their texts is part of the package."""
     return base_model == EMBEDDED and not experts
 
 
 def _finetuned(request: MergeRequest, folder: Path, pairs: Sequence[Pair], epochs: int, held_out: float) -> str:
     session = request.inputs.session
     settings = session.settings.engine_settings
-    found = finetune(
+    best = finetune(
         session.base,
         session.pool.experts[0].folder,
         pairs,
@@ -85,11 +85,11 @@ def _finetuned(request: MergeRequest, folder: Path, pairs: Sequence[Pair], epoch
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
     )
-    return f"the best of at most {epochs} epochs and two learning rates: {found.epochs} at {found.rate:g}"
+    return f"the best of at most {epochs} epochs and two learning rates: {best.epochs} at {best.rate:g}"
 
 
 def made_before(folder: Path) -> MergedAdapter | None:
-    """The adapter in a folder that `make` filled; None where there is none."""
+    """The adapter that `make` wrote to a folder; None if there is none."""
     path = folder / ABOUT
     if not path.is_file():
         return None
@@ -97,16 +97,16 @@ def made_before(folder: Path) -> MergedAdapter | None:
 
 
 def make(build: Make, name: str, request: MergeRequest, store: Store) -> MergedAdapter:
-    """Makes an adapter in `<store's folder>/<name>`, whole or not at all.
+    """Creates an adapter in `<store's folder>/<name>` atomically.
 
     Args:
         build: `Method.make` of the method.
-        name: Of the folder.
-        request: What it is made from.
-        store: Of the adapters' folder.
+        name: Name of the folder.
+        request: Inputs of the adapter.
+        store: Store of the adapters' folder.
 
     Raises:
-        UserError: The method refuses these adapters.
+        UserError: The method does not support these adapters.
     """
     start = time.perf_counter()
     with store.replacing(name) as folder:

@@ -1,7 +1,7 @@
-"""A search within a number of evaluations: a method of a comparison, a trial of a sweep, a search of a lab.
+"""Searches with a fixed number of evaluations, for methods of a comparison, trials of a sweep and searches of a lab.
 
-`default_search` is the search of the verb `search`: the same optimiser, the same initial experts in front of it, the
-same objective, the same winner selection. Only what ends it differs: a budget in place of a number of iterations.
+`default_search` is the search of the verb `search`: the same optimiser, initial experts, objective and winner
+selection. Only the stopping rule differs: a budget of evaluations instead of a number of iterations.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["SearchResult", "budgeted_search", "default_search"]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found, and what that took."""
+    """Result and cost of a search."""
 
     row: Row
     cost: Cost
     note: str | None = None
-    """Why it ended before its budget."""
+    """The reason why it ended before its budget was used up."""
 
 
 async def budgeted_search(
@@ -47,13 +47,13 @@ async def budgeted_search(
     penalty: Penalty | None = None,
     objective: ObjectiveKind = "metric",
 ) -> tuple[Budgeted, Cost]:
-    """Runs a search to its end, or from where an interrupted one stood.
+    """Runs a search, or resumes an interrupted one.
 
     Args:
-        evaluator: Evaluates rows on dev; its checkpoint keeps the state of the running search.
-        name: What the state is saved under.
-        inner: The search, at its beginning.
-        budget: Evaluations of different rows.
+        evaluator: Evaluates rows on dev; its checkpoint stores the state of the running search.
+        name: Key of the saved state.
+        inner: The search in its initial state.
+        budget: Maximum number of evaluations of distinct rows.
         first: Initial rows that are evaluated before the search begins.
         patience: As in `Budgeted`.
         task: Another task on the same engine, such as a few examples.
@@ -76,7 +76,7 @@ async def budgeted_search(
         return [one.value if by_metric else one.objective for one in batch.summaries]
 
     def after() -> None:
-        # one search at a time; a finished one needs no state
+        # only one search runs at a time, and a finished one needs no state
         evaluator.checkpoint["searches"] = {name: {"state": optimiser.state.to_dict(), "cost": vars(cost)}}
         evaluator.save()
 
@@ -100,12 +100,12 @@ async def default_search(
 
     Args:
         evaluator: Evaluates rows.
-        name: Begins the names of its state and records.
+        name: Prefix of the names of its state and records.
         swarm: The settings of the search.
-        budget: Evaluations, those of the initial experts included.
-        seed: Of every random number.
-        objective: What it maximises; by default the objective of the session's settings.
-        groups: Groups of modules with coefficients of their own; by default the session's.
+        budget: Number of evaluations, including the initial experts.
+        seed: Seed of all random numbers.
+        objective: Objective to maximise; by default the objective of the session's settings.
+        groups: Number of module groups with separate coefficients; by default the session's.
     """
     session = evaluator.session
     count = len(session.groups) if groups is None else groups
@@ -114,17 +114,17 @@ async def default_search(
     inner = make_strategy(columns, unbounded, seed, count)
     averaged = swarm.winner == "top-k-mean" and averaged_rows(budget, swarm.top_k) > 1
     experts = np.tile(np.eye(columns)[: len(session.pool.names)], (1, count))
-    found, cost = await budgeted_search(
+    finished, cost = await budgeted_search(
         evaluator,
         name,
         inner,
         budget - averaged,
-        first=None if swarm.optimiser == "pso" else experts,  # the published swarm begins at the experts
+        first=None if swarm.optimiser == "pso" else experts,  # the published swarm starts from the experts itself
         patience=None if swarm.optimiser == "pso" else swarm.patience,
         objective=objective or evaluator.objective,
     )
-    note = found.finished if found.evaluations < budget - averaged else None
-    scored: Sequence[Scored] = [Scored(row, value) for row, value in found.evaluated]
+    note = finished.finished if finished.evaluations < budget - averaged else None
+    scored: Sequence[Scored] = [Scored(row, value) for row, value in finished.evaluated]
     prefix = f"{evaluator.record_name(name, 'dev')}-"
-    winner = await select_winner(evaluator, swarm, scored, found.best[0], prefix)
+    winner = await select_winner(evaluator, swarm, scored, finished.best[0], prefix)
     return SearchResult(winner.row, cost + winner.cost, note)

@@ -1,7 +1,7 @@
-"""Methods x tasks x seeds: every method with the same engine, items and budget, and nothing done twice.
+"""Runs methods x tasks x seeds, with the same engine, items and budget for every method.
 
-A comparison is a folder: an adapter or an outcome that is there is not made again, a search goes on where it stood, so
-that the same command continues what a kill has ended.
+A comparison is a folder. Existing adapters and outcomes are reused and an interrupted search is resumed, so the same
+command resumes an interrupted comparison.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ from utilities.sync import run_sync
 __all__ = ["Comparison", "CompareOptions", "compare"]
 
 Watch = Callable[[Compared], None]
-"""Sees what was found so far, whenever there is more of it."""
+"""Receives the results so far after each change."""
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What is compared, beside the settings of each task."""
+    """Options of a comparison, besides the settings of each task."""
 
     methods: tuple[str, ...]
     seeds: int
-    """So many, from the settings' own on."""
+    """Number of seeds, starting from the settings' seed."""
     budget: int
-    """Full dev evaluations of a search."""
+    """Number of full dev evaluations of a search."""
     space: Space = "factors"
-    """Where adapters are merged."""
+    """The space in which adapters are merged."""
     training_data: Path | None = None
 
 
 def compare(
     settings: Sequence[RunSettings], options: CompareOptions, folder: Path, watch: Watch = lambda compared: None
 ) -> Compared:
-    """Runs a comparison, or what an interrupted one left to do, and writes compare.json, .csv and .png.
+    """Runs or resumes a comparison, and writes compare.json, .csv and .png.
 
     Args:
-        settings: One a task; they differ in nothing but the task and what its file recommends.
+        settings: Settings of each task; they differ only in the task and its recommended settings.
         options: Methods, seeds, budget.
-        folder: A new folder, or that of the comparison that is continued.
-        watch: Is told of every outcome.
+        folder: A new folder, or the folder of the comparison to resume.
+        watch: Called after every outcome.
 
     Raises:
-        UserError: A mistake in the settings, or a folder of another comparison.
+        UserError: Invalid settings, or a folder of another comparison.
     """
     settings = [one.anywhere() for one in settings]
     if options.space == "delta":
@@ -96,13 +96,13 @@ def compare(
 
 
 def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
-    """The settings with experts that can stand in one pool: where their ranks differ, copies of the largest rank.
+    """The settings with experts of equal rank: if ranks differ, experts are copied and padded to the largest rank.
 
-    The zeros that fill them up change no expert. What searches then mix are these A and B; what is merged is their BA.
+    Padding with zeros does not change an expert. Searches mix these A and B matrices; merges use the products BA.
 
     Args:
-        settings: Of one task.
-        folder: Where the copies are kept, beside the comparison's own.
+        settings: Settings of one task.
+        folder: Folder for the copies, next to the comparison's folder.
     """
     sources = expert_folders(settings.expert_specs)
     if any(not (source / CONFIG).exists() for source in sources):
@@ -121,7 +121,7 @@ def _at_one_rank(settings: RunSettings, folder: Path) -> RunSettings:
 
 
 def _training(session: Session, options: CompareOptions) -> Mapping[str, Sequence[Pair]] | None:
-    """What the experts were trained on; made or read only where a method looks at it."""
+    """Training texts of the experts; the bundled ones are only generated if a method uses them."""
     if options.training_data is not None:
         return read_training_texts(options.training_data, session.pool.names)
     settings = session.settings
@@ -134,15 +134,15 @@ def _training(session: Session, options: CompareOptions) -> Mapping[str, Sequenc
 
 
 def _document(sessions: Sequence[Session], options: CompareOptions) -> dict[str, Any]:
-    """What settings.yaml says; what a continued comparison must have in common with its beginning."""
-    told = {**asdict(options), "methods": list(options.methods)}
-    told["training_data"] = options.training_data and str(options.training_data.resolve())
+    """Content of settings.yaml, which must not change when a comparison is resumed."""
+    compare_options = {**asdict(options), "methods": list(options.methods)}
+    compare_options["training_data"] = options.training_data and str(options.training_data.resolve())
     tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in sessions}
-    return {"compare": told, "tasks": tasks}
+    return {"compare": compare_options, "tasks": tasks}
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two documents, as messages."""
+    """Differences between two documents, as messages."""
     yield from changed_settings(then["compare"], now["compare"])
     if list(then["tasks"]) != list(now["tasks"]):
         yield f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"
@@ -183,7 +183,7 @@ class Comparison:
         self._began = time.perf_counter()
 
     def run(self) -> Compared:
-        """All that is not done yet."""
+        """Does the remaining work."""
         for case in self.cases:
             self._run_task(case)
         return self._finish()
@@ -197,7 +197,7 @@ class Comparison:
         for method, seed in trials:
             if not self._load(case, method, seed):
                 missing.append((method, seed))
-        self._tell()
+        self._report()
         if not missing and task in self.checkpoint.get("noise_floor", {}):
             return
         made = self._make(case, trials)
@@ -210,8 +210,8 @@ class Comparison:
     # -- before the engine: adapters ---------------------------------------------------------------------------------
 
     def _make(self, case: TaskInputs, trials: Sequence[tuple[str, int | None]]) -> dict[str, MergedAdapter]:
-        """The adapters of all methods that make one, those of finished ones too: a row's last bits may depend on the
-        number of columns beside it, and a continued comparison is to equal one that was never interrupted."""
+        """The adapters of all methods that create one, including finished methods: rounding may depend on the number of
+        columns, and a resumed comparison must give the same results as an uninterrupted one."""
 
         @cache
         def experts() -> list[Adapter]:
@@ -231,37 +231,37 @@ class Comparison:
 
     @contextmanager
     def _failing(self, case: TaskInputs, method: str, seed: int | None) -> Iterator[None]:
-        """A method that fails is absent, with its reason, and the others go on; the next run tries it again.
+        """Records a failing method as absent, with the reason, and continues; the next run tries it again.
 
-        A full disk, a spent budget or an unreachable judge ends the comparison, which can be resumed.
+        A full disk, a spent budget or an unreachable judge stops the comparison, which can be resumed.
         """
         try:
             yield
         except (OSError, StoppedError):
             raise
         except Exception as error:
-            told = str(error) if isinstance(error, UserError) else f"failed: {type(error).__name__}: {error}"
-            reason = told if seed is None else f"seed {seed}: {told}"
+            message = str(error) if isinstance(error, UserError) else f"failed: {type(error).__name__}: {error}"
+            reason = message if seed is None else f"seed {seed}: {message}"
             self.absent.append(Absent(method=method, task=case.session.task.name, reason=reason))
-            self._tell()
+            self._report()
 
     @contextmanager
     def _evaluator(self, case: TaskInputs, made: Mapping[str, MergedAdapter]) -> Iterator[Evaluator]:
-        """An engine whose pool holds the experts and every adapter, brought to one rank by zeros."""
+        """An evaluator whose engine has the experts and all adapters in its pool, zero-padded to equal rank."""
         session, task = case.session, case.session.task.name
         pool, folder = session.pool, self.folder / "pool"
         shutil.rmtree(folder, ignore_errors=True)
         try:
             if made:
                 pool = _padded_pool(session, [one.folder for one in made.values()], folder)
-            kept = self.checkpoint["tasks"].setdefault(task, {})
-            engine = replace(session, pool=pool).engine(kept.get("engine"))
-            kept["engine"], self.checkpoint["engine"] = engine.state(), engine.name
+            saved = self.checkpoint["tasks"].setdefault(task, {})
+            engine = replace(session, pool=pool).engine(saved.get("engine"))
+            saved["engine"], self.checkpoint["engine"] = engine.state(), engine.name
             try:
                 panel = session.judges.panel if session.judges else None
                 rules = StopRules(task, panel, "retry with the same command")
-                yield Evaluator(session, engine, self.store, rules, list(made), kept, self._save)
-                kept["engine"] = engine.state()
+                yield Evaluator(session, engine, self.store, rules, list(made), saved, self._save)
+                saved["engine"] = engine.state()
             finally:
                 engine.close()
         finally:
@@ -283,18 +283,18 @@ class Comparison:
             self._save()
         for method, seed in missing:
             if methods.get(method).make and _adapter_name(case, method, seed) not in made:
-                continue  # it could not be made
+                continue  # its creation failed
             with self._failing(case, method, seed):
                 outcome, test = await self._outcome(case, evaluator, made, method, seed)
                 path = self.folder / "outcomes" / f"{_name(task, method, seed)}.json"
                 write_atomically(path, outcome.model_dump_json(indent=2) + "\n")
                 self._add(outcome, test)
-                self._tell()
+                self._report()
 
     async def _outcome(
         self, case: TaskInputs, evaluator: Evaluator, made: Mapping[str, MergedAdapter], method: str, seed: int | None
     ) -> tuple[Outcome, Evaluation]:
-        """One method to its end: it chooses, dev is looked up, test is read."""
+        """Runs one method: selection on dev, dev value, test value."""
         task, session = evaluator.task, evaluator.session
         name = _name(task.name, method, seed)
         model: Row | str | None = None  # a row, the name of an adapter, or the base model
@@ -345,10 +345,10 @@ class Comparison:
         )
         return outcome, test
 
-    # -- what is there -----------------------------------------------------------------------------------------------
+    # -- stored outcomes ---------------------------------------------------------------------------------------------
 
     def _load(self, case: TaskInputs, method: str, seed: int | None) -> bool:
-        """Whether a method was finished before; its outcome is taken over."""
+        """Loads the stored outcome of a method; returns whether there is one."""
         path = self.folder / "outcomes" / f"{_name(case.session.task.name, method, seed)}.json"
         if not path.exists():
             return False
@@ -390,7 +390,7 @@ class Comparison:
             seconds=self.checkpoint["seconds"] + time.perf_counter() - self._began,
         )
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self.watch(self._compared())
 
     def _finish(self) -> Compared:
@@ -402,9 +402,9 @@ class Comparison:
         runs: dict[tuple[str, str], list[Evaluation]] = {}
         for o in compared.outcomes:
             runs.setdefault((o.method, o.task), []).append(self._tests[o.method, o.task, o.seed])
-        found = versus(runs, combine, compared.noise_floor)
+        differences = versus(runs, combine, compared.noise_floor)
         ranks = ranking(runs, compared.tasks) if len(compared.tasks) > 1 else None
-        compared = compared.model_copy(update={"versus": found, "ranking": ranks})
+        compared = compared.model_copy(update={"versus": differences, "ranking": ranks})
         self._save()
         write_atomically(self.folder / "compare.json", compared.model_dump_json(indent=2) + "\n")
         write_csv(compared, self.folder / "compare.csv")
@@ -434,13 +434,13 @@ def _name(task: str, method: str, seed: int | None) -> str:
 
 
 def _adapter_name(case: TaskInputs, method: str, seed: int | None) -> str:
-    """Adapters that no task's items went into are made once for all tasks."""
+    """The folder name of an adapter; adapters that do not depend on a task's items are shared by all tasks."""
     name = _name(case.session.task.name, method, seed)
     return name if method == "dev_finetune" else name.removeprefix(f"{case.session.task.name}-")
 
 
 def _padded_pool(session: Session, made: Sequence[Path], folder: Path) -> Pool:
-    """The experts and further adapters in one pool, as copies that all have the largest rank of them."""
+    """The experts and other adapters in one pool, as copies that are padded to the largest rank."""
     sources = [*(expert.folder for expert in session.pool.experts), *made]
     rank = max(read_adapter(source).rank for source in sources)
     copies = [

@@ -1,4 +1,4 @@
-"""`compare.png`: for every task, what each method gains over the reference, and what the gain costs."""
+"""`compare.png`: for every task, each method's gain over the reference, and its cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOKS: dict[Verdict | Literal["reference"], dict[str, Any]] = {
     "tie": {"marker": "o", "color": "0.5", "markerfacecolor": "0.5"},
     "reference": {"marker": "D", "color": "black", "markerfacecolor": "0.8"},
 }
-"""History apart by shape and filling, so that the figure can be read without colours."""
+"""Verdicts differ in shape and fill, so that the figure can be read without colours."""
 
 
 class _Point(NamedTuple):
@@ -36,22 +36,22 @@ class _Point(NamedTuple):
     high: float
     verdict: Verdict | Literal["reference"]
     test: float | None
-    """Beside the gain on the items that both scored: the value on all that the method scored."""
+    """Value on all items that the method scored; `gain` uses the items that both methods scored."""
     cost: float
 
 
 def write_figure(compared: Compared, path: Path, cost: Cost = "seconds") -> None:
-    """Writes a PNG, a row a task: intervals on the left, gain against cost on the right. Replaces the file as a whole.
+    """Writes a PNG with one row per task: intervals on the left, gain against cost on the right. Writes atomically.
 
-    Shown are paired differences to the reference with their 95 % intervals (`Versus`). Intervals of the values
-    themselves would be misread: two that overlap may belong to methods that differ clearly on the same items.
+    It shows paired differences to the reference with 95 % intervals (`Versus`). Intervals of the values themselves
+    would be misleading: they may overlap although the methods differ significantly on the same items.
 
     Args:
-        compared: What was found. A task without the reference, or without any difference to it, stays empty.
+        compared: Results. The row of a task without differences to the reference is empty.
         path: The file to write.
-        cost: What a method costs once: wall seconds, or full dev evaluations.
+        cost: Cost of one run of a method: wall seconds, or full dev evaluations.
     """
-    from matplotlib.figure import Figure  # not pyplot, which keeps figures and looks for a window system
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures in memory and selects a GUI backend
     from matplotlib.gridspec import GridSpec
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -74,7 +74,7 @@ def write_figure(compared: Compared, path: Path, cost: Cost = "seconds") -> None
         scattered.append((right, of, _costs(right, of, cost, str(reference))))
     figure.legend(handles=_legend(), loc="outside lower center", ncols=len(LOOKS), frameon=False, fontsize=9)
     figure.suptitle(f"{compared.engine}, {compared.model}, budget {compared.budget} evaluations", fontsize=10)
-    figure.draw_without_rendering()  # only now it is known where things are, in pixels
+    figure.draw_without_rendering()  # computes positions in pixels
     figure.set_layout_engine("none")
     for axes, of, labels in scattered:
         _part(axes, of, labels)
@@ -84,21 +84,21 @@ def write_figure(compared: Compared, path: Path, cost: Cost = "seconds") -> None
 
 
 def _points(compared: Compared, task: str, reference: str | None, cost: Cost) -> list[_Point]:
-    """The methods from the lowest gain to the highest, the reference among them with a gain of 0."""
+    """The methods by increasing gain, including the reference with a gain of 0."""
     outcomes = {
         method: summary(of)
         for method in compared.methods
         if (of := [one for one in compared.outcomes if one.method == method and one.task == task])
     }
-    found = []
+    points = []
     for v in compared.versus:
         if v.task == task and v.reference == reference:
             row = outcomes[v.method]
-            found.append(_Point(v.method, v.difference, v.low, v.high, v.verdict, row.test, getattr(row, cost)))
-    if found and reference is not None:
+            points.append(_Point(v.method, v.difference, v.low, v.high, v.verdict, row.test, getattr(row, cost)))
+    if points and reference is not None:
         row = outcomes[reference]
-        found.append(_Point(reference, 0.0, 0.0, 0.0, "reference", row.test, getattr(row, cost)))
-    return sorted(found, key=lambda point: point.gain)
+        points.append(_Point(reference, 0.0, 0.0, 0.0, "reference", row.test, getattr(row, cost)))
+    return sorted(points, key=lambda point: point.gain)
 
 
 def _intervals(axes: Axes, points: Sequence[_Point], task: str, reference: str) -> None:
@@ -119,7 +119,7 @@ def _costs(axes: Axes, points: Sequence[_Point], cost: Cost, reference: str) -> 
     axes.axhline(0, color="0.4", linewidth=1, linestyle="--", zorder=0)
     for point in points:
         axes.plot(point.cost, point.gain, markersize=6, linestyle="none", **LOOKS[point.verdict])
-    # linear below 1: methods that choose nothing cost no evaluation, and a logarithm knows no zero
+    # linear below 1, because methods without selection cost 0 evaluations
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(-0.15, max(10.0, max(point.cost for point in points)) * 6)
     axes.margins(y=0.08)
@@ -139,24 +139,24 @@ def _costs(axes: Axes, points: Sequence[_Point], cost: Cost, reference: str) -> 
 
 
 def _part(axes: Axes, points: Sequence[_Point], labels: Sequence[Annotation]) -> None:
-    """Puts every label at the nearest place beside its point where it covers nothing: no point, line or other label."""
+    """Places every label as near to its point as possible without overlapping points, lines or other labels."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import Bbox, IdentityTransform
 
     at = axes.transData.transform([(point.cost, point.gain) for point in points])
     frame, pixels = axes.get_window_extent(), DPI / 72
     zero = axes.transData.transform((0, 0))[1]
-    taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in at]
-    taken.append(Bbox.from_extents(frame.x0, zero - 1, frame.x1, zero + 1))  # the reference's line
+    occupied = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in at]
+    occupied.append(Bbox.from_extents(frame.x0, zero - 1, frame.x1, zero + 1))  # line of the reference
     for (x, y), label in reversed(list(zip(at, labels, strict=True))):
         wide, high = label.get_window_extent().size
         places = [(dx, side * step * high / 2) for step in range(80) for side in (1, -1) for dx in (12, -12 - wide)]
         for dx, dy in places:
             box = Bbox.from_bounds(x + dx, y + dy - high / 2, wide, high)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not any(box.overlaps(other) for other in occupied):
                 label.set_position((dx / pixels, dy / pixels))
-                taken.append(box)
+                occupied.append(box)
                 if dy:  # a thin line leads from the label to its point
                     end = x + (dx if dx > 0 else -12)
                     way = Line2D([x, end], [y, y + dy], transform=IdentityTransform(), color="0.7", lw=0.6, zorder=0)

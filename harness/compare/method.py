@@ -1,6 +1,6 @@
-"""One method of `compare`: what it needs, and how it gives a row of coefficients, an adapter, or answers.
+"""Methods of `compare`: each has requirements, and returns a row of coefficients, an adapter, or answers.
 
-A method is added by a decorator, in a file of your own or in a package with an entry point in `model_swarms.methods`:
+A decorator adds a method, in your own file or in a package with an entry point in `model_swarms.methods`:
 
     from harness.compare.method import MethodResult, method
     from harness.compare.requirements import two_experts
@@ -46,12 +46,12 @@ Group = Literal["always", "static", "dynamic"]
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method works with."""
+    """Inputs of a method."""
 
     evaluator: Evaluator
     inputs: TaskInputs
     budget: int
-    """Evaluations of a search."""
+    """Number of evaluations of a search."""
     seed: int
     name: str
     """Name of the saved state of a search."""
@@ -65,15 +65,15 @@ class MethodResult:
     row: Row | None = None
     """Coefficients of the experts, or of the columns of a search."""
     expert: str | None = None
-    """Name of the expert, if the result is an expert as it is."""
+    """Name of the expert, if the result is an unmodified expert."""
     answer: Callable[[Split], Awaitable[Evaluation]] | None = None
-    """Answers a split, if the result is no single model."""
+    """Answers a split, if the result is not a single model."""
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class MergeRequest:
-    """What an adapter is made from."""
+    """Inputs for the creation of an adapter."""
 
     inputs: TaskInputs
     adapters: Callable[[], Sequence[Adapter]]
@@ -89,7 +89,7 @@ Make = Callable[[MergeRequest, Path], str | None]
 
 @dataclass(frozen=True)
 class Method:
-    """One method; without `run` and `make` it is the base model."""
+    """A method; without `run` and `make` it is the base model."""
 
     name: str
     group: Group
@@ -147,7 +147,7 @@ def method(
 def adapter_method(
     name: str, group: Group = "static", *, seeded: bool = False, needs: tuple[Requirement, ...] = ()
 ) -> Callable[[Make], Method]:
-    """Decorator that registers a method that makes an adapter: `(MergeRequest, folder) -> note or None`."""
+    """Decorator that registers a method that creates an adapter: `(MergeRequest, folder) -> note or None`."""
     return lambda make: methods.register(name)(Method(name, group, seeded, needs, make=make))
 
 

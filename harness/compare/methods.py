@@ -1,4 +1,4 @@
-"""The methods that search, select, or answer with several experts."""
+"""Methods that search, select an expert, or combine the answers of several experts."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ async def best_single(context: MethodContext) -> MethodResult:
 
 
 async def _searched(context: MethodContext, make: Callable[[int, int], SearchStrategy]) -> MethodResult:
-    found, cost = await budgeted_search(
+    finished, cost = await budgeted_search(
         context.evaluator, context.name, make(len(context.evaluator.experts), context.seed), context.budget
     )
-    return MethodResult(cost, found.best[0])
+    return MethodResult(cost, finished.best[0])
 
 
 for _name, _make in (("random", RandomSearch), ("cma", cma), ("evol_merge", evol_merge)):
@@ -79,8 +79,8 @@ async def swarm_third(context: MethodContext) -> MethodResult:
 
 async def _own_search(context: MethodContext, budget: int) -> MethodResult:
     settings = context.evaluator.session.settings.swarm
-    found = await default_search(context.evaluator, context.name, settings, budget, context.seed)
-    return MethodResult(found.cost, found.row, note=found.note)
+    result = await default_search(context.evaluator, context.name, settings, budget, context.seed)
+    return MethodResult(result.cost, result.row, note=result.note)
 
 
 @method("paper", seeded=True, needs=(two_columns,))
@@ -88,10 +88,10 @@ async def paper(context: MethodContext) -> MethodResult:
     """The published search: its moves, the metric as objective, the best particle as winner, one row for the model."""
     own = {name: value for name, value in PRESETS["paper"].items() if name in SwarmSettings.model_fields}
     swarm = context.evaluator.session.settings.swarm.model_copy(update=own)
-    found = await default_search(
+    result = await default_search(
         context.evaluator, context.name, swarm, context.budget, context.seed, objective="metric", groups=1
     )
-    return MethodResult(found.cost, found.row, note=found.note)
+    return MethodResult(result.cost, result.row, note=result.note)
 
 
 @method("greedy_soup", needs=(two_experts,))
@@ -106,7 +106,7 @@ async def greedy_soup(context: MethodContext) -> MethodResult:
 async def lora_hub(context: MethodContext) -> MethodResult:
     """Searches on a few examples; each of its evaluations is one of those."""
     few = few_examples(context.evaluator.task, context.seed)
-    found, cost = await budgeted_search(
+    finished, cost = await budgeted_search(
         context.evaluator,
         context.name,
         lorahub(len(context.evaluator.experts), context.seed),
@@ -115,14 +115,14 @@ async def lora_hub(context: MethodContext) -> MethodResult:
         penalty=penalty,
     )
     note = f"each of its evaluations is of {few.size('dev')} dev items"
-    return MethodResult(cost, found.best[0], note=note)
+    return MethodResult(cost, finished.best[0], note=note)
 
 
 def few_examples(task: Task, seed: int) -> Task:
-    """The task with a few dev items an item set, scored smoothly where the scorer compares options.
+    """The task with a few dev items per item set and, for scorers that compare options, a smooth score.
 
-    Smoothly is by the log-probability of the gold answer: LoraHub minimises a loss, and so few items have few
-    accuracies. The parts are averaged, as log-probabilities are below zero.
+    The smooth score is the log-probability of the gold answer: LoraHub minimises a loss, and accuracy is too coarse on
+    few items. Item sets are combined by their mean, because log-probabilities are negative.
     """
     rng = np.random.default_rng(seed)
     sets = {}
@@ -174,7 +174,7 @@ method("top_k_vote", needs=(voters, votes))(partial(_voted, count=TOP_K))
 
 
 def _mixture(weights: dict[str, NDArray[np.float64]]) -> CombineAnswers:
-    """Mixes the experts' answers with weights [experts, items] by item set; of generated ones takes the heaviest."""
+    """Mixes answers with weights [experts, items] by item set; of generated answers the heaviest is selected."""
 
     def choose(s: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
         answer = mixed_answer if can_mix(items, answers) else heaviest_answer
@@ -192,7 +192,7 @@ async def pack_of_llms(context: MethodContext) -> MethodResult:
     async def choose(split: Split) -> CombineAnswers:
         weights = {}
         for s in evaluator.task.item_sets.values():
-            prompts = [s.scorer.prompt.render(**prompt_variables(item)) for item in s.split(split)]  # type: ignore[attr-defined]  # one that compares options
+            prompts = [s.scorer.prompt.render(**prompt_variables(item)) for item in s.split(split)]  # type: ignore[attr-defined]  # it compares options
             models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
             weights[s.name] = pack_weights(np.array([await log_perplexities(model, prompts) for model in models]))
         return _mixture(weights)

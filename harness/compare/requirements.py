@@ -1,4 +1,4 @@
-"""What a method of `compare` may need, and why a task lacks it."""
+"""Requirements of the methods of `compare`; each returns the reason why a task does not meet it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """What a method can use on one task."""
+    """Inputs of a method on one task."""
 
     session: Session
     training: Mapping[str, Sequence[Pair]] | None
     """Training texts of each expert; None if they are unknown."""
     merged_data: bool = False
-    """Whether an adapter that was trained on all of them exists."""
+    """Whether an adapter trained on all of them exists."""
 
     @property
     def experts(self) -> int:
@@ -48,7 +48,7 @@ class TaskInputs:
 
 
 Requirement = Callable[[TaskInputs], str | None]
-"""The reason why a task lacks what a method needs; None if it has it."""
+"""Returns the reason why a task does not meet the requirement; None if it does."""
 
 
 def lora_adapters(inputs: TaskInputs) -> str | None:

@@ -1,4 +1,4 @@
-"""The contract of `compare.json`: what every method reached on every task, what it cost, and how sure that is."""
+"""Schema of `compare.json`: value, cost and significance of every method on every task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.run_folder.result import Measured
 __all__ = ["ALL_TASKS", "Absent", "Compared", "Measured", "Outcome", "Ranking", "Verdict", "Versus"]
 
 ALL_TASKS = "all"
-"""Stands where a task's name stands, for what is said over all tasks together."""
+"""Used in place of a task's name for statistics over all tasks."""
 
 Verdict = Literal["better", "worse", "tie"]
 

@@ -1,6 +1,6 @@
-"""What may be concluded from a comparison: differences with intervals, what is a tie, ranks over tasks, optimism.
+"""Statistics of a comparison: differences with intervals, ties, ranks over tasks, selection bias.
 
-Seeds that are not comparable (`Evaluation.problem`) are left out of every mean here; the tables name them.
+Seeds that are not comparable (`Evaluation.problem`) are left out of all means; the tables list them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 Runs = Mapping[tuple[str, str], Sequence[Evaluation]]
-"""Test evaluations by (method, task): one a seed, or one alone for a method that draws no random number."""
+"""Test evaluations by (method, task): one per seed, or a single one for deterministic methods."""
 
 REFERENCES = ("best_single", "base", "uniform_soup", "swarm")
-"""What every method is held against: the things that cost nothing, and this project's own method."""
+"""Methods that every method is compared with: methods without search cost, and the default search."""
 
 LEVEL = 0.05
 
@@ -43,35 +43,35 @@ def versus(
     references: Sequence[str] = REFERENCES,
     seed: int = 0,
 ) -> list[Versus]:
-    """Every method against every reference, on each task and, where there are several, over all of them.
+    """Compares every method with every reference, on each task and, if there are several, over all tasks.
 
-    Intervals and p come from one paired bootstrap over clusters of items and over seeds. A permutation test was not
-    taken: swapping the two sides of an item asks whether *these* runs differ, an interval over seeds whether the
-    *methods* do, and the two would contradict each other in one table.
+    Intervals and p values come from one paired bootstrap over clusters of items and over seeds. A permutation test
+    is not used: it tests whether *these* runs differ, an interval over seeds whether the *methods* differ, and the two
+    could contradict each other in one table.
 
-    The family of Holm's correction is all methods against one reference on one task. With 2000 resamples no p is
-    below 0.001, so a family of more than 50 can find no difference at all.
+    The family of Holm's correction is all methods against one reference on one task. With 2000 resamples p is at least
+    0.001, so no difference can be significant in a family of more than 50.
 
-    Beside the references stands the best method of each task (by test), so that ties with it can be marked. It was
-    picked by the very values it is compared on, which flatters it: of ten equal methods some seems worse than the best
-    in 9 % of simulations, where it should be 5 %.
+    The best method of each task (by test) is added to the references, so that ties with it can be marked. It is
+    selected by the values it is compared on, so its value is biased upwards: with ten equal methods, some method seems
+    worse than the best in 9 % of simulations instead of 5 %.
 
-    Over all tasks the noise floor is the mean of theirs, and only methods that were measured on every task take part.
-    The mean of the differences has a meaning where the tasks have one scale; `ranking` needs none.
+    Over all tasks, the noise floor is the mean of the tasks' floors, and only methods measured on every task are
+    compared. The mean difference is meaningful if all tasks have the same scale; `ranking` does not require that.
 
     Args:
-        runs: What was measured on test.
-        combine: For every task, how its item sets become the one number.
-        noise_floor: Task to the difference that a value measured twice may show; a missing task has none.
-        references: Methods; those that were not measured are passed over.
-        seed: Of the bootstrap.
+        runs: Test evaluations.
+        combine: Combination of the item sets of every task.
+        noise_floor: Task to the difference between repeated measurements; 0 if a task is missing.
+        references: Methods to compare with; those that were not measured are skipped.
+        seed: Seed of the bootstrap.
 
     Raises:
         ValueError: Two methods were evaluated on different items of one task.
     """
     values = _means(runs)
     grouped = {(task,): task for task in combine} | ({tuple(combine): ALL_TASKS} if len(combine) > 1 else {})
-    found: list[Versus] = []
+    pairs: list[Versus] = []
     for tasks, name in grouped.items():
         methods = _on_every(values, tasks)
         if not methods:
@@ -87,14 +87,14 @@ def versus(
                     )
                     for method in others
                 }
-                found += _family(differences, reference, name, floor)
-    return found
+                pairs += _family(differences, reference, name, floor)
+    return pairs
 
 
 def _family(differences: Mapping[str, Resampled | None], reference: str, task: str, floor: float) -> list[Versus]:
-    known = {method: found for method, found in differences.items() if found is not None}
+    valid = {method: found for method, found in differences.items() if found is not None}
     family = []
-    for (method, found), p_holm in zip(known.items(), holm([one.p for one in known.values()]), strict=True):
+    for (method, found), p_holm in zip(valid.items(), holm([one.p for one in valid.values()]), strict=True):
         value, low, high = found.difference
         verdict: Verdict = "better" if value > 0 else "worse"
         if p_holm >= LEVEL or abs(value) <= floor:
@@ -116,13 +116,13 @@ def _family(differences: Mapping[str, Resampled | None], reference: str, task: s
 
 
 def shown_reference(compared: Compared) -> str | None:
-    """What tables and figures hold the methods against: the first of `REFERENCES` that was measured."""
+    """The reference of tables and figures: the first of `REFERENCES` that was measured."""
     measured = {outcome.method for outcome in compared.outcomes}
     return next((reference for reference in REFERENCES if reference in measured), None)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 1979): p values of a family, in their order."""
+    """P values of a family after Holm's step-down correction (Scandinavian Journal of Statistics 1979), in order."""
     order = np.argsort(p)
     stepped = np.asarray(p)[order] * np.arange(len(p), 0, -1)
     return [float(q) for q in np.minimum(1.0, np.maximum.accumulate(stepped))[np.argsort(order)]]
@@ -131,8 +131,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def ranking(runs: Runs, tasks: Sequence[str]) -> Ranking:
     """Mean ranks over tasks, Friedman's test and, from 3 tasks on, Nemenyi's critical difference (Demšar 2006).
 
-    Values are means over seeds; equal ones share their rank. Friedman's p is the chi-square approximation, which is
-    rough for few tasks. Where it sees no difference, all methods are one clique: then pairs are not looked at.
+    Values are means over seeds; ties share their mean rank. Friedman's p is the chi-square approximation, which is
+    inaccurate for few tasks. If it is not significant, all methods form one clique and pairs are not tested.
     """
     from scipy import stats
 
@@ -151,7 +151,7 @@ def ranking(runs: Runs, tasks: Sequence[str]) -> Ranking:
     if len(tasks) < 3 or len(methods) < 3:
         notes.append(f"no critical difference: {len(tasks)} tasks and {len(methods)} methods, it takes 3 of each")
     else:
-        equal = bool((table == table[:, :1]).all())  # no ranks to test
+        equal = bool((table == table[:, :1]).all())  # ranks are undefined
         p = 1.0 if equal else float(stats.friedmanchisquare(*table.T).pvalue)
         difference = critical_difference(len(methods), len(tasks))
         cliques = _cliques(ranks, difference)
@@ -179,14 +179,14 @@ def critical_difference(methods: int, tasks: int) -> float:
 
 
 def _cliques(ranks: Mapping[str, float], difference: float) -> list[list[str]]:
-    """The largest groups whose mean ranks, in order, span no more than the difference; a method alone is none."""
-    names, found, end = list(ranks), [], 1
+    """The largest groups of two or more methods whose mean ranks span at most the critical difference."""
+    names, cliques, end = list(ranks), [], 1
     for start, name in enumerate(names):
         last = sum(rank <= ranks[name] + difference for rank in ranks.values())
         if last > max(end, start + 1):
-            found.append(names[start:last])
+            cliques.append(names[start:last])
             end = last
-    return found
+    return cliques
 
 
 @dataclass(frozen=True)
@@ -196,27 +196,27 @@ class Summary:
     dev: float | None
     test: float | None
     se: float | None
-    """Standard error of `test` over items and seeds; None where some seed's is not known."""
+    """Standard error of `test` over items and seeds; None if that of a seed is unknown."""
     optimism: float | None
-    """Dev minus test: what choosing on dev has made look better than it is.
+    """Dev minus test value.
 
-    Dev and test are different items, so a method that chooses nothing has one too; only what goes beyond that of the
-    base model comes from choosing.
+    Dev and test have different items, so methods without selection have a gap too; only the excess over the base
+    model's gap is selection bias.
     """
     evaluations: float
-    """Mean over seeds, as the two that follow: what the method costs once."""
+    """Cost of one run: mean over seeds, like the next two fields."""
     tokens: float
     seconds: float
     problems: tuple[str, ...]
-    """Why seeds are left out of `test`."""
+    """The reasons why seeds are left out of `test`."""
 
 
 def summary(outcomes: Sequence[Outcome]) -> Summary:
-    """Means over the outcomes of one method on one task; of seeds that have a value.
+    """Means over the outcomes of one method on one task, for seeds that have a value.
 
-    The seeds answered the same items, so the items' part of the standard error does not shrink with more seeds; the
-    spread of the seeds does: se² = (mean se over items)² + variance of the seeds / their number. As every seed's value
-    has noise of its own in it, this errs on the wide side.
+    All seeds answer the same items, so the standard error over items does not shrink with more seeds; the error from
+    the spread of the seeds does: se² = (mean se over items)² + variance of the seeds / number of seeds. Each seed's
+    value contains item noise, so this overestimates the standard error.
     """
     test = [o.test.value for o in outcomes if o.test.value is not None]
     dev = [o.dev.value for o in outcomes if o.dev.value is not None]
@@ -249,12 +249,12 @@ def _usable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def _means(runs: Runs) -> dict[tuple[str, str], float]:
-    """(method, task) to the mean over seeds; without those of which no seed is comparable."""
+    """(method, task) to the mean over seeds; entries without a comparable seed are left out."""
     usable = {key: [e.value for e in evaluations if e.value is not None] for key, evaluations in runs.items()}
     return {key: float(np.mean(values)) for key, values in usable.items() if values}
 
 
 def _on_every(values: Mapping[tuple[str, str], float], tasks: Sequence[str]) -> list[str]:
-    """Methods that have a value on every one of the tasks, in the order given."""
+    """Methods that have a value on all tasks, in order."""
     methods = dict.fromkeys(method for method, _ in values)
     return [method for method in methods if all((method, task) in values for task in tasks)]

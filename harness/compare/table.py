@@ -1,7 +1,7 @@
-"""A comparison on the screen, finished or still running, and as `compare.csv`. Nothing here decides anything.
+"""Renders a finished or running comparison as tables, and writes `compare.csv`.
 
-Tables fit 80 columns, so values have three decimals without the zero before them (two decimals where values pass 1);
-`compare.json` and `compare.csv` have all of them.
+Tables fit 80 columns, so values have three decimals without the leading zero (two decimals if values exceed 1);
+`compare.json` and `compare.csv` have full precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEAR_BEST = "≈"
 
 
 def comparison_tables(compared: Compared) -> RenderableType:
-    """A table a task, and over several tasks one of mean ranks; complete or not."""
+    """One table per task and, for several tasks, one of mean ranks; for complete and incomplete comparisons."""
     shown: list[RenderableType] = [task_table(compared, task) for task in compared.tasks]
     if compared.ranking is not None and len(compared.tasks) > 1:
         shown.append(ranking_table(compared, compared.ranking))
@@ -35,7 +35,7 @@ def comparison_tables(compared: Compared) -> RenderableType:
 
 
 def live_view(compared: Compared) -> RenderableType:
-    """While the comparison runs: how far it is, and the table of the task that was worked on last."""
+    """Progress of a running comparison, and the table of the most recent task."""
     expected = len(compared.tasks) * len(compared.methods)
     settled = {(one.method, one.task) for one in compared.outcomes}
     settled |= {(one.method, one.task) for one in compared.absent}
@@ -45,7 +45,7 @@ def live_view(compared: Compared) -> RenderableType:
 
 
 def task_table(compared: Compared, task: str) -> RenderableType:
-    """The methods on one task, the best on test first, with what the marks mean and what is absent below."""
+    """The methods on one task, the best on test first, with a legend and absent methods below."""
     by_method: dict[str, list[Outcome]] = {}
     for outcome in compared.outcomes:
         if outcome.task == task:
@@ -54,7 +54,7 @@ def task_table(compared: Compared, task: str) -> RenderableType:
     order = sorted(rows, key=lambda method: _last_if_none(rows[method].test))
     pairs = {(v.method, v.reference): v for v in compared.versus if v.task == task}
     reference = shown_reference(compared)
-    told = any(against == reference for _, against in pairs)
+    compared_to_reference = any(against == reference for _, against in pairs)
     best_dev, best_test = _highest(rows, "dev"), _highest(rows, "test")
     # not significantly different from the best on test
     near = {m for (m, against), v in pairs.items() if against in best_test and v.verdict == "tie"} - best_test
@@ -63,7 +63,15 @@ def task_table(compared: Compared, task: str) -> RenderableType:
     digits = 3 if all(abs(value) <= 1 for value in shown) else 2
     table = _table(f"{task} ({compared.engine}, {compared.model}, budget {compared.budget})")
     table.add_column("method", overflow="fold")
-    for name in ("dev", "test ± se", "", *([f"vs {reference}"] if told else []), "gap", "evals", "time"):
+    for name in (
+        "dev",
+        "test ± se",
+        "",
+        *([f"vs {reference}"] if compared_to_reference else []),
+        "gap",
+        "evals",
+        "time",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for method in order:
         row = rows[method]
@@ -73,7 +81,7 @@ def task_table(compared: Compared, task: str) -> RenderableType:
             Text(_with_se(row, digits), style="bold green" if method in best_test else ""),
             Text(NEAR_BEST if method in near else ""),
         ]
-        if told:
+        if compared_to_reference:
             found = pairs.get((method, reference or ""))
             cells.append(
                 Text("reference  " if method == reference else "") if found is None else _against(found, digits)
@@ -88,13 +96,13 @@ def task_table(compared: Compared, task: str) -> RenderableType:
     for method in compared.methods:
         if method not in rows and method not in missing:
             table.add_row(Text(method, style="dim"), Text("..", style="dim"))
-    return Group(table, *_below(compared, task, rows, reference if told else None, bool(near), digits))
+    return Group(table, *_below(compared, task, rows, reference if compared_to_reference else None, bool(near), digits))
 
 
 def _below(
     compared: Compared, task: str, rows: Mapping[str, Summary], reference: str | None, near: bool, digits: int
 ) -> list[Text]:
-    """What stands under a table: what the marks mean, who is absent and why, what else must be known."""
+    """Lines below a table: legend, absent methods with reasons, and notes."""
     lines = []
     if reference is not None:
         floor = compared.noise_floor.get(task)
@@ -113,7 +121,7 @@ def _below(
 
 
 def ranking_table(compared: Compared, ranking: Ranking) -> RenderableType:
-    """Over tasks: mean ranks, groups that do not differ, tasks won, tied and lost, and the mean difference."""
+    """Mean ranks over tasks, groups that do not differ, tasks won, tied and lost, and the mean difference."""
     reference = shown_reference(compared)
     against = [v for v in compared.versus if v.reference == reference]
     over_all = {v.method: v for v in against if v.task == ALL_TASKS}
@@ -163,15 +171,15 @@ def _table(title: str) -> Table:
 
 
 def _label(compared: Compared, method: str, outcomes: Sequence[Outcome]) -> str:
-    """The method, and while seeds are still to come how many are there."""
+    """The method and, while seeds are missing, the number of finished seeds."""
     partial = outcomes[0].seed is not None and len(outcomes) < len(compared.seeds)
     return f"{method} {len(outcomes)}/{len(compared.seeds)}" if partial else method
 
 
 def _highest(rows: Mapping[str, Summary], split: str) -> set[str]:
-    """The methods with the highest value; several where it is the same."""
-    known = {method: value for method, row in rows.items() if (value := getattr(row, split)) is not None}
-    return {method for method, value in known.items() if value == max(known.values())}
+    """The methods with the highest value; several in case of ties."""
+    values = {method: value for method, row in rows.items() if (value := getattr(row, split)) is not None}
+    return {method for method, value in values.items() if value == max(values.values())}
 
 
 def _last_if_none(value: float | None) -> float:
@@ -179,7 +187,7 @@ def _last_if_none(value: float | None) -> float:
 
 
 def _number(value: float | None, digits: int, sign: str = "-") -> str:
-    """Three decimals without the zero before them, or two with it: the same width for both."""
+    """Three decimals without the leading zero, or two with it; both have the same width."""
     if value is None:
         return "-"
     text = f"{value:{sign}z.{digits}f}"
@@ -227,11 +235,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Outcome], object]]] = {
     "records": ("file with the per-item test results", lambda o: o.records),
     "note": ("what else must be known", lambda o: o.note),
 }
-"""The columns of `compare.csv`: name to what it means and where it comes from. An empty cell is an unknown number."""
+"""The columns of `compare.csv`: name to meaning and getter. An empty cell is a missing value."""
 
 
 def write_csv(compared: Compared, path: Path) -> None:
-    """Writes one line an outcome under the names of `COLUMNS`; the file is replaced as a whole."""
+    """Writes a header and one line per outcome; the file is replaced atomically."""
     beside = path.with_name(path.name + ".new")
     with beside.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
