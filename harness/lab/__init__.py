@@ -1,1 +1,1 @@
-"""`python run.py lab`: what the checks of `utilities.lab` need is measured, judged, shown and kept."""
+"""`python run.py lab`: measures the inputs of the checks of `utilities.lab`, runs, shows and stores them."""

@@ -1,9 +1,9 @@
-"""Runs the lab on every built-in utility with the embedded models, and writes what it said to `utilities/lab`.
+"""Runs the lab on every built-in utility with the embedded models, and writes the verdicts to `utilities/lab`.
 
     python -m harness.lab.build_verdicts [NAME ...]
 
-A utility stands on the bundled task that it belongs to; those of one task are examined together, on the same answers.
-Labs are kept in `runs/verdicts`, so that a killed one goes on.
+Each utility is tested on a matching bundled task; utilities of the same task are tested together on the same answers.
+Labs are stored in `runs/verdicts`, so that an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["CASES", "UNTRIED", "Case", "part_of_task", "verdicts_of"]
 
 @dataclass(frozen=True)
 class Case:
-    """Utilities on one task."""
+    """Utilities to test on one task."""
 
     task: str
     designs: tuple[str, ...]
     item_set: str | None = None
-    """The item set that is taken of several."""
+    """The item set to use; None uses all."""
     domain: str | None = None
-    """The kind of items that is taken of several."""
+    """The domain of the items to use; None uses all."""
     limit: int = 200
     settings: tuple[tuple[str, str], ...] = ()
 
@@ -67,23 +67,23 @@ UNTRIED = {
     "pairwise": "the embedded judge cannot compare two answers: run the lab with a judge of your own",
     "toxicity": "no classifier comes with the project: run the lab with a classifier of your own",
 }
-"""Built-in utilities that the embedded models cannot try, and why."""
+"""Built-in utilities that the embedded models cannot test, with the reason."""
 
 
 def part_of_task(case: Case, folder: Path) -> str:
-    """The task of a case: a bundled name, or a file that holds the part that is wanted."""
+    """The task of a case: a bundled name, or a task file with the selected items."""
     if case.item_set is None and case.domain is None:
         return case.task
-    described, path = read_task_file(case.task)
-    sets = described.editions["mini"].item_sets
+    task_file, path = read_task_file(case.task)
+    sets = task_file.editions["mini"].item_sets
     name = case.item_set or next(iter(sets))
-    told = sets[name].model_dump(mode="json", exclude_defaults=True)
-    items = json.loads((path.parent / "data" / told.pop("file")).read_text(encoding="utf-8"))
-    told["items"] = {
+    item_set = sets[name].model_dump(mode="json", exclude_defaults=True)
+    items = json.loads((path.parent / "data" / item_set.pop("file")).read_text(encoding="utf-8"))
+    item_set["items"] = {
         split: [item for item in items[split] if case.domain in {None, item["domain"]}] for split in ("dev", "test")
     }
-    part: dict[str, Any] = {"name": f"{case.task}_{case.domain or name}", "title": described.title}
-    part |= {"editions": {"mini": {"settings": described.editions["mini"].settings, "item_sets": {name: told}}}}
+    part: dict[str, Any] = {"name": f"{case.task}_{case.domain or name}", "title": task_file.title}
+    part |= {"editions": {"mini": {"settings": task_file.editions["mini"].settings, "item_sets": {name: item_set}}}}
     file = folder / f"{part['name']}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -91,7 +91,7 @@ def part_of_task(case: Case, folder: Path) -> str:
 
 
 def verdicts_of(found: Examination) -> dict[str, StoredVerdict]:
-    """Scorer to what a lab said of it."""
+    """Scorer to its verdict from a lab."""
     return {
         one.utility: StoredVerdict(
             fitness=one.conclusion.fitness,
@@ -109,10 +109,10 @@ def verdicts_of(found: Examination) -> dict[str, StoredVerdict]:
 
 
 def main(names: Sequence[str], out: Path = Path("runs/verdicts"), path: Path = VERDICTS) -> Mapping[str, StoredVerdict]:
-    """Writes the verdicts of utilities, all where none is named, over those that were written before.
+    """Updates the verdicts of the named utilities, or of all if none is named.
 
     Raises:
-        UserError: A name that is no built-in utility.
+        UserError: A name is not a built-in utility.
     """
     console = open_console(stderr=True)
     for name in names:
@@ -122,15 +122,15 @@ def main(names: Sequence[str], out: Path = Path("runs/verdicts"), path: Path = V
     for case in CASES:
         if names and not set(names) & {design.partition(",")[0] for design in case.designs}:
             continue
-        told = {"task": part_of_task(case, out), "limit": case.limit, **dict(case.settings)}
-        described = read_task_file(str(told["task"]))[0]
-        settings = run_settings(described.editions["mini"].settings, told)
-        folder = out / described.name
-        found, _ = examine_designs(
+        flat = {"task": part_of_task(case, out), "limit": case.limit, **dict(case.settings)}
+        task_file = read_task_file(str(flat["task"]))[0]
+        settings = run_settings(task_file.editions["mini"].settings, flat)
+        folder = out / task_file.name
+        examination, _ = examine_designs(
             settings, LabOptions(case.designs), folder, lambda text: console.print(text, markup=False)
         )
-        verdicts |= verdicts_of(found)
-        for name, one in verdicts_of(found).items():
+        verdicts |= verdicts_of(examination)
+        for name, one in verdicts_of(examination).items():
             console.print(f"{name}: {one.fitness}", style="bold")
     for name, why in UNTRIED.items():
         if not names or name in names:

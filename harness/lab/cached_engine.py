@@ -1,4 +1,4 @@
-"""Models that are asked once: several designs that put the same question to the same adapter share its answer."""
+"""An engine that caches answers, so that designs with the same prompt for the same adapter share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CachingEngine"]
 
 
 class _CachingModel:
-    """A model that gives an answer again which it has given before; failures are tried again."""
+    """A model that caches its answers; failures are not cached."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -25,31 +25,33 @@ class _CachingModel:
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        how = (max_tokens, tuple(stop), chat)
-        new = list(dict.fromkeys(prompt for prompt in prompts if (prompt, how) not in self._answers))
+        options = (max_tokens, tuple(stop), chat)
+        new = list(dict.fromkeys(prompt for prompt in prompts if (prompt, options) not in self._answers))
         more = {"chat": True} if chat else {}
-        told = await self._model.generate(new, max_tokens=max_tokens, stop=stop, **more) if new else []
-        fresh = {(prompt, how): answer for prompt, answer in zip(new, told, strict=True)}
-        return self._keep(fresh, [(prompt, how) for prompt in prompts])
+        answers = await self._model.generate(new, max_tokens=max_tokens, stop=stop, **more) if new else []
+        fresh = {(prompt, options): answer for prompt, answer in zip(new, answers, strict=True)}
+        return self._cache(fresh, [(prompt, options) for prompt in prompts])
 
     async def choice_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[ChoiceLogprobs | Unscored]:
-        asked = [(prompt, tuple(one)) for prompt, one in zip(prompts, options, strict=True)]
-        new = list(dict.fromkeys(key for key in asked if key not in self._answers))
-        told = await self._model.choice_logprobs([prompt for prompt, _ in new], [one for _, one in new]) if new else []
-        return self._keep(dict(zip(new, told, strict=True)), asked)
+        keys = [(prompt, tuple(one)) for prompt, one in zip(prompts, options, strict=True)]
+        new = list(dict.fromkeys(key for key in keys if key not in self._answers))
+        answers = (
+            await self._model.choice_logprobs([prompt for prompt, _ in new], [one for _, one in new]) if new else []
+        )
+        return self._cache(dict(zip(new, answers, strict=True)), keys)
 
-    def _keep(self, fresh: dict[Any, Any], asked: Sequence[Any]) -> list[Any]:
+    def _cache(self, fresh: dict[Any, Any], keys: Sequence[Any]) -> list[Any]:
         self._answers |= {key: answer for key, answer in fresh.items() if not isinstance(answer, Unscored)}
-        return [fresh[key] if key in fresh else self._answers[key] for key in asked]
+        return [fresh[key] if key in fresh else self._answers[key] for key in keys]
 
 
 class CachingEngine:
-    """An engine whose models remember what they answered, as long as it lives.
+    """An engine whose models cache their answers in memory.
 
     Args:
-        engine: Answers what was not asked before, and everything that must be asked anew.
+        engine: Answers the prompts that are not cached.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -58,18 +60,18 @@ class CachingEngine:
         self._models: dict[bytes | None, _CachingModel] = {}
 
     def particle(self, row: NDArray[np.float64] | None) -> Model:
-        """The model of a row, the same one for equal rows."""
+        """The model of a row; equal rows share one model."""
         key = None if row is None else row_key(row)
         if key not in self._models:
             self._models[key] = _CachingModel(self.engine.particle(row))
         return self._models[key]
 
     def forget(self) -> None:
-        """Forgets all answers: nobody is going to ask the same again."""
+        """Clears the cache."""
         self._models.clear()
 
     def state(self) -> dict[str, Any]:
-        """That of the engine."""
+        """The state of the engine."""
         return self.engine.state()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Designs: utilities under test, as they are named on the command line: `NAME`, `FILE.py:NAME`, `NAME,OPTION=VALUE`."""
+"""Designs: utilities under test. Syntax on the command line: `NAME`, `FILE.py:NAME`, `NAME,OPTION=VALUE`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from utilities.tasks import Edition
 
 __all__ = ["Design", "own_design", "read_designs"]
 
-GIVEN = re.compile(r"(?P<utility>.*?)(?P<options>(?:,[A-Za-z_]\w*=[^,]*)*)", re.DOTALL)
+SYNTAX = re.compile(r"(?P<utility>.*?)(?P<options>(?:,[A-Za-z_]\w*=[^,]*)*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Design:
     """One utility with its options."""
 
     label: str
-    """As it was given; no two designs of a lab have the same."""
+    """Text on the command line; unique in a lab."""
     utility: str
     """A scorer's name, or FILE.py:NAME."""
     options: tuple[str, ...] = ()
-    """As NAME=VALUE, over those of the task file where `utility` is the task's own scorer."""
+    """NAME=VALUE; they override the task file's options if `utility` is the task's own scorer."""
 
     def settings(self, settings: RunSettings, edition: Edition) -> RunSettings:
-        """The settings under which this design is the objective of a search on the task.
+        """The settings of a search on the task with this design as the objective.
 
-        The scorer that the task file names keeps the options that stand there. The design is the objective, and not its
-        smooth companion, which is a design of its own; all dev items count, and nothing is measured beside them.
+        The task's own scorer keeps its options from the task file. The design itself is the objective, not its smooth
+        companion, which is a separate design. All dev items are used, without held-out items or report-only scorers.
         """
         own = {s.scorer for s in edition.item_sets.values()} == {self.utility}
         flat = {
@@ -47,7 +47,7 @@ def own_design(edition: Edition) -> Design:
     """The task's own scorer.
 
     Raises:
-        UserError: Its item sets have several, so that none of them alone is the task's.
+        UserError: The item sets have different scorers.
     """
     scorers = {s.scorer: None for s in edition.item_sets.values()}
     if len(scorers) > 1:
@@ -60,18 +60,18 @@ def read_designs(given: Sequence[str]) -> list[Design]:
     """The designs of a command line.
 
     Raises:
-        UserError: An empty one, two of the same, or an option that cannot be read.
+        UserError: An empty or duplicate design, or an invalid option.
     """
-    found: list[Design] = []
+    designs: list[Design] = []
     for text in given:
-        parts = GIVEN.fullmatch(text.strip())
+        parts = SYNTAX.fullmatch(text.strip())
         utility = parts["utility"].strip() if parts else ""
         if parts is None or not utility:
             raise UserError(f"design {text!r}: expected NAME, FILE.py:NAME, or one of them with ,OPTION=VALUE")
         options = tuple(one.strip() for one in parts["options"].split(",") if one)
-        run_settings({"task": "none", "option": options})  # a wrong one is named before anything is loaded
+        run_settings({"task": "none", "option": options})  # raises for invalid options before anything is loaded
         design = Design(text.strip(), utility, options)
-        if design in found:
+        if design in designs:
             raise UserError(f"design {design.label!r} is named twice")
-        found.append(design)
-    return found
+        designs.append(design)
+    return designs

@@ -1,4 +1,4 @@
-"""What the judges of a lab are going to be asked, told before the first one is."""
+"""Estimates the judge cost of a lab before the first request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["estimate"]
 
 
 def estimate(panel: Panel, runs: Sequence[Probes], experts: int, others: int, searched: int) -> str:
-    """A sentence on judgements, tokens and money; the upper end, for equal answers are judged once.
+    """One sentence on judge requests, tokens and price; an upper bound, because equal answers are judged once.
 
     Args:
-        panel: Who is asked.
+        panel: The judges.
         runs: The designs.
-        experts: Models whose answers are judged on both splits, and judged again.
-        others: Models whose answers are judged on both splits: the base model, and mixtures.
-        searched: Evaluations on dev of the searches of one design.
+        experts: Number of models that are judged on both splits and judged repeatedly.
+        others: Number of other models that are judged on both splits: the base model and mixtures.
+        searched: Number of dev evaluations of the searches with one design.
     """
-    asked: list[tuple[Scorer, Sequence[Item], int]] = []
+    requests: list[tuple[Scorer, Sequence[Item], int]] = []
     for run in runs:
         for name, s in run.observed.task.item_sets.items():
             items = run.items[name]
             kinds = len(canary_answers(items[:1])) + len(corruptions(items[:1]))
-            asked.append((s.scorer, s.dev, experts + others + searched))
-            asked.append((s.scorer, s.test, experts + others))
-            asked.append((s.scorer, items, kinds + experts * (2 + REPLICATES)))  # padded, and in other words
-    return format_cost_estimate(panel, asked, "the lab")
+            requests.append((s.scorer, s.dev, experts + others + searched))
+            requests.append((s.scorer, s.test, experts + others))
+            requests.append((s.scorer, items, kinds + experts * (2 + REPLICATES)))  # padded and paraphrased too
+    return format_cost_estimate(panel, requests, "the lab")

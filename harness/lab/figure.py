@@ -1,4 +1,4 @@
-"""`lab.png`, a row a design: how scores spread, what length does, dev against test, canaries against honest answers."""
+"""`lab.png`, one row per design: score histogram, score by length, dev against test, canaries and honest answers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["write_figure"]
 DPI = 150
 BINS = 20
 POINTS = 2000
-"""Answers that the plot of lengths shows at most."""
+"""Maximum number of answers in the plot of lengths."""
 
 Floats = NDArray[np.float64]
 
 
 def write_figure(examination: Examination, observed: Sequence[Observations], path: Path) -> None:
-    """Writes a PNG, four plots a design; a plot without data says why. Replaces the file as a whole.
+    """Writes a PNG with four plots per design; an empty plot shows the reason. Replaces the file atomically.
 
     Args:
-        examination: What the checks found.
+        examination: Results of the checks.
         observed: The designs, in the same order.
         path: The file to write.
     """
-    from matplotlib.figure import Figure  # not pyplot, which keeps figures and looks for a window system
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures in memory and selects a GUI backend
 
     figure = Figure(figsize=(15, 3.4 * len(observed) + 0.4), dpi=DPI, layout="constrained")
     grid = figure.subplots(len(observed), 4, squeeze=False)
@@ -61,11 +61,11 @@ def _empty(axes: Axes, why: str) -> None:
 
 
 def _histogram(axes: Axes, dev: Scores | None) -> None:
-    known = np.array([]) if dev is None else dev.values[~np.isnan(dev.values)]
-    if not known.size:
+    values = np.array([]) if dev is None else dev.values[~np.isnan(dev.values)]
+    if not values.size:
         _empty(axes, "no score on dev")
         return
-    axes.hist(known, bins=BINS, color="0.6", weights=np.full(known.size, 100 / known.size))
+    axes.hist(values, bins=BINS, color="0.6", weights=np.full(values.size, 100 / values.size))
     axes.set_xlabel("score of an answer on dev", fontsize=8)
     axes.set_ylabel("% of answers", fontsize=8)
 

@@ -1,4 +1,4 @@
-"""From what was observed of a design to what the checks of `utilities.lab` say of it."""
+"""Runs the checks of `utilities.lab` on the observations of a design."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["findings", "scores", "search_plan"]
 
 
 def findings(observed: Observations, settings: RunSettings) -> list[Finding]:
-    """A finding of every check, in the order of `CHECKS`."""
+    """One finding per check, in the order of `CHECKS`."""
     found = {one.check: one for one in examine(material(observed, settings), settings.seed)}
     found |= {one.check: one for one in _on_a_part(observed, settings.seed)}
     return [found[check] for check in CHECKS]
 
 
 def material(observed: Observations, settings: RunSettings) -> Material:
-    """What was observed of a design on all dev items, as scores."""
+    """Scores of the observations on all dev items."""
     o = observed
     return Material(
         dev=scores(o.experts),
@@ -41,7 +41,7 @@ def material(observed: Observations, settings: RunSettings) -> Material:
 
 
 def _on_a_part(observed: Observations, seed: int) -> list[Finding]:
-    """The checks of answers that were scored once more: of a part of the dev items, where judges are paid for each."""
+    """The checks on answers that were scored again, which use a subset of the dev items if judges score them."""
     o, dev = observed, scores(observed.experts)
     if dev is None:
         return []
@@ -57,18 +57,18 @@ def _on_a_part(observed: Observations, seed: int) -> list[Finding]:
 
 
 def _beside(dev: Scores, part: Scores) -> Scores:
-    """The scores on the items of a part."""
+    """The scores restricted to the items of a subset."""
     place = {name: k for k, name in enumerate(dev.items)}
     return dev.take([place[name] for name in part.items])
 
 
 def scores(answered: Answered) -> Scores | None:
-    """Scores of all item sets together; None where nothing was answered."""
+    """Scores of all item sets together; None if there are no answers."""
     return Scores.of(answered) if answered else None
 
 
 def search_plan(observed: Observations, settings: RunSettings) -> SearchPlan:
-    """A search with the settings' own swarm, and what the evaluations of all experts take."""
+    """A search with the swarm settings, with the cost of evaluating all experts."""
     swarm, experts, judges = settings.swarm, len(observed.experts), _judged_cost(observed)
     return SearchPlan(
         evaluations=swarm.particles * (swarm.iterations + 1),
@@ -80,18 +80,18 @@ def search_plan(observed: Observations, settings: RunSettings) -> SearchPlan:
 
 
 def _judged_cost(observed: Observations) -> Spent | None:
-    """About what judges take for one evaluation on dev, as if nobody had asked them before; None without judges."""
-    found: Spent | None = None
+    """Estimated judge cost of one evaluation on dev with an empty cache; None without judges."""
+    spent: Spent | None = None
     for s in observed.task.item_sets.values():
         if isinstance(s.scorer, PanelScorer) and s.scorer.judge is not None:
             judgements, tokens = s.scorer.cost(s.dev)
             prices = [judge.price for judge in s.scorer.judge.judges]
             usd = None if None in prices else sum(p.usd(tokens, 0) for p in prices if p) / len(prices)
-            found = found or Spent()
-            found.requests += judgements
-            found.prompt_tokens += tokens
-            found.usd = None if found.usd is None or usd is None else found.usd + usd
-    return found
+            spent = spent or Spent()
+            spent.requests += judgements
+            spent.prompt_tokens += tokens
+            spent.usd = None if spent.usd is None or usd is None else spent.usd + usd
+    return spent
 
 
 def _times(spent: Spent, evaluations: int) -> Spent:

@@ -1,6 +1,6 @@
-"""A lab from its command to its folder: designs are measured, probed, examined, compared, and used as objectives.
+"""Runs a lab: measures, probes, examines and compares designs, and uses them as objectives of searches.
 
-A lab is a folder; the same command again continues what a kill has ended, and asks no judge twice.
+A lab is a folder; the same command resumes an interrupted lab without repeating judge requests.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ __all__ = ["LabOptions", "examine_designs", "examine_stored", "project_version"]
 
 
 OF_SEARCHES = {"search", "budget", "seeds", "swarm", "preset", "variant", "objective", "validation_share"}
-"""Settings of the searches; they may change until a lab has searched."""
+"""Settings of the searches; they may change until a lab runs searches."""
 
 
 @dataclass(frozen=True)
 class LabOptions:
-    """What a lab is asked for, beside the settings."""
+    """Options of a lab, besides the settings."""
 
     designs: tuple[str, ...] = ()
-    """As they are named; the task's own scorer where there is none."""
+    """Designs as on the command line; by default the task's own scorer."""
     cloud: int = 12
-    """Mixtures of two experts that are measured too."""
+    """Number of mixtures of two experts to measure."""
     probes: int | None = None
-    """Dev items that bad, damaged, longer and repeated answers are made of; by default what `Probes` says."""
+    """Number of dev items used for probes; by default that of `Probes`."""
     labels: Path | None = None
     search: bool = False
     budget: int = 60
-    """Full dev evaluations of each search."""
+    """Number of full dev evaluations per search."""
     seeds: int = 1
-    """Searches with each design."""
+    """Number of searches per design."""
 
     def document(self) -> dict[str, Any]:
-        """As it stands in settings.yaml."""
+        """The options as stored in settings.yaml."""
         labels = None if self.labels is None else str(self.labels.expanduser().resolve())
         return {**vars(self), "designs": list(self.designs), "labels": labels}
 
@@ -92,7 +92,7 @@ class _Lab:
         self.checkpoint: dict[str, Any] = self.store.checkpoint() or {"designs": {}, "seconds": 0.0}
         for o in self.observed:
             self.checkpoint["designs"].setdefault(o.design.label, {})
-        if self.panel is not None and "spent" in self.checkpoint:  # what an interrupted part has spent stays spent
+        if self.panel is not None and "spent" in self.checkpoint:  # spending before an interruption counts
             self.panel.budget.spent = Spent.from_dict(self.checkpoint["spent"])
         if self.panel is not None:
             self.panel.open_ledger(self.store.folder / "judge_spending.sqlite")
@@ -113,14 +113,14 @@ class _Lab:
         self.store.save_checkpoint(self.checkpoint)
 
     def probing(self) -> list[Probes]:
-        """The designs with the texts that they are shown."""
+        """The probes of all designs."""
         return [
             Probes(o, self.store_of(o.design.label), self.panel, self.options.probes, self.settings.seed)
             for o in self.observed
         ]
 
     async def probe(self) -> None:
-        """All that takes no model."""
+        """Runs the probes and scores labelled answers; no model is needed."""
         for one in self.probing():
             await one.probe(self.progress)
             if self.labels is not None:
@@ -128,7 +128,7 @@ class _Lab:
             self.save()
 
     def finish(self) -> Examination:
-        """Everything that was found, written to lab.json and lab.png."""
+        """Runs the checks and writes lab.json and lab.png."""
         from harness.lab.figure import write_figure
 
         first = self.observed[0]
@@ -177,29 +177,29 @@ class _Lab:
 def examine_designs(
     settings: RunSettings, options: LabOptions, out: Path | None, progress: Progress = lambda text: None
 ) -> tuple[Examination, Path]:
-    """Measures designs with the engine, and says what they are worth.
+    """Measures designs with the engine and examines them.
 
     Args:
-        settings: Of the task, the experts, the engine and the judges.
-        options: Which designs, and how thoroughly.
-        out: A new folder, or that of the lab that is continued; by default one in `runs`.
-        progress: Is told of every step.
+        settings: Settings of the task, the experts, the engine and the judges.
+        options: Designs, and the amount of measurements.
+        out: A new folder, or the folder of the lab to resume; by default a folder in `runs`.
+        progress: Called with a message for every step.
 
     Returns:
-        What was found, and the folder.
+        The examination and the folder.
 
     Raises:
-        UserError: A mistake in designs, task, labels or experts; the judges' budget is spent; a folder of another lab.
+        UserError: Invalid designs, task, labels or experts; the judges' budget is spent; a folder of another lab.
     """
     settings = settings.anywhere()
-    described, path = read_task_file(settings.task, trust=settings.trust_task)
-    edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
+    task_file, path = read_task_file(settings.task, trust=settings.trust_task)
+    edition = task_file.editions[task_file.choose(settings.edition, settings.preferred_edition)]
     designs = read_designs(options.designs) or [own_design(edition)]
     options = replace(options, designs=tuple(design.label for design in designs))
     labels = None if options.labels is None else read_labels(options.labels)
     each = [design.settings(settings, edition).anywhere() for design in designs]
-    referee = Design("", "").settings(settings, edition).model_copy(update={"utility": None})
-    with _sessions([*each, *([referee] if options.search else [])], edition, path.parent) as sessions:
+    reference = Design("", "").settings(settings, edition).model_copy(update={"utility": None})
+    with _sessions([*each, *([reference] if options.search else [])], edition, path.parent) as sessions:
         document = {
             "lab": options.document(),
             "settings": settings.model_dump(mode="json"),
@@ -232,7 +232,7 @@ def examine_designs(
 
 
 async def _work(lab: _Lab, sessions: Sequence[Session], engine: Engine) -> None:
-    """All that asks models or judges."""
+    """Runs all steps that use models or judges."""
     options, seed = lab.options, lab.settings.seed
     runs = [
         DesignRun(o, one, lab.store_of(o.design.label), lab.checkpoint["designs"][o.design.label], lab.save)
@@ -253,12 +253,12 @@ async def _work(lab: _Lab, sessions: Sequence[Session], engine: Engine) -> None:
             seeds = range(seed, seed + options.seeds)
             lab.searched = await search_with_each(runs, reference, engine, options.budget, seeds, lab.progress)
     finally:
-        lab.save()  # however it ends: what was spent is counted when the lab goes on
+        lab.save()  # also on errors, so that spending is counted on resume
 
 
 @contextmanager
 def _sessions(each: Sequence[RunSettings], edition: Edition, folder: Path) -> Iterator[list[Session]]:
-    """Every design's task beside one pool, one base model, one engine and one panel of judges."""
+    """One session per design; all share the pool, the base model, the engine and the judges."""
     judged = next((k for k, one in enumerate(each) if asks_judge(edition, folder, one.utility)), 0)
     first = open_session(each[judged], start=True)
     try:
@@ -278,12 +278,12 @@ def examine_stored(
     out: Path | None,
     progress: Progress = lambda text: None,
 ) -> tuple[Examination, Path]:
-    """Says what designs are worth on the answers of earlier runs; no model is loaded.
+    """Examines designs on the answers of earlier runs; no model is loaded.
 
     Args:
-        folders: Of runs, of `evaluate --out`, or of labs.
-        given: Settings over those of the run, such as who judges; flat, as flags name them.
-        options: As in `examine_designs`; nothing is searched or mixed.
+        folders: Folders of runs, of `evaluate --out`, or of labs.
+        given: Settings that override those of the run, such as the judge, by flat name.
+        options: As in `examine_designs`; searches and mixtures are not possible.
         out: As in `examine_designs`.
         progress: As in `examine_designs`.
 
@@ -294,8 +294,8 @@ def examine_stored(
         raise UserError("--search needs models: give the task and the experts in place of --responses")
     stored = read_stored(folders)
     settings = stored.over(given).anywhere()
-    described, path = read_task_file(settings.task, trust=settings.trust_task)
-    edition = described.editions[described.choose(settings.edition, settings.preferred_edition)]
+    task_file, path = read_task_file(settings.task, trust=settings.trust_task)
+    edition = task_file.editions[task_file.choose(settings.edition, settings.preferred_edition)]
     designs = read_designs(options.designs) or [own_design(edition)]
     options = replace(options, designs=tuple(design.label for design in designs), cloud=0)
     labels = None if options.labels is None else read_labels(options.labels)
@@ -325,7 +325,7 @@ def examine_stored(
 
 
 async def _stored_work(lab: _Lab, stored: Stored) -> None:
-    """All that scorers say of what was answered before."""
+    """Scores the stored answers and runs the probes."""
     if lab.panel is not None:
         experts = len(stored.experts)
         lab.progress(estimate(lab.panel, lab.probing(), experts, 1, 0))
@@ -348,13 +348,13 @@ def _models(dev: Answered, test: Answered) -> list[Model]:
 
 
 def _open(out: Path | None, name: str, document: Mapping[str, Any]) -> Store:
-    """The folder of a lab: `out`, or a folder of `runs` with a number if another lab has the name."""
+    """The store of a lab: at `out`, or in `runs` with a number appended if another lab has the name."""
     folder, number = out or Path("runs") / name, 1
     while out is None and folder.exists() and not _same_lab(folder, document):
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     store = open_folder(folder, "lab", document, _differences)
-    if not store.settings()["lab"]["search"]:  # settings of its searches may change until there are some
+    if not store.settings()["lab"]["search"]:  # search settings may change until it runs searches
         write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(document), sort_keys=False))
     return store
 
@@ -376,13 +376,13 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
 
 
 def _name(settings: RunSettings, designs: Sequence[Design]) -> str:
-    """What a lab's folder is called: what it is about, in no more than a file system takes."""
+    """Name of a lab's folder, from task and designs, limited in length."""
     about = "-".join(re.sub(r"\W+", "-", Path(design.label).name).strip("-") for design in designs)
     return f"lab-{Path(settings.task).stem}-{about[:80]}-seed{settings.seed}"
 
 
 def project_version() -> str:
-    """The version of this project, where it is installed."""
+    """The installed version of this project, or "not installed"."""
     try:
         return version("model-swarms")
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""What a scorer says of answers that no model gave: bad ones, damaged gold ones, longer ones, and the same ones again.
+"""Scores probes: bad answers, corrupted gold answers, padded answers, paraphrased prompts, and repeated answers.
 
-No model is asked, so a run's stored answers are enough. Judges are asked about a part of the items only, and whatever
-they said is recorded.
+No model is needed, so a run's stored answers are sufficient. Judges score a subset of the items only, and all scores
+are recorded.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from utilities.prompts import load_prompt
 __all__ = ["JUDGED_PROBES", "PROBES", "REPLICATES", "Probes"]
 
 JUDGED_PROBES = 25
-"""Dev items whose answers judges are asked about once more, by default."""
+"""Default number of dev items for probes that judges score."""
 PROBES = 200
-"""The same where no judge has to be paid."""
+"""Default number of dev items for probes without judges."""
 REPLICATES = 2
-"""Times that answers are scored anew."""
+"""Number of repeated scorings."""
 REWORDED = "reworded"
-"""Ends the name of a prompt that asks the same as another one in other words."""
+"""Suffix of the name of a paraphrased prompt."""
 QUESTIONS = {"a sentence before": "Here is what I would like to know. {}", "a sentence after": "{} Thank you."}
-"""Other words for a question, for scorers that have no prompt of their own."""
+"""Paraphrases of questions, for scorers without their own prompt."""
 
 Texts = Mapping[str, Mapping[str, Mapping[str, Response]]]
 """Kind of answer to item set to item id to the answer."""
@@ -42,16 +42,16 @@ Texts = Mapping[str, Mapping[str, Mapping[str, Response]]]
 
 @dataclass
 class Probes:
-    """One design, and the answers that are made up for it."""
+    """The probes of one design."""
 
     observed: Observations
     store: Store
     panel: Panel | None
-    """The judges, where it asks some."""
+    """The judges; None without any."""
     probes: int | None = None
-    """Dev items that are made use of; by default `JUDGED_PROBES` or `PROBES`."""
+    """Number of dev items to use; by default `JUDGED_PROBES` or `PROBES`."""
     seed: int = 0
-    """Of the damage to gold answers."""
+    """Seed of the corruptions of gold answers."""
 
     @property
     def scorers(self) -> dict[str, Scorer]:
@@ -60,17 +60,17 @@ class Probes:
 
     @property
     def items(self) -> dict[str, tuple[Item, ...]]:
-        """The dev items that are made use of, by item set: the first ones, as many of each set."""
+        """The dev items used for probes, by item set: the first items, equally many of each set."""
         sets = self.observed.task.item_sets
         judged = any(isinstance(scorer, PanelScorer) for scorer in self.scorers.values())
         wanted = self.probes or (JUDGED_PROBES if judged else PROBES)
         return {name: s.dev[: max(1, wanted // len(sets))] for name, s in sets.items()}
 
     async def probe(self, progress: Callable[[str], None]) -> None:
-        """Fills `canaries`, `ladder`, `padded`, `paraphrased` and `replicates` of what was observed.
+        """Fills `canaries`, `ladder`, `padded`, `paraphrased` and `replicates` of the observations.
 
         Raises:
-            UserError: The judges' budget is spent; what was finished is recorded.
+            UserError: The judges' budget is spent; finished scores are recorded.
         """
         o, label = self.observed, self.observed.design.label
         if o.compares_options:
@@ -86,31 +86,31 @@ class Probes:
             o.absent["ladder"] = "Not all items have a gold answer that could be damaged."
         if not o.dev:
             return
-        given = self._given()
+        answers = self._expert_answers()
         longer = {
             name: {s: {k: replace(r, text=padded_answer(r.text)) for k, r in of.items()} for s, of in sets.items()}
-            for name, sets in given.items()
+            for name, sets in answers.items()
         }
         o.padded = await self._scored("padded", longer, self.scorers)
         progress(f"{label}: answers made longer")
-        o.paraphrased = await self._paraphrased(given)
+        o.paraphrased = await self._paraphrased(answers)
         progress(f"{label}: answers under other words for the same question")
         o.replicates = tuple(
-            [await self._scored(f"replicate-{k}", given, self._anew(k)) for k in range(1, REPLICATES + 1)]
+            [await self._scored(f"replicate-{k}", answers, self._anew(k)) for k in range(1, REPLICATES + 1)]
         )
         progress(f"{label}: the same answers again")
 
     async def label(self, labels: Labels) -> None:
-        """Scores the answers that people labelled: texts, or the answers of models, by the model's name.
+        """Scores labelled answers: texts, or answers of models by the model's name.
 
-        An answer whose item is not in the task, or whose model is not among the observed ones, has no score.
+        An answer has no score if its item is not in the task or its model was not observed.
         """
         o, sets = self.observed, self.observed.task.item_sets
-        known: dict[str, tuple[str, Item]] = {}
+        items: dict[str, tuple[str, Item]] = {}
         for name, s in sets.items():
-            for item in (*s.test, *s.dev):  # an id that both have is dev's, of sets that share one the first one's
-                known[f"{name}/{item.id}"] = (name, item)
-        known = {item.id: (name, item) for name, item in reversed(known.values())} | known
+            for item in (*s.test, *s.dev):  # for duplicate ids, dev and the first set take precedence
+                items[f"{name}/{item.id}"] = (name, item)
+        items = {item.id: (name, item) for name, item in reversed(items.values())} | items
         by_model = {
             (model, part.partition(":")[0] or next(iter(sets)), r.item_id): r
             for answered in (o.test, o.dev)
@@ -120,9 +120,9 @@ class Probes:
         }
         scored, texts = {}, []
         for answer in labels.answers:
-            if answer[0] not in known:
+            if answer[0] not in items:
                 continue
-            name, item = known[answer[0]]
+            name, item = items[answer[0]]
             if (result := by_model.get((answer[1], name, item.id))) is not None:
                 if isinstance(result.outcome, Score):
                     scored[answer] = result.outcome.value
@@ -137,40 +137,40 @@ class Probes:
             if isinstance(found[0], Score)
         }
         o.labels, o.labelled = labels, scored
-        o.sources = {item: found.source or f"{name}/{found.id}" for item, (name, found) in known.items()}
+        o.sources = {item: found.source or f"{name}/{found.id}" for item, (name, found) in items.items()}
 
-    # -- the same answers, asked about in another way ------------------------------------------------------------------
+    # -- the same answers, scored in another way -----------------------------------------------------------------------
 
-    def _given(self) -> dict[str, dict[str, dict[str, Response]]]:
-        """The experts' answers to the items that are made use of; answers that never came are left out."""
+    def _expert_answers(self) -> dict[str, dict[str, dict[str, Response]]]:
+        """The experts' answers to the dev items, without unanswered items."""
         first = next(iter(self.observed.task.item_sets))
-        found: dict[str, dict[str, dict[str, Response]]] = {}
+        by_expert: dict[str, dict[str, dict[str, Response]]] = {}
         for expert, evaluation in self.observed.experts.items():
-            found[expert] = {name: {} for name in self.items}
+            by_expert[expert] = {name: {} for name in self.items}
             for part, leaf in evaluation.leaves.items():
-                answers = found[expert][part.partition(":")[0] or first]  # "set:group" where a set has groups
+                answers = by_expert[expert][part.partition(":")[0] or first]  # "set:group" if the set has groups
                 for result in leaf.results:
                     if result.response.finish_reason != "unanswered":
                         answers[result.item_id] = result.response
-        return found
+        return by_expert
 
-    async def _paraphrased(self, given: Texts) -> dict[str, Answered]:
-        """The judges' prompts in other words where there are such; else other words for the questions."""
+    async def _paraphrased(self, answers: Texts) -> dict[str, Answered]:
+        """Scores with paraphrased judge prompts if these exist, else with paraphrased questions."""
         reworded = {name: _reworded(scorer) for name, scorer in self.scorers.items()}
         if all(reworded.values()):
             scorers = {name: cast(Scorer, scorer) for name, scorer in reworded.items()}
-            return {REWORDED: await self._scored(REWORDED, given, scorers)}
-        found = {}
+            return {REWORDED: await self._scored(REWORDED, answers, scorers)}
+        scores = {}
         for k, (name, words) in enumerate(QUESTIONS.items()):
             items = {
                 s: tuple(item.model_copy(update={"question": words.format(item.question)}) for item in of)
                 for s, of in self.items.items()
             }
-            found[name] = await self._scored(f"paraphrase-{k}", given, self.scorers, items)
-        return found
+            scores[name] = await self._scored(f"paraphrase-{k}", answers, self.scorers, items)
+        return scores
 
     def _anew(self, replicate: int) -> dict[str, Scorer]:
-        """The scorers with judges that do not remember what they said before."""
+        """The scorers with judges that do not reuse cached replies of earlier repetitions."""
         if self.panel is None:
             return self.scorers
         by = replicate * self.panel.repeats
@@ -180,7 +180,7 @@ class Probes:
     # -- scores --------------------------------------------------------------------------------------------------------
 
     async def _made(self, record: str, make: Callable[[Sequence[Item]], Mapping[str, Sequence[str]]]) -> Answered:
-        """Scores of texts that are made of the items, by the name of their kind."""
+        """Scores of texts created from the items, by kind."""
         texts: dict[str, dict[str, dict[str, Response]]] = {}
         for name, items in self.items.items():
             for kind, of_items in make(items).items():
@@ -195,22 +195,22 @@ class Probes:
         scorers: Mapping[str, Scorer],
         items: Mapping[str, Sequence[Item]] | None = None,
     ) -> Answered:
-        """Scores of answers to the items that are made use of, from the records where they are."""
-        kept = self.store.records(record)
-        if kept is not None:
-            return whole_evaluations(kept)
-        asked = items or self.items
+        """Scores of answers to the items of the probes; read from the records if they exist."""
+        stored = self.store.records(record)
+        if stored is not None:
+            return whole_evaluations(stored)
+        items_by_set = items or self.items
         jobs = [
-            (kind, name, [item for item in asked[name] if item.id in of_set], of_set)
+            (kind, name, [item for item in items_by_set[name] if item.id in of_set], of_set)
             for kind, by_set in answers.items()
             for name, of_set in by_set.items()
         ]
-        found = await self.rules.gather(
+        scored = await self.rules.gather(
             *(scorers[name].score(of, [given[item.id] for item in of]) for _, name, of, given in jobs)
         )
         parts: dict[tuple[str, str], Sequence[ItemResult]] = {}
-        for (kind, name, of, given), outcomes in zip(jobs, found, strict=True):
-            results = _results(asked[name], given, dict(zip((item.id for item in of), outcomes, strict=True)))
+        for (kind, name, of, given), outcomes in zip(jobs, scored, strict=True):
+            results = _results(items_by_set[name], given, dict(zip((item.id for item in of), outcomes, strict=True)))
             in_groups = self.observed.task.item_sets[name].parts(Evaluation.of(results), "dev")
             parts |= {(kind, part): one.results for part, one in in_groups.items()}
         evaluations = whole_evaluations(parts)
@@ -219,12 +219,12 @@ class Probes:
 
     @property
     def rules(self) -> StopRules:
-        """When judges are not asked any more."""
+        """The rules that stop judge requests."""
         return StopRules(self.observed.task.name, self.panel, "retry with the same command")
 
 
 def _results(items: Sequence[Item], given: Mapping[str, Response], outcomes: Mapping[str, Outcome]) -> list[ItemResult]:
-    """One result an item; what was not answered has none to score."""
+    """One result per item; unanswered items are unscored."""
     return [
         ItemResult(
             item.id,
@@ -238,7 +238,7 @@ def _results(items: Sequence[Item], given: Mapping[str, Response], outcomes: Map
 
 
 def _reworded(scorer: Scorer) -> Scorer | None:
-    """The scorer with its prompt for judges in other words; None where there is no such prompt."""
+    """The scorer with its paraphrased judge prompt; None if there is no such prompt."""
     if not isinstance(scorer, JudgedScorer) or not scorer.template.name:
         return None
     try:
@@ -248,7 +248,7 @@ def _reworded(scorer: Scorer) -> Scorer | None:
 
 
 def _with(scorer: Scorer, **changes: Any) -> Scorer:
-    """A scorer with other attributes."""
+    """A copy of a scorer with changed attributes; attributes that it does not have are ignored."""
     other = copy(scorer)
     for name, value in changes.items():
         if hasattr(other, name):
@@ -257,7 +257,7 @@ def _with(scorer: Scorer, **changes: Any) -> Scorer:
 
 
 class _Anew:
-    """A judge who is asked as if for a later repetition, so that no answer of an earlier one is taken for it."""
+    """A judge that offsets the replicate number, so that cached replies of earlier repetitions are not reused."""
 
     def __init__(self, judge: JudgeClient, by: int) -> None:
         self._judge, self._by = judge, by

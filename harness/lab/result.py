@@ -1,4 +1,4 @@
-"""The contract of `lab.json`: what every check found, what it means for each design, and how designs compare."""
+"""Schema of `lab.json`: findings of all checks, a conclusion per design, and comparisons of designs."""
 
 from __future__ import annotations
 

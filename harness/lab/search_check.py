@@ -27,42 +27,42 @@ async def search_with_each(
     seeds: Sequence[int],
     progress: Progress,
 ) -> list[Searched]:
-    """Searches with every design as the objective, by equally many evaluations, and reads test once a winner.
+    """Searches with every design as the objective, with equal budgets, and evaluates every winner once on test.
 
     Args:
         runs: The designs.
-        referee: The task's own scorers, which judge every winner.
-        engine: Answers.
-        budget: Full dev evaluations of each search.
-        seeds: A search each.
-        progress: Is told of every search.
+        referee: The task with its own scorers, which evaluates every winner.
+        engine: Answers the prompts.
+        budget: Number of full dev evaluations per search.
+        seeds: Seeds, one search each.
+        progress: Called after every search.
 
     Returns:
-        The designs, the best on test first; those of which a winner has no test value last.
+        The designs, the best on test first; designs with a winner without a test value last.
 
     Raises:
         UserError: A search found no mixture with a value, or the judges' budget is spent.
     """
-    judging = referee.evaluator(engine)
+    evaluator = referee.evaluator(engine)
     trials: dict[str, list[Found]] = {}
     tests: dict[str, list[Evaluation]] = {}
     for run in runs:
         label = run.observed.design.label
         trials[label], tests[label] = [], []
         for seed in seeds:
-            found = await _winner(run, engine, budget, seed)
-            row = np.array(found["row"])
+            winner = await _winner(run, engine, budget, seed)
+            row = np.array(winner["row"])
             record = f"winner-of-{run.store.folder.name}-{seed}"
-            test = await judging.recorded(judging.record_name(record, "test"), record, row, "test")
+            test = await evaluator.recorded(evaluator.record_name(record, "test"), record, row, "test")
             tests[label].append(test)
             trials[label].append(
                 Found(
                     seed=seed,
-                    objective=found["objective"],
+                    objective=winner["objective"],
                     test=measured(test),
-                    coefficients=judging.coefficients(row),
-                    evaluations=found["evaluations"],
-                    seconds=found["seconds"],
+                    coefficients=evaluator.coefficients(row),
+                    evaluations=winner["evaluations"],
+                    seconds=winner["seconds"],
                 )
             )
             progress(f"{label}: search with seed {seed} done")
@@ -70,22 +70,22 @@ async def search_with_each(
 
 
 async def _winner(run: DesignRun, engine: Engine, budget: int, seed: int) -> dict[str, Any]:
-    """The best row on dev under one design, from the checkpoint where it was found before."""
+    """The best row on dev under one design; read from the checkpoint if it is there."""
     winners = run.checkpoint.setdefault("winners", {})
     if str(seed) not in winners:
         evaluator = run.evaluator(engine)
         swarm = run.session.settings.swarm
-        found = await default_search(evaluator, f"search-{seed}", swarm, budget, seed)
-        (summary,) = (await evaluator.batch([found.row])).summaries
+        result = await default_search(evaluator, f"search-{seed}", swarm, budget, seed)
+        (summary,) = (await evaluator.batch([result.row])).summaries
         winners[str(seed)] = {
-            "row": found.row.tolist(),
+            "row": result.row.tolist(),
             "objective": summary.value,
-            "evaluations": found.cost.evaluations,
-            "seconds": found.cost.seconds,
+            "evaluations": result.cost.evaluations,
+            "seconds": result.cost.seconds,
         }
         run.save()
-    kept: dict[str, Any] = winners[str(seed)]
-    return kept
+    winner: dict[str, Any] = winners[str(seed)]
+    return winner
 
 
 def _ranked(
@@ -95,14 +95,14 @@ def _ranked(
         label: fmean(values) if len(values := [e.value for e in of if e.value is not None]) == len(of) else None
         for label, of in tests.items()
     }
-    known = {label: mean for label, mean in means.items() if mean is not None}
-    best = max(known, key=known.__getitem__, default=None)
-    found = []
-    for label in sorted(trials, key=lambda label: -known.get(label, -np.inf)):
+    valid = {label: mean for label, mean in means.items() if mean is not None}
+    best = max(valid, key=valid.__getitem__, default=None)
+    ranked = []
+    for label in sorted(trials, key=lambda label: -valid.get(label, -np.inf)):
         apart = None
-        if best is not None and label in known and label != best:
+        if best is not None and label in valid and label != best:
             apart = difference_over_runs(tests[best], tests[label], combine)
-        found.append(
+        ranked.append(
             Searched(
                 design=label,
                 trials=list(trials[label]),
@@ -112,4 +112,4 @@ def _ranked(
                 high=apart and apart.high,
             )
         )
-    return found
+    return ranked

@@ -1,4 +1,4 @@
-"""Designs on the stored answers of a run: no model is loaded, and judges are asked only where a design needs some."""
+"""Applies designs to the stored answers of runs; no model is loaded."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Parts = dict[str, list[ItemResult]]
 
 
 class Stored:
-    """What the experts, and the base model, answered in earlier runs.
+    """Stored answers of the experts and the base model from earlier runs.
 
     Args:
-        settings: Of the first run.
-        answers: (name, split) to the results that were stored.
+        settings: Settings of the first run.
+        answers: (name, split) to the stored results.
         where: Folders, for messages.
     """
 
@@ -39,35 +39,35 @@ class Stored:
 
     @property
     def experts(self) -> list[str]:
-        """The models that answered, without the base model."""
+        """Names of the models with answers, without the base model."""
         return list(dict.fromkeys(name for name, _ in self._answers if name != BASE))
 
     def over(self, given: Mapping[str, Any]) -> RunSettings:
-        """The settings of the run with others over them; its utility is not that of any design.
+        """The settings of the run, without its utility, overridden by `given`.
 
         Raises:
-            UserError: A value that is not accepted.
+            UserError: A value is invalid.
         """
-        kept = self.settings.model_dump(mode="json")
-        flat = {name: value for name, value in kept.items() if name not in {*NESTED, "utility", "option", "combine"}}
+        stored = self.settings.model_dump(mode="json")
+        flat = {name: value for name, value in stored.items() if name not in {*NESTED, "utility", "option", "combine"}}
         for group in NESTED:
-            flat |= kept[group]
+            flat |= stored[group]
         return run_settings(flat, given)
 
     async def fill(self, observed: Observations, store: Store, panel: Panel | None) -> None:
-        """Fills `dev` and `test` of what was observed with what the design says of the answers.
+        """Fills `dev` and `test` of the observations with the design's scores of the answers.
 
         Args:
-            observed: Of the design.
-            store: Where its scores are recorded, or were before.
-            panel: The judges, where it asks some.
+            observed: Observations of the design.
+            store: Store of the design; recorded scores are reused.
+            panel: The judges; None without any.
 
         Raises:
-            UserError: The data changed since the answers were given, or the judges' budget is spent.
+            UserError: The data changed since the answers were stored, or the judges' budget is spent.
         """
         splits: list[tuple[Split, dict[str, Evaluation]]] = [("dev", observed.dev), ("test", observed.test)]
         for split, into in splits:
-            if (kept := store.records(f"stored-{split}")) is None:
+            if (records := store.records(f"stored-{split}")) is None:
                 rules = StopRules(observed.task.name, panel, "retry with the same command")
                 names = [name for name, of in self._answers if of == split]
                 scored = await rules.gather(
@@ -75,15 +75,15 @@ class Stored:
                 )
                 rules.check_judge(scored)
                 store.save_records(f"stored-{split}", list(zip(names, scored, strict=True)))
-                kept = store.records(f"stored-{split}") or {}
+                records = store.records(f"stored-{split}") or {}
             by_name: dict[str, dict[str, Evaluation]] = {}
-            for (name, part), results in kept.items():
+            for (name, part), results in records.items():
                 by_name.setdefault(name, {})[part] = Evaluation.of(results)
             into |= {name: combine_evaluations(parts, observed.task.combine) for name, parts in by_name.items()}
 
 
 def read_stored(folders: Sequence[Path]) -> Stored:
-    """The stored answers of run folders, of folders of `evaluate --out`, or of labs.
+    """Reads the stored answers of run folders, of folders of `evaluate --out`, or of labs.
 
     Raises:
         UserError: No such folder, no answers in it, or folders of different tasks.
@@ -114,30 +114,30 @@ def read_stored(folders: Sequence[Path]) -> Stored:
 
 
 def _answers_of_run(store: Store, document: Mapping[str, object]) -> dict[tuple[str, Split], Parts]:
-    """Those of whole models; a search keeps its experts' dev answers as the first particles of its iteration 0."""
-    found: dict[tuple[str, Split], Parts] = {}
+    """Answers of final models, and of the experts on dev, which are the first particles of a search's iteration 0."""
+    answers: dict[tuple[str, Split], Parts] = {}
     experts = document.get("experts")
     names = list(experts) if isinstance(experts, Mapping) else []
     for record, split in model_records(store.folder):
         for (label, part), results in (store.records(record) or {}).items():
-            # A search labels by what a row of its table is, `evaluate` by the table's own names.
+            # A search and `evaluate` label their records differently.
             name = BASE if label == "base" else label.removeprefix("expert_") if record == f"{split}_{label}" else label
-            if name in {BASE, *names}:  # a winner is no expert
-                found.setdefault((name, split), {})[part] = results
+            if name in {BASE, *names}:  # the winner is left out
+                answers.setdefault((name, split), {})[part] = results
     for (label, part), results in (store.records("iter_0000") or {}).items():
         if int(label) < len(names):
-            found.setdefault((names[int(label)], "dev"), {})[part] = results
-    return found
+            answers.setdefault((names[int(label)], "dev"), {})[part] = results
+    return answers
 
 
 def _answers_of_lab(folder: Path) -> dict[tuple[str, Split], Parts]:
-    """Those that were given to the first design of a lab."""
+    """Answers that the first design of a lab scored."""
     first = min((folder / "designs").glob("*"), default=folder)
-    found: dict[tuple[str, Split], Parts] = {}
+    answers: dict[tuple[str, Split], Parts] = {}
     for path in sorted((first / "records").glob("*.parquet")):
         split: Split = "test" if path.stem.endswith("-test") else "dev"
         for (label, part), results in (Store(first).records(path.stem) or {}).items():
             if label == "base" or label.startswith("expert-"):
                 name = BASE if label == "base" else label.removeprefix("expert-")
-                found.setdefault((name, split), {})[part] = results
-    return found
+                answers.setdefault((name, split), {})[part] = results
+    return answers

@@ -1,4 +1,4 @@
-"""A lab on the screen, in 80 columns: a row a check with what to do below it, the final word, and designs compared."""
+"""Renders a lab in 80 columns: one row per check with its advice, the conclusion, and a comparison of designs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FITNESS: dict[Fitness, str] = {
     "not fit": "bold red",
 }
 WIDTHS = (4, 48, 26)
-"""Of verdict, check and value; with the spaces between them they are 80 columns."""
+"""Widths of verdict, check and value; with the spaces between them, 80 columns."""
 
 
 def examination_tables(examination: Examination) -> RenderableType:
-    """A table a design, and what several of them say of each other."""
+    """One table per design, and the comparisons of several designs."""
     shown: list[RenderableType] = [design_table(examination, one) for one in examination.designs]
     if examination.compared is not None:
         shown.append(comparison_table(examination.compared))
@@ -41,7 +41,7 @@ def examination_tables(examination: Examination) -> RenderableType:
 
 
 def design_table(examination: Examination, examined: Examined) -> RenderableType:
-    """The checks of one design, those that do not apply below, and the final word."""
+    """The checks of one design, checks that do not apply, and the conclusion."""
     x = examination
     engine = x.engine or "stored answers"
     about = f"{len(x.experts)} experts, {x.dev_items} dev and {x.test_items} test items, {engine}, {x.model}"
@@ -62,13 +62,13 @@ def design_table(examination: Examination, examined: Examined) -> RenderableType
 
 
 def _finding_rows(finding: Finding) -> list[RenderableType]:
-    """Verdict, check and value; below them what to hold the value against, and what to do."""
+    """Verdict, check and value; below them the yardstick and the advice."""
     mark, style = MARKS[finding.verdict]
     rows: list[RenderableType] = [_row(Text(mark, style=style), Text(finding.title), Text(_value(finding)))]
     if finding.yardstick:
         rows.append(Padding(Text(f"yardstick: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
-    told = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
-    return [*rows, Padding(told, (0, 0, 0, 5))]
+    advice = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
+    return [*rows, Padding(advice, (0, 0, 0, 5))]
 
 
 def _row(*cells: Text) -> Table:
@@ -80,13 +80,13 @@ def _row(*cells: Text) -> Table:
 
 
 def _brief(reason: str) -> str:
-    """The check of a reason; what to do stands in its row."""
-    title, _, told = reason.partition(": ")
-    return f"{title} (not shown)" if told.startswith("not shown") else title
+    """The title of the check in a reason; the advice is in its row."""
+    title, _, advice = reason.partition(": ")
+    return f"{title} (not shown)" if advice.startswith("not shown") else title
 
 
 def _left_out(findings: Sequence[Finding]) -> Iterator[RenderableType]:
-    """Checks that do not apply, those of the same reason in one line."""
+    """Checks that do not apply, one line per reason."""
     reasons: dict[str, list[str]] = {}
     for finding in findings:
         if finding.verdict == "not applicable":
@@ -103,7 +103,7 @@ def _value(finding: Finding) -> str:
 
 
 def figure_of(value: float | None) -> str:
-    """A number in at most six characters, so that a value and its interval fit a column."""
+    """A number in at most six characters, so that a value and its interval fit into a column."""
     if value is None:
         return "-"
     size = abs(value)
@@ -117,7 +117,7 @@ def figure_of(value: float | None) -> str:
 
 
 def comparison_table(designs: Designs) -> RenderableType:
-    """Designs side by side: what each sees of the experts, what it takes, and whether they rank the experts alike."""
+    """Comparison of designs: separation of the experts, cost, and agreement of the experts' ranks."""
     table = _table("designs side by side, on the same experts and items")
     table.add_column("design", overflow="fold", ratio=1)
     for name in ("best expert", "told apart", "signal/noise", "items", "s each"):
@@ -149,7 +149,7 @@ def comparison_table(designs: Designs) -> RenderableType:
 
 
 def search_table(searched: Sequence[Searched]) -> RenderableType:
-    """Which design, as an objective, gives the best test value."""
+    """Test values of searches with each design as the objective."""
     trials = searched[0].trials
     evaluations = max(trial.evaluations for one in searched for trial in one.trials)
     table = _table(f"as objectives: {len(trials)} search{'es' * (len(trials) > 1)} each, {evaluations} evaluations")
@@ -163,8 +163,10 @@ def search_table(searched: Sequence[Searched]) -> RenderableType:
         seconds = sum(trial.seconds for trial in one.trials) / len(one.trials)
         table.add_row(one.design, figure_of(one.test), behind, figure_of(seconds))
     sure = [one.design for one in searched if one.low is not None and one.low > 0]
-    told = f"certainly worse than the best: {', '.join(sure)}" if sure else "no design is certainly worse than the best"
-    return Group(table, Text(told, style="dim"))
+    summary = (
+        f"certainly worse than the best: {', '.join(sure)}" if sure else "no design is certainly worse than the best"
+    )
+    return Group(table, Text(summary, style="dim"))
 
 
 def _table(title: str) -> Table:
