@@ -78,9 +78,9 @@ def write_figure(compared: Compared, path: Path, cost: Cost = "seconds") -> None
     figure.set_layout_engine("none")
     for axes, of, labels in scattered:
         _part(axes, of, labels)
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", dpi=DPI)
-    beside.replace(path)
+    temporary = path.with_name(path.name + ".new")
+    figure.savefig(temporary, format="png", dpi=DPI)
+    temporary.replace(path)
 
 
 def _points(compared: Compared, task: str, reference: str | None, cost: Cost) -> list[_Point]:
@@ -159,8 +159,8 @@ def _part(axes: Axes, points: Sequence[_Point], labels: Sequence[Annotation]) ->
                 occupied.append(box)
                 if dy:  # a thin line leads from the label to its point
                     end = x + (dx if dx > 0 else -12)
-                    way = Line2D([x, end], [y, y + dy], transform=IdentityTransform(), color="0.7", lw=0.6, zorder=0)
-                    axes.add_artist(way)
+                    line = Line2D([x, end], [y, y + dy], transform=IdentityTransform(), color="0.7", lw=0.6, zorder=0)
+                    axes.add_artist(line)
                 break
 
 

@@ -240,9 +240,9 @@ COLUMNS: dict[str, tuple[str, Callable[[Outcome], object]]] = {
 
 def write_csv(compared: Compared, path: Path) -> None:
     """Writes a header and one line per outcome; the file is replaced atomically."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(COLUMNS)
         lines.writerows([value(outcome) for _, value in COLUMNS.values()] for outcome in compared.outcomes)
-    beside.replace(path)
+    temporary.replace(path)

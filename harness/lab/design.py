@@ -56,14 +56,14 @@ def own_design(edition: Edition) -> Design:
     return Design(name, name)
 
 
-def read_designs(given: Sequence[str]) -> list[Design]:
+def read_designs(texts: Sequence[str]) -> list[Design]:
     """The designs of a command line.
 
     Raises:
         UserError: An empty or duplicate design, or an invalid option.
     """
     designs: list[Design] = []
-    for text in given:
+    for text in texts:
         parts = SYNTAX.fullmatch(text.strip())
         utility = parts["utility"].strip() if parts else ""
         if parts is None or not utility:

@@ -50,9 +50,9 @@ def write_figure(examination: Examination, observed: Sequence[Observations], pat
         _splits(row[2], o)
         _canaries(row[3], dev, scores(o.canaries))
     figure.suptitle(f"{examination.task} ({examination.edition}), {examination.model}", fontsize=10)
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", dpi=DPI)
-    beside.replace(path)
+    temporary = path.with_name(path.name + ".new")
+    figure.savefig(temporary, format="png", dpi=DPI)
+    temporary.replace(path)
 
 
 def _empty(axes: Axes, why: str) -> None:
@@ -74,8 +74,8 @@ def _lengths(axes: Axes, dev: Scores | None) -> None:
     if dev is None:
         _empty(axes, "no score on dev")
         return
-    known = ~np.isnan(dev.values) & ~np.isnan(dev.words)
-    words, values = dev.words[known], dev.values[known]
+    scored = ~np.isnan(dev.values) & ~np.isnan(dev.words)
+    words, values = dev.words[scored], dev.values[scored]
     if words.size < 2 or np.ptp(words) == 0:
         _empty(axes, "all answers have the same length")
         return
@@ -99,9 +99,9 @@ def _splits(axes: Axes, o: Observations) -> None:
     ]
     for name, dev, test, look in looks:
         pairs = [(one.value, test[key].value) for key, one in dev.items() if key in test]
-        known = [(x, y) for x, y in pairs if x is not None and y is not None]
-        if known:
-            x, y = zip(*known, strict=True)
+        points = [(x, y) for x, y in pairs if x is not None and y is not None]
+        if points:
+            x, y = zip(*points, strict=True)
             axes.plot(x, y, linestyle="none", markersize=5, label=name, **look)
             shown = True
     if not shown:

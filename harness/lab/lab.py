@@ -135,19 +135,19 @@ class _Lab:
         examined = []
         for o, settings in zip(self.observed, self.settings_of, strict=True):
             self.progress(f"{o.design.label}: checking")
-            found = findings(o, settings)
+            results = findings(o, settings)
             examined.append(
                 Examined(
                     design=o.design.label,
                     utility=o.design.utility,
                     options=list(o.design.options),
-                    findings=found,
-                    conclusion=overall(found),
+                    findings=results,
+                    conclusion=overall(results),
                     models=_models(o.dev, o.test),
                     mixtures=_models(o.cloud_dev, o.cloud_test),
                 )
             )
-        comparable = {o.design.label: known for o in self.observed if (known := scores(o.experts)) is not None}
+        comparable = {o.design.label: dev for o in self.observed if (dev := scores(o.experts)) is not None}
         plans = {o.design.label: search_plan(o, one) for o, one in zip(self.observed, self.settings_of, strict=True)}
         self.save()
         examination = Examination(

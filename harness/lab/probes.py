@@ -206,11 +206,13 @@ class Probes:
             for name, of_set in by_set.items()
         ]
         scored = await self.rules.gather(
-            *(scorers[name].score(of, [given[item.id] for item in of]) for _, name, of, given in jobs)
+            *(scorers[name].score(of, [responses[item.id] for item in of]) for _, name, of, responses in jobs)
         )
         parts: dict[tuple[str, str], Sequence[ItemResult]] = {}
-        for (kind, name, of, given), outcomes in zip(jobs, scored, strict=True):
-            results = _results(items_by_set[name], given, dict(zip((item.id for item in of), outcomes, strict=True)))
+        for (kind, name, of, responses), outcomes in zip(jobs, scored, strict=True):
+            results = _results(
+                items_by_set[name], responses, dict(zip((item.id for item in of), outcomes, strict=True))
+            )
             in_groups = self.observed.task.item_sets[name].parts(Evaluation.of(results), "dev")
             parts |= {(kind, part): one.results for part, one in in_groups.items()}
         evaluations = whole_evaluations(parts)
@@ -223,14 +225,16 @@ class Probes:
         return StopRules(self.observed.task.name, self.panel, "retry with the same command")
 
 
-def _results(items: Sequence[Item], given: Mapping[str, Response], outcomes: Mapping[str, Outcome]) -> list[ItemResult]:
+def _results(
+    items: Sequence[Item], responses: Mapping[str, Response], outcomes: Mapping[str, Outcome]
+) -> list[ItemResult]:
     """One result per item; unanswered items are unscored."""
     return [
         ItemResult(
             item.id,
             item.source or item.id,
             "",
-            given.get(item.id, Response("", finish_reason="unanswered")),
+            responses.get(item.id, Response("", finish_reason="unanswered")),
             outcomes.get(item.id, Unscored(Reason.NOT_APPLICABLE, "the model did not answer")),
         )
         for item in items
@@ -265,8 +269,8 @@ class _Anew:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._judge, name)
 
-    async def ask_for(self, *asked: Any, replicate: int = 0, **options: Any) -> Answer[Any] | Unscored:
-        return await self._judge.ask_for(*asked, replicate=replicate + self._by, **options)
+    async def ask_for(self, *arguments: Any, replicate: int = 0, **options: Any) -> Answer[Any] | Unscored:
+        return await self._judge.ask_for(*arguments, replicate=replicate + self._by, **options)
 
-    async def turn(self, *asked: Any, replicate: int = 0, **options: Any) -> Any:
-        return await self._judge.turn(*asked, replicate=replicate + self._by, **options)
+    async def turn(self, *arguments: Any, replicate: int = 0, **options: Any) -> Any:
+        return await self._judge.turn(*arguments, replicate=replicate + self._by, **options)

@@ -99,17 +99,17 @@ def _ranked(
     best = max(valid, key=valid.__getitem__, default=None)
     ranked = []
     for label in sorted(trials, key=lambda label: -valid.get(label, -np.inf)):
-        apart = None
+        gap = None
         if best is not None and label in valid and label != best:
-            apart = difference_over_runs(tests[best], tests[label], combine)
+            gap = difference_over_runs(tests[best], tests[label], combine)
         ranked.append(
             Searched(
                 design=label,
                 trials=list(trials[label]),
                 test=means[label],
-                behind=0.0 if label == best else apart and apart.value,
-                low=apart and apart.low,
-                high=apart and apart.high,
+                behind=0.0 if label == best else gap and gap.value,
+                low=gap and gap.low,
+                high=gap and gap.high,
             )
         )
     return ranked

@@ -218,9 +218,9 @@ def open_session(
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:
     """The task without its held-out items, and with them alone; the split does not depend on the search's seed."""
-    kept, held = {}, {}
+    remaining, held = {}, {}
     for name, s in task.item_sets.items():
         parts = split_hold_out(s.dev, share, seed=0)
-        kept[name], held[name] = (replace(s, dev=part) for part in parts)
+        remaining[name], held[name] = (replace(s, dev=part) for part in parts)
     every_set_split = all(s.dev for s in held.values())
-    return (replace(task, item_sets=kept), replace(task, item_sets=held)) if every_set_split else (task, None)
+    return (replace(task, item_sets=remaining), replace(task, item_sets=held)) if every_set_split else (task, None)
