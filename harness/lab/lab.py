@@ -354,8 +354,11 @@ def _open(out: Path | None, name: str, document: Mapping[str, Any]) -> Store:
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     store = open_folder(folder, "lab", document, _differences)
-    if not store.settings()["lab"]["search"]:  # search settings may change until it runs searches
+    if not store.settings()["lab"]["search"]:  # settings of its searches may change until there are some
+        checkpoint = store.checkpoint()
         write_atomically(folder / "settings.yaml", yaml.safe_dump(dict(document), sort_keys=False))
+        if checkpoint is not None:  # it has the hash of the settings
+            store.save_checkpoint(checkpoint)
     return store
 
 

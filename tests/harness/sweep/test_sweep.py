@@ -290,7 +290,7 @@ def test_a_trial_that_was_killed_before_it_was_kept_is_not_searched_again(given,
 
 
 def test_a_finished_sweep_needs_no_engine(whole, given, monkeypatch):
-    monkeypatch.setattr(sweep_module.Sweep, "_benches", None)
+    monkeypatch.setattr(sweep_module.Sweep, "_evaluators", None)
     assert sweep(given(), PLAN, whole[1]) == whole[0]
 
 
