@@ -1,8 +1,8 @@
-"""The contract of a utility, `f(model) -> number`: what goes in, what comes out, and what failure looks like.
+"""The interface of a utility, `f(model) -> number`: inputs, outputs and failures.
 
-A model is known here only as a small `Protocol`; nothing in this package knows what a swarm, an adapter or an engine
-is. Failure is a type, never a number: an answer that could not be scored is `Unscored(reason)`, leaves the mean, is
-counted, and past a threshold makes the whole evaluation not comparable.
+A model is a small `Protocol`; this package does not depend on swarms, adapters or engines. Failure is a type, never a
+number: an answer that could not be scored is `Unscored(reason)`. It is excluded from the mean and counted, and above a
+threshold the evaluation is not comparable.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ __all__ = [
 ]
 
 Split = Literal["dev", "test"]
-"""dev chooses, test is read once."""
+"""dev is for selection, test is evaluated once."""
 
 MAX_OPTIONS = 26
-"""Options are lettered A to Z in prompts."""
+"""Maximum number of options, lettered A to Z in prompts."""
 
 MOST_SCORE = 1e100
-"""Size of a score at most: sums, squares and products of scores stay finite numbers."""
+"""Maximum absolute score, so that sums, squares and products of scores are finite."""
 
 UNSCORED_LIMIT = 0.10
-"""Share of unscored items past which an evaluation is not comparable with others."""
+"""Share of unscored items above which an evaluation is not comparable."""
 
 
 class Reason(StrEnum):
@@ -71,9 +71,9 @@ class Score:
 
     value: float
     measures: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What the value was made of, by name (the raw reward, the length), kept for tables and for scoring anew."""
+    """Components of the value by name (raw reward, length), for tables and rescoring."""
     notes: str = field(default="", hash=False)
-    """JSON text of what led to the value where numbers do not tell it: a judge's words, claims and their evidence."""
+    """JSON text with the explanation of the value: a judge's reply, claims and their evidence."""
 
     def __post_init__(self) -> None:
         if not abs(self.value) <= MOST_SCORE:
@@ -82,7 +82,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """No number, and why: the reason, what was seen, how often it was tried, and the raw text."""
+    """A missing score: the reason, a message, the number of attempts, and the raw text."""
 
     reason: Reason
     detail: str = ""
@@ -138,7 +138,7 @@ class Item(BaseModel):
 
 
 class ChoiceLogprobs(NamedTuple):
-    """What a model thinks of each option after a prompt."""
+    """Log-probabilities of a prompt's options under a model."""
 
     logprobs: tuple[float, ...]
     """Summed log-probability of the option's tokens, natural logarithm."""
@@ -148,29 +148,29 @@ class ChoiceLogprobs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a model answered to one item: all that is needed to score the answer again, without the model."""
+    """A model's response to one item, with all data for rescoring without the model."""
 
     text: str
     """The generated answer; for option log-likelihoods the letter of the most likely option."""
     tokens: int = 0
     finish_reason: str = "stop"
-    """`stop`; `length` where the limit cut it; `unanswered` where none came: then there is nothing to score again."""
+    """`stop`; `length` if truncated at the limit; `unanswered` if there is no response to score."""
     choice_logprobs: tuple[float, ...] | None = None
-    """Summed log-probability of each option, where options were compared."""
+    """Summed log-probability of each option, if options were compared."""
     more: tuple[str, ...] = ()
-    """The answers of later rounds, where a scorer asks again."""
+    """The answers of later rounds, for scorers with several rounds."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """Anything that answers: a particle of a swarm, a local model, a server."""
+    """A model that answers prompts: a particle of a swarm, a local model, a server."""
 
     async def generate(
         self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one a prompt, in the order of the prompts.
+        """Greedy continuations, one per prompt, in the order of the prompts.
 
-        With `chat` every prompt is a user's message, put into the model's own chat template.
+        With `chat`, every prompt is a user message in the model's chat template.
         """
         ...
 
@@ -183,7 +183,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What one item yielded: enough to score the response again without the model."""
+    """The result of one item, sufficient for rescoring without the model."""
 
     item_id: str
     cluster: str
@@ -195,11 +195,11 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an evaluation cost."""
+    """The cost of an evaluation."""
 
     requests: int = 0
     seconds: float = 0.0
-    """Time spent in scoring itself, without the model."""
+    """Scoring time, without the model."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.requests + other.requests, self.seconds + other.seconds)
@@ -210,7 +210,7 @@ class Evaluation:
     """The outcome of a utility on a split."""
 
     value: float | None
-    """The number, or None where the evaluation is not comparable (`problem` says why)."""
+    """The value; None if the evaluation is not comparable (reason in `problem`)."""
     se: float | None
     """Standard error of `value` over items, clustered by their sources."""
     n: int
@@ -224,31 +224,31 @@ class Evaluation:
 
     @property
     def leaves(self) -> dict[str, Evaluation]:
-        """The single item sets: `parts`, or this evaluation itself under the name ''."""
+        """The evaluations of single item sets: `parts`, or this evaluation under the name ''."""
         return dict(self.parts) if self.parts else {"": self}
 
     def leaf(self, name: str) -> Evaluation:
-        """The evaluation of one item set: that part, or this evaluation itself where it has no parts."""
+        """The evaluation of one item set: that part, or this evaluation if it has no such part."""
         return self.parts.get(name, self)
 
     def to_json(self) -> str:
-        """The whole evaluation as JSON; NaN and infinities are written by name and come back as what they are."""
-        # Not by the adapter: within a union (an outcome is one) it writes null for all that is not finite.
+        """The evaluation as JSON; NaN and infinities are written by name and restored by `from_json`."""
+        # Not with the type adapter: within a union such as `Outcome` it writes null for non-finite values.
         return to_json(self, inf_nan_mode="strings").decode()
 
     @staticmethod
     def from_json(text: str) -> Evaluation:
-        """The evaluation that `to_json` wrote.
+        """Inverse of `to_json`.
 
         Raises:
-            ValueError: Not such a text.
+            ValueError: The text is not a stored evaluation.
         """
         return _evaluations().validate_json(text)
 
     @classmethod
     def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:
-        """Mean and clustered standard error of the scored items; not comparable past the unscored limit."""
-        from utilities.standard_error import clustered_se  # here: naming the scorers needs no numpy
+        """Mean and clustered standard error of the scored items; not comparable above the unscored limit."""
+        from utilities.standard_error import clustered_se  # lazy import: listing scorers needs no numpy
 
         scored = [(r.outcome.value, r.cluster) for r in results if isinstance(r.outcome, Score)]
         missing = len(results) - len(scored)
@@ -273,38 +273,38 @@ class Scorer(Protocol):
     """Turns one item set into an evaluation of a model: generate, extract, score.
 
     A class needs `__call__`, `score` and `check`. The other members are optional: a class that inherits `Scorer` has
-    the defaults below, and a user's class in a file gets them when it is loaded.
+    the defaults below, and a user's class from a file gets them when it is loaded.
     """
 
     accuracy_like: bool = False
-    """Whether a score says how right an answer is, so that the probability of the gold answer is a smooth score."""
+    """Whether scores measure correctness, so that the probability of the gold answer is a smooth score."""
     judged: bool = False
-    """Whether a judge decides the scores: a search then monitors over-optimisation."""
+    """Whether a judge gives the scores; a search then monitors over-optimisation."""
     objectives: tuple[str, ...] = ()
-    """Names of the measures that pull in different directions; their Pareto front is reported."""
+    """Names of conflicting measures; their Pareto front is reported."""
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """Evaluates `model` on `items`, in as many rounds of questions as it takes."""
+        """Evaluates `model` on `items`, in one or several rounds of prompts."""
         ...
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """The last step alone: scores stored responses, one an item, without any model."""
+        """Scores stored responses, one per item, without a model."""
         ...
 
     def check(self, item: Item) -> str | None:
-        """Why this scorer cannot score `item`, as a message; None if it can. Called before any model is loaded."""
+        """The reason why this scorer cannot score `item`; None if it can. Called before any model is loaded."""
         ...
 
     def smooth_scorer(self) -> Scorer | None:
         """A scorer whose scores vary smoothly with the model and rank experts alike; None if there is none.
 
-        The built-in accuracies have one already, see `utilities.objective.smooth_scorer`.
+        The built-in accuracies have one, see `utilities.objective.smooth_scorer`.
         """
         return None
 
 
 class Utility(Protocol):
-    """What a search optimises: `f(model) -> number` on a split. A `Task` is one."""
+    """The objective of a search: `f(model) -> number` on a split, for example a `Task`."""
 
     async def __call__(self, model: Model, split: Split) -> Evaluation:
         """Evaluates `model`."""
@@ -333,4 +333,4 @@ scorer_registry: Registry[Callable[..., Scorer]] = Registry(
     },
     group="model_swarms.scorers",
 )
-"""Makers of `Scorer`s; a task file names one an item set, with the options of its constructor."""
+"""Constructors of `Scorer`s; a task file names one per item set, with its options."""

@@ -1,4 +1,4 @@
-"""Public data sets of the hub as item sets: which column is what, and which rows are taken."""
+"""Public data sets of the hub as item sets: mapping of columns and selection of rows."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Hub(BaseModel):
 
     @field_validator("splits", "sizes")
     @classmethod
-    def _both_splits(cls, given: dict[Split, Any]) -> dict[Split, Any]:
-        if len(given) < 2:
+    def _both_splits(cls, value: dict[Split, Any]) -> dict[Split, Any]:
+        if len(value) < 2:
             raise ValueError("both dev and test are needed")
-        return given
+        return value
 
     @model_validator(mode="after")
     def _answered(self) -> Hub:
@@ -80,24 +80,24 @@ def read_hub(hub: Hub, group_by: str | None = None) -> dict[Split, list[Item]]:
     """The two splits of a data set of the hub, sampled with a fixed seed.
 
     Raises:
-        UserError: The data set cannot be had, has too few rows, or its columns are others than described.
+        UserError: The data set cannot be loaded, has too few rows, or its columns differ from the description.
     """
     splits: dict[Split, list[Item]] = {}
     rows: dict[Split, list[_Row]] = {}
     tables: dict[str, Any] = {}
-    for split, theirs in hub.splits.items():
-        if theirs not in tables:
-            tables[theirs] = _load(hub, theirs)
-        table = tables[theirs]
+    for split, hub_split in hub.splits.items():
+        if hub_split not in tables:
+            tables[hub_split] = _load(hub, hub_split)
+        table = tables[hub_split]
         order = random.Random(0).sample(range(len(table)), len(table))
-        first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == theirs else 0
+        first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == hub_split else 0
         chosen = order[first : first + hub.sizes[split]]
-        rows[split] = [_Row(f"{hub.path}, split {theirs!r}", k, table[k]) for k in chosen]
+        rows[split] = [_Row(f"{hub.path}, split {hub_split!r}", k, table[k]) for k in chosen]
     _check_kinds(hub, [row for split in rows.values() for row in split])
     for split, part in rows.items():
-        places = [row.where for row in part]
+        locations = [row.where for row in part]
         entries = [{**_entry(hub, row), **_group(row, group_by)} for row in part]
-        splits[split] = checked_items(entries, places.__getitem__, group_by)
+        splits[split] = checked_items(entries, locations.__getitem__, group_by)
     return splits
 
 
@@ -106,10 +106,10 @@ def _group(row: _Row, group_by: str | None) -> dict[str, Any]:
 
 
 def _check_kinds(hub: Hub, rows: Sequence[_Row]) -> None:
-    """All rows name the right option in the same way, and none needs an image.
+    """Checks that all rows encode the correct option in the same way, and that none needs an image.
 
     Raises:
-        UserError: They do not.
+        UserError: The encodings differ, or a row contains a medium.
     """
     kinds: dict[str, _Row] = {}
     for row in rows:
@@ -141,23 +141,23 @@ def _label_column(hub: Hub, row: _Row) -> str | None:
     return beside if isinstance(holder, Mapping) and "label" in holder else None
 
 
-def _load(hub: Hub, theirs: str) -> Any:
-    """One of the data set's own splits, with at least as many rows as are taken from it."""
+def _load(hub: Hub, hub_split: str) -> Any:
+    """Loads a split of the data set and checks that it has enough rows."""
     import datasets
 
     try:
-        table = datasets.load_dataset(hub.path, hub.name, split=theirs)
-    except Exception as error:  # the library raises a dozen kinds: offline, renamed, gated, no such split
+        table = datasets.load_dataset(hub.path, hub.name, split=hub_split)
+    except Exception as error:  # the library raises many types: offline, renamed, gated, unknown split
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"the data set {hub.path!r} could not be loaded from the hub ({reason});"
             " with the published files at hand, give their folder with --data DIR"
         ) from error
-    taken = {split: hub.sizes[split] for split, name in hub.splits.items() if name == theirs}
-    if len(table) < sum(taken.values()):
-        told = " and ".join(f"{size} for {split}" for split, size in taken.items())
+    sizes = {split: hub.sizes[split] for split, name in hub.splits.items() if name == hub_split}
+    if len(table) < sum(sizes.values()):
+        requested = " and ".join(f"{size} for {split}" for split, size in sizes.items())
         raise UserError(
-            f"{hub.path}, split {theirs!r}: it has {len(table)} rows, and {told} are asked for;"
+            f"{hub.path}, split {hub_split!r}: it has {len(table)} rows, and {requested} are asked for;"
             " write smaller `sizes` in the task file"
         )
     return table
@@ -165,7 +165,7 @@ def _load(hub: Hub, theirs: str) -> Any:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row that says where it stands when something is wrong with it."""
+    """A row with its location, for error messages."""
 
     table: str
     number: int
@@ -175,24 +175,24 @@ class _Row:
     def where(self) -> str:
         return f"{self.table}, row {self.number}"
 
-    def wrong(self, column: str | tuple[str, ...], told: str) -> UserError:
-        return UserError(f"{self.where}, column {column!r}: {told}")
+    def wrong(self, column: str | tuple[str, ...], problem: str) -> UserError:
+        return UserError(f"{self.where}, column {column!r}: {problem}")
 
     def __getitem__(self, column: str) -> Any:
         if column in self.values:
             return self.values[column]
-        found: Any = self.values
+        value: Any = self.values
         for part in column.split("."):
-            if not isinstance(found, Mapping):
-                raise self.wrong(column, f"nothing is inside of {found!r:.60}")
-            if part not in found:
-                raise self.wrong(column, f"there is no {part!r}; there are {', '.join(found)}")
-            found = found[part]
-        return found
+            if not isinstance(value, Mapping):
+                raise self.wrong(column, f"nothing is inside of {value!r:.60}")
+            if part not in value:
+                raise self.wrong(column, f"there is no {part!r}; there are {', '.join(value)}")
+            value = value[part]
+        return value
 
 
 def _entry(hub: Hub, row: _Row) -> dict[str, Any]:
-    """A row as an item of the published format."""
+    """Converts a row to an item in the published format."""
     question = row[hub.question]
     if not isinstance(question, str) or not question.strip():
         raise row.wrong(hub.question, f"expected a question, found {question!r:.60}")
@@ -210,23 +210,23 @@ def _entry(hub: Hub, row: _Row) -> dict[str, Any]:
     if hub.answers is not None or _label_column(hub, row):
         pairs = [(key, text) for key, text in options.items() if text is not None]
         names = _names(hub, row, len(options)) or list(options)
-        kept = [name for name, text in zip(names, options.values(), strict=True) if text is not None]
-        choices = {"text": [text for _, text in pairs], "label": kept}
+        labels = [name for name, text in zip(names, options.values(), strict=True) if text is not None]
+        choices = {"text": [text for _, text in pairs], "label": labels}
         item = {**entry, "choices": choices, "answer": answer}
         (item,) = lettered([item], lambda _: f"{row.where}, column {hub.answer!r}", hub.answers or "key")
         options, right = item["choices"], item["answer"]
     else:
         right = _letter(hub.answer, answer, options, row)
-    # A table has the same columns in every row: where a question has fewer options than another, the rest are null.
-    left = [(letter, text) for letter, text in options.items() if text is not None]
-    for letter, text in left:
+    # All rows have the same columns: if a question has fewer options than others, the rest are null.
+    shown = [(letter, text) for letter, text in options.items() if text is not None]
+    for letter, text in shown:
         if not isinstance(text, str) or not text.strip():
             raise row.wrong(hub.options, f"expected a text as option {letter}, found {text!r:.60}")
-    choices = dict(left)
+    choices = dict(shown)
     if hub.shuffle:
-        random.Random(row.number).shuffle(left)
-        right = next((place for place, (letter, _) in zip(choices, left, strict=True) if letter == right), right)
-        choices = {place: text for place, (_, text) in zip(choices, left, strict=True)}
+        random.Random(row.number).shuffle(shown)
+        right = next((place for place, (letter, _) in zip(choices, shown, strict=True) if letter == right), right)
+        choices = {place: text for place, (_, text) in zip(choices, shown, strict=True)}
     return {**entry, "choices": choices, "answer": right}
 
 
@@ -239,17 +239,17 @@ def _free_answer(column: str, answer: Any, row: _Row) -> str:
 
 
 def _options(columns: str | tuple[str, ...], row: _Row) -> dict[str, Any]:
-    """The options by their letters, nulls included, since an index counts them."""
-    found = row[columns] if isinstance(columns, str) else [row[column] for column in columns]
-    if not isinstance(found, list | Mapping):
-        raise row.wrong(columns, f"expected a list or a mapping of options, found {found!r:.60}")
-    if not 2 <= len(found) <= MAX_OPTIONS:
-        raise row.wrong(columns, f"{len(found)} options; 2 to {MAX_OPTIONS} are accepted")
-    return dict(found) if isinstance(found, Mapping) else dict(zip(ascii_uppercase, found, strict=False))
+    """The options by letter, including nulls, because an index counts them."""
+    values = row[columns] if isinstance(columns, str) else [row[column] for column in columns]
+    if not isinstance(values, list | Mapping):
+        raise row.wrong(columns, f"expected a list or a mapping of options, found {values!r:.60}")
+    if not 2 <= len(values) <= MAX_OPTIONS:
+        raise row.wrong(columns, f"{len(values)} options; 2 to {MAX_OPTIONS} are accepted")
+    return dict(values) if isinstance(values, Mapping) else dict(zip(ascii_uppercase, values, strict=False))
 
 
 def _names(hub: Hub, row: _Row, size: int) -> list[str]:
-    """The options' labels; none if there is no column of them."""
+    """The options' labels; empty if there is no column for them."""
     if (column := _label_column(hub, row)) is None:
         return []
     labels = row[column]
@@ -259,7 +259,7 @@ def _names(hub: Hub, row: _Row, size: int) -> list[str]:
 
 
 def _letter(column: str, answer: Any, options: Mapping[str, Any], row: _Row) -> str:
-    """The letter of the right option, however the data set names it."""
+    """The letter of the correct option, from a letter, an index or a list of 0s and one 1."""
     letters = list(options)
     if isinstance(answer, list):
         if len(answer) != len(letters) or answer.count(1) != 1 or answer.count(0) != len(letters) - 1:
@@ -270,8 +270,8 @@ def _letter(column: str, answer: Any, options: Mapping[str, Any], row: _Row) -> 
     digits = {str(k): k for k in range(len(letters))}
     index = digits.get(answer) if isinstance(answer, str) else answer
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(letters):
-        told = f"{answer!r:.60} is none of the letters {', '.join(letters)} and no index below {len(letters)}"
-        raise row.wrong(column, f"{told}; an option's own text is not accepted")
+        problem = f"{answer!r:.60} is none of the letters {', '.join(letters)} and no index below {len(letters)}"
+        raise row.wrong(column, f"{problem}; an option's own text is not accepted")
     if isinstance(answer, str) and answer in options.values() and options[letters[index]] != answer:
         raise row.wrong(column, f"{answer!r} is the index of one option and the text of another; make it a number")
     return letters[index]

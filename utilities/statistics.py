@@ -1,8 +1,8 @@
-"""Standard errors and paired intervals of evaluations, clustered by what items share.
+"""Standard errors and paired intervals of evaluations, with the cluster bootstrap over items.
 
-Items about the same fact or passage succeed and fail together; counting them as independent makes every interval too
-narrow. So whole clusters are resampled, across all item sets at once, and with the same resample for both sides of a
-difference (paired bootstrap). The resampling is `scipy.stats.bootstrap`.
+Items about the same fact or passage are correlated; treating them as independent makes intervals too narrow. Therefore
+whole clusters are resampled, across all item sets at once, and with the same resample for both sides of a difference
+(paired bootstrap). The resampling is `scipy.stats.bootstrap`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Mapping[str, Floats]], Floats]
-"""Values of the item sets, by name, to the one number; works on arrays elementwise."""
+"""Combines the values of the item sets, by name, into one; works elementwise on arrays."""
 
 RESAMPLES = 2000
 
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic with its 95 % interval; the ends are None where nobody knows how far it would vary."""
+    """A statistic with its 95 % interval; the ends are None if they cannot be estimated."""
 
     value: float
     low: float | None
@@ -53,7 +53,7 @@ class Estimate(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """The two sides of a difference on one task: evaluations of the same items, one a run (a seed)."""
+    """The two sides of a difference on one task: evaluations of the same items, one per run (seed)."""
 
     runs: Sequence[Evaluation]
     others: Sequence[Evaluation]
@@ -61,15 +61,15 @@ class Pair(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A difference, and what it was on the resamples."""
+    """A difference with its values on the resamples."""
 
     value: float
     drawn: Floats
-    """[resamples], those without a value left out."""
+    """[resamples], without non-finite values."""
 
     @property
     def difference(self) -> Difference:
-        """With the 95 % percentile interval."""
+        """The difference with its 95 % percentile interval."""
         low, high = np.percentile(self.drawn, [2.5, 97.5])
         return Difference(self.value, float(low), float(high))
 
@@ -77,9 +77,9 @@ class Resampled(NamedTuple):
     def p(self) -> float:
         """Two-sided p of no difference: twice the share of resamples on the other side of zero.
 
-        The resamples themselves are counted as one more on that side (Davison and Hinkley, "Bootstrap Methods and
-        their Application", 1997, equation 4.11), so it is never below 2 / (resamples + 1). Below 0.05 exactly where the
-        interval leaves zero out: both read the same resamples.
+        One is added to the count (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, equation
+        4.11), so p is at least 2 / (resamples + 1). It is below 0.05 exactly if the interval excludes zero, because
+        both use the same resamples.
         """
         beyond = min(np.count_nonzero(self.drawn <= 0), np.count_nonzero(self.drawn >= 0))
         return float(min(1.0, 2 * (1 + beyond) / (1 + self.drawn.size)))
@@ -92,19 +92,19 @@ def clustered_estimate(
     resamples: int = RESAMPLES,
     method: Literal["percentile", "normal"] = "percentile",
 ) -> Estimate:
-    """Any statistic of items with the interval of the cluster bootstrap.
+    """A statistic of items with its cluster bootstrap interval.
 
     Args:
-        statistic: Of the items at some positions, of which one may stand there several times; nan where they have none.
-        clusters: What each item shares with others.
-        seed: Of the bootstrap.
-        resamples: How many are drawn; fewer for a statistic that is slow.
-        method: `percentile`, or `normal`: the value +- 1.96 standard deviations of the resamples. Resampling adds noise
-            to noise, which pulls a rank correlation down: there the percentiles lie around too low a value.
+        statistic: Function of item positions, possibly repeated; nan if undefined.
+        clusters: Cluster of each item.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples; fewer for a slow statistic.
+        method: `percentile`, or `normal`: the value +- 1.96 standard deviations of the resamples. Resampling adds
+            noise, which lowers a rank correlation, so its percentiles are biased low.
 
     Returns:
-        The statistic of all items; without an interval where there is one cluster, the statistic has no value on most
-        resamples, or has none at all.
+        The statistic of all items; without an interval if there is only one cluster, or if the statistic is undefined
+        on the items or on most resamples.
     """
     value = float(statistic(np.arange(len(clusters))))
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
@@ -115,8 +115,8 @@ def clustered_estimate(
 
     def drawn_statistic(rows: NDArray[np.intp]) -> Floats:
         flat = rows.reshape(-1, len(members))
-        alone = len(members) == len(order)  # each item its own cluster: no lists to join
-        values = [statistic(order[row] if alone else np.concatenate([members[k] for k in row])) for row in flat]
+        singletons = len(members) == len(order)  # each item is its own cluster: nothing to concatenate
+        values = [statistic(order[row] if singletons else np.concatenate([members[k] for k in row])) for row in flat]
         return np.array(values, dtype=np.float64).reshape(rows.shape[:-1])
 
     drawn = _resampled(drawn_statistic, (len(members),), seed, resamples)
@@ -138,19 +138,19 @@ class _ClusterSums(NamedTuple):
 
 
 def _cluster_sums(sides: Sequence[Evaluation]) -> _ClusterSums:
-    """Scores summed by part and cluster, over the items that every side scored.
+    """Scores summed by part and cluster, over the items scored by every side.
 
-    Sources are clusters across all parts; an item without a source is a cluster of its own part, because ids are
-    unique only there (two published files may both have an item "73").
+    Sources are clusters across all parts; an item without a source is a cluster within its part, because ids are unique
+    only there (two published files may both have an item "73").
     """
     names = tuple(sides[0].leaves)
-    asked = {name: {result.item_id for result in leaf.results} for name, leaf in sides[0].leaves.items()}
+    item_ids = {name: {result.item_id for result in leaf.results} for name, leaf in sides[0].leaves.items()}
     scored: list[dict[tuple[str, str], tuple[tuple[str, str], float]]] = []
     for side in sides:
         if tuple(side.leaves) != names:
             raise ValueError(f"evaluations of other item sets cannot be paired: {names} and {tuple(side.leaves)}")
         for name, leaf in side.leaves.items():
-            if {result.item_id for result in leaf.results} != asked[name]:
+            if {result.item_id for result in leaf.results} != item_ids[name]:
                 raise ValueError(f"evaluations of other items cannot be paired (item set {name!r})")
         scored.append(
             {
@@ -179,7 +179,7 @@ def _combined(data: _ClusterSums, index: NDArray[np.intp], combine: Combine) -> 
     """The combined values [sides, ...] on resampled clusters `index` [..., clusters]; one part passes through."""
     size = data.counts.shape[1]
     rows = index.reshape(-1, size)
-    # How often each cluster was drawn, [resamples, clusters]: with it, any number of parts is one matrix product.
+    # Multiplicity of each cluster, [resamples, clusters]; then one matrix product covers all parts.
     drawn = np.bincount((rows + size * np.arange(len(rows))[:, None]).ravel(), minlength=rows.size)
     drawn = drawn.reshape(rows.shape).astype(np.float64)
     counts = drawn @ data.counts.T
@@ -193,17 +193,17 @@ def _combined(data: _ClusterSums, index: NDArray[np.intp], combine: Combine) -> 
 
 
 def _enough(data: _ClusterSums) -> bool:
-    """Whether every part has two clusters: of a part with one alone nobody knows how far it would vary."""
+    """Whether every part has at least two clusters, which a variance estimate needs."""
     return bool(((data.counts > 0).sum(-1) >= 2).all())
 
 
 def _resampled(
     statistic: Callable[..., Floats], sizes: Sequence[int], seed: int, resamples: int = RESAMPLES
 ) -> Floats | None:
-    """The statistic on resamples of samples of these sizes (clusters, runs), without those on which it has no value.
+    """The statistic on resamples of samples of these sizes (clusters, runs), without non-finite values.
 
-    It has none where an item set was left with no item, or a harmonic mean's part fell below zero. None where that is
-    most of the resamples: the rest speak for other data.
+    It is not finite if a resample has no item of an item set, or if a part of a harmonic mean is negative. Returns None
+    if that holds for most resamples, because the others are then not representative.
     """
     from scipy import stats
 
@@ -211,7 +211,7 @@ def _resampled(
         return statistic(*index)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # scipy's own interval of a resample without items
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # from scipy's own interval, which is not used
         drawn = stats.bootstrap(
             tuple(np.arange(size) for size in sizes),
             vectorized,
@@ -226,7 +226,7 @@ def _resampled(
 
 
 def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> float | None:
-    """Standard error of a combined value (cluster bootstrap over items); None where a part has too few clusters."""
+    """Standard error of a combined value (cluster bootstrap over items); None if a part has too few clusters."""
     data = _cluster_sums([evaluation])
     if not _enough(data):
         return None
@@ -235,10 +235,10 @@ def bootstrap_se(evaluation: Evaluation, combine: Combine, seed: int = 0) -> flo
 
 
 def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int = 0) -> Difference | None:
-    """`a - b` on the items that both scored, with the 95 % percentile interval of the paired cluster bootstrap.
+    """`a - b` on the items scored by both, with the 95 % percentile interval of the paired cluster bootstrap.
 
     Returns:
-        The difference, or None where a part has too few clusters that are scored by both.
+        The difference, or None if a part has too few clusters scored by both.
 
     Raises:
         ValueError: The evaluations are of different item sets.
@@ -249,31 +249,31 @@ def paired_difference(a: Evaluation, b: Evaluation, combine: Combine, seed: int 
 def difference_over_runs(
     runs: Sequence[Evaluation], others: Sequence[Evaluation], combine: Combine, seed: int = 0
 ) -> Difference | None:
-    """Mean of some runs (seeds) minus the mean of others, with a 95 % interval over items and over runs.
+    """Mean over `runs` (seeds) minus mean over `others`, with a 95 % interval over items and over runs.
 
     Returns:
-        The difference, or None where a part has too few clusters that all runs of both sides scored.
+        The difference, or None if a part has too few clusters scored by all runs of both sides.
 
     Raises:
         ValueError: The evaluations are of different item sets.
     """
-    found = resampled_difference([Pair(runs, others, combine)], seed)
-    return None if found is None else found.difference
+    resampled = resampled_difference([Pair(runs, others, combine)], seed)
+    return None if resampled is None else resampled.difference
 
 
 def resampled_difference(pairs: Sequence[Pair], seed: int = 0) -> Resampled | None:
-    """The mean over tasks of "mean of the runs minus mean of the others", resampled inside each task.
+    """The mean over tasks of "mean of the runs minus mean of the others", resampled within each task.
 
-    Clusters of items are drawn for both sides at once; the runs of each side are drawn apart from the clusters and from
-    the other side's, so the interval holds for other items and other seeds. A side with a single run is taken as it is:
-    what another seed would change is not known. Items that a run could not score leave all runs of their task.
+    Clusters of items are drawn jointly for both sides; runs are drawn independently for each side, so the interval
+    covers other items and other seeds. A side with a single run is not resampled, so its variation over seeds is not
+    included. Items that a run could not score are removed from all runs of their task.
 
-    Drawing both ways counts what is peculiar to a run on an item more than once, which errs on the wide side; few runs
-    err on the narrow side. Simulated with 200 items and equal sides, 94 to 100 % of the intervals hold zero where runs
-    vary little, and 89 % where 2 or 3 runs vary more than their items account for. More runs help.
+    Drawing items and runs counts their interaction more than once, which makes intervals wider; few runs make them
+    narrower. In simulations with 200 items and equal sides, 94 to 100 % of the intervals contain zero if runs vary
+    little, and 89 % if 2 or 3 runs vary more than their items explain. More runs help.
 
     Returns:
-        The difference and its resamples, or None where some part of a task has too few clusters that all scored.
+        The difference and its resamples, or None if a part of a task has too few clusters scored by all runs.
 
     Raises:
         ValueError: The evaluations of a pair are of different item sets.
@@ -289,12 +289,12 @@ def resampled_difference(pairs: Sequence[Pair], seed: int = 0) -> Resampled | No
     ]
 
     def difference(*index: NDArray[np.intp]) -> Floats:
-        left = iter(index)
+        indices = iter(index)
         total = np.zeros(())
         for pair, task in zip(pairs, data, strict=True):
-            values = _combined(task, next(left), pair.combine)
+            values = _combined(task, next(indices), pair.combine)
             cut = len(pair.runs)
-            total = total + (_over_runs(values[:cut], left) - _over_runs(values[cut:], left))
+            total = total + (_over_runs(values[:cut], indices) - _over_runs(values[cut:], indices))
         return total / len(pairs)
 
     value = float(difference(*(np.arange(size) for size in sizes)))
@@ -306,44 +306,44 @@ def resampled_difference(pairs: Sequence[Pair], seed: int = 0) -> Resampled | No
     return None if drawn is None else Resampled(value, drawn)
 
 
-def _over_runs(values: Floats, left: Iterator[NDArray[np.intp]]) -> Floats:
+def _over_runs(values: Floats, indices: Iterator[NDArray[np.intp]]) -> Floats:
     """The mean over the drawn runs of `values` [runs, ...]; a single run is not drawn."""
     if len(values) == 1:
         return np.asarray(values[0])
-    return np.asarray(np.take_along_axis(np.moveaxis(values, 0, -1), next(left), axis=-1).mean(-1))
+    return np.asarray(np.take_along_axis(np.moveaxis(values, 0, -1), next(indices), axis=-1).mean(-1))
 
 
 def selection_optimism(
     chosen_by: Sequence[Evaluation], measured: Sequence[Evaluation], combine: Combine, top: int = 1, seed: int = 0
 ) -> float | None:
-    """By how much choosing the best of many rows makes their value look too good.
+    """Selection bias: how much the value of the best of many rows is overestimated.
 
-    On every resample of the clusters the rows are chosen anew, and their mean value there is compared with the one on
-    all items, of which the resample is a sample: the bootstrap's estimate of optimism (Efron, "Estimating the Error
-    Rate of a Prediction Rule", 1983).
+    On every resample of the clusters the selection is repeated, and the mean value of the selected rows is compared
+    with their value on all items: the bootstrap estimate of optimism (Efron, "Estimating the Error Rate of a Prediction
+    Rule", 1983).
 
     Args:
-        chosen_by: What the rows are chosen by, [rows] evaluations of the same items.
-        measured: What is reported of them, in the same order and of the same items.
-        combine: The parts' values to one number.
-        top: How many rows are chosen; their mean is what is looked at.
-        seed: Of the resamples.
+        chosen_by: Selection criterion, [rows] evaluations of the same items.
+        measured: Reported values, in the same order and on the same items.
+        combine: Combines the values of the parts.
+        top: Number of selected rows, whose mean is evaluated.
+        seed: Seed of the resampling.
 
     Returns:
-        Value on the sample that chose minus value on the items it was drawn from; None where a part has too few
+        Mean over resamples of the value on the resample minus the value on all items; None if a part has too few
         clusters, or most resamples have no value.
     """
     rows = len(measured)
     data = _cluster_sums([*chosen_by, *measured])
     if not _enough(data):
         return None
-    whole = _combined(data, np.arange(data.counts.shape[1]), combine)[rows:]
+    on_all_items = _combined(data, np.arange(data.counts.shape[1]), combine)[rows:]
 
     def statistic(index: NDArray[np.intp]) -> Floats:
         values = _combined(data, index, combine)
         chosen = np.argsort(-values[:rows], axis=0, kind="stable")[:top]
-        seen = np.take_along_axis(values[rows:], chosen, axis=0)
-        return np.asarray((seen - whole[chosen]).mean(axis=0))
+        on_resample = np.take_along_axis(values[rows:], chosen, axis=0)
+        return np.asarray((on_resample - on_all_items[chosen]).mean(axis=0))
 
     drawn = _resampled(statistic, (data.counts.shape[1],), seed)
     return None if drawn is None else float(drawn.mean())

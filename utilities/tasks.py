@@ -1,7 +1,7 @@
-"""Tasks: what is asked and how the answers become one number. One YAML file a task; its data in the published format.
+"""Tasks: items, scorers and their combination into one value. One YAML file per task; data in the published format.
 
 A task has editions (`mini`, bundled for the embedded model; `full`, the published data), an edition has item sets, an
-item set has a `dev` and a `test` split. dev chooses, test is read once.
+item set has a `dev` and a `test` split. dev is for selection, test is evaluated once.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ RECOMMENDED = {
     "include_base", "validation_share", "drop_overlap", "factuality", "monitor_share", "canary_every",
     "judge_temperature", "judge_repeats",
 }  # fmt: skip
-"""The run settings that a task file may recommend. A task file is data from elsewhere: addresses, keys, prices, code,
-trust and paths are decided by the user alone, with flags or in a `--config` file."""
+"""The run settings that a task file may recommend. A task file is untrusted data: only the user sets
+addresses, keys, prices, code, trust and paths, with flags or in a `--config` file."""
 REFUSED_OPTIONS = frozenset({"trust_remote_code", "own_scoring", "judge"})
-"""Options of scorers that a task file may not set either: they run code, or choose who is asked."""
+"""Options of scorers that a task file must not set: they run code or select the judge."""
 TEXTS = frozenset({"pattern", "topic", "stop"})
-"""Options of scorers that hold any text, and never a path."""
+"""Options of scorers that are free text and never a path."""
 
 
 def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a scorer in a task file.
+    """Checks the options of a scorer in a task file.
 
     Raises:
-        ValueError: An option that only the user may set.
+        ValueError: Only the user may set an option.
     """
     for name, value in options.items():
         if name in REFUSED_OPTIONS or (isinstance(value, str) and file_of(value) is not None):
@@ -177,11 +177,11 @@ class Edition(_Strict):
 
     @field_validator("item_sets")
     @classmethod
-    def _no_colon(cls, given: dict[str, ItemSetFile]) -> dict[str, ItemSetFile]:
-        for name in given:
+    def _no_colon(cls, item_sets: dict[str, ItemSetFile]) -> dict[str, ItemSetFile]:
+        for name in item_sets:
             if ":" in name:
                 raise ValueError(f"the name {name!r} holds a colon, which parts an item set's name from a group's")
-        return given
+        return item_sets
 
 
 class TaskFile(_Strict):
@@ -201,40 +201,40 @@ class TaskFile(_Strict):
             raise ValueError(
                 f"weights: only combine: weighted_mean reads them, and this task combines by {self.combine}"
             )
-        known = {name: None for edition in self.editions.values() for name in edition.item_sets}
+        item_sets = {name: None for edition in self.editions.values() for name in edition.item_sets}
         for name in self.weights or {}:
-            if name not in known:
-                raise ValueError(f"weights: {unknown_name('item set', name, known)}")
+            if name not in item_sets:
+                raise ValueError(f"weights: {unknown_name('item set', name, item_sets)}")
         return self
 
     @property
     def specs(self) -> list[str]:
-        """All that the file names in a registry, or in Python files."""
-        found = [self.combine]
+        """All registered names and Python files that the task file refers to."""
+        specs = [self.combine]
         for edition in self.editions.values():
             scored: list[ItemSetFile | ReportOnlyFile] = [*edition.item_sets.values(), *edition.report_only.values()]
-            found += [one.scorer for one in scored]
-        return found
+            specs += [one.scorer for one in scored]
+        return specs
 
     @property
     def paths(self) -> list[tuple[str, str]]:
-        """All texts that may be paths: what they are for, and the text."""
-        found = []
+        """All texts that may be paths, as pairs (purpose, text)."""
+        paths = []
         for edition in self.editions.values():
             scored: list[ItemSetFile | ReportOnlyFile] = [*edition.item_sets.values(), *edition.report_only.values()]
             for one in scored:
-                found += [
+                paths += [
                     (f"option {name}", value)
                     for name, value in one.options.items()
                     if isinstance(value, str) and name not in TEXTS and "{{" not in value  # an inline prompt
                 ]
             for item_set in edition.item_sets.values():
-                found += [("file", item_set.file)] if item_set.file else []
-                found += [("hub", item_set.hub.path)] if item_set.hub else []
-        return found
+                paths += [("file", item_set.file)] if item_set.file else []
+                paths += [("hub", item_set.hub.path)] if item_set.hub else []
+        return paths
 
     def choose(self, edition: str | None, prefer: str) -> str:
-        """The edition asked for; else the preferred one, where there is such a one; else the first.
+        """The requested edition; by default the preferred one if it exists, else the first.
 
         Raises:
             UserError: The task has no such edition.
@@ -247,7 +247,7 @@ class TaskFile(_Strict):
 
 
 def group_of(item: Item, group_by: str) -> str | None:
-    """The value of an item's field, or of the column by which its data are grouped."""
+    """The group of an item: the value of a field, or of the data's grouping column."""
     value: str | None = getattr(item, group_by if group_by in Item.model_fields else "group")
     return value
 
@@ -261,9 +261,9 @@ class ItemSet:
     dev: tuple[Item, ...]
     test: tuple[Item, ...]
     origin: str
-    """File or hub repository that the items were read from."""
+    """File or hub repository of the items."""
     overlap: tuple[str, ...] = ()
-    """Ids of the test items that stand in dev too; see `find_overlap`."""
+    """Ids of the test items that also occur in dev; see `find_overlap`."""
     group_by: GroupBy | None = None
 
     def split(self, name: Split) -> tuple[Item, ...]:
@@ -271,21 +271,21 @@ class ItemSet:
         return self.dev if name == "dev" else self.test
 
     def part(self, item: Item) -> str:
-        """The part that an item belongs to: the set's name, or "set:group" with `group_by`."""
+        """The part of an item: the set's name, or "set:group" with `group_by`."""
         return self.name if self.group_by is None else f"{self.name}:{group_of(item, self.group_by)}"
 
     def parts(self, evaluation: Evaluation, split: Split) -> dict[str, Evaluation]:
         """The scorer's evaluation of a split under the set's name; with `group_by`, its results by "set:group".
 
-        The groups are in the order of their first items; what the asking cost is not divided among them.
+        The groups are in the order of their first items; usage is not divided among them.
         """
         if self.group_by is None:
             return {self.name: evaluation}
         part = {item.id: self.part(item) for item in self.split(split)}
         groups: dict[str, list[ItemResult]] = {}
         for result in evaluation.results:
-            # The items of one source would be one cluster, of which nobody knows how far it would vary; as a group of
-            # its own the source is no accident of the sample, so there its items are what varies.
+            # A group of one source would be a single cluster without a variance estimate. As a group the source is
+            # fixed, so each of its items is a cluster.
             alone = replace(result, cluster=result.item_id) if self.group_by == "source" else result
             groups.setdefault(part[result.item_id], []).append(alone)
         return {name: Evaluation.of(results) for name, results in groups.items()}
@@ -293,13 +293,13 @@ class ItemSet:
 
 @dataclass(frozen=True)
 class ReportOnly:
-    """A scorer of an item set's responses that is reported and decides nothing."""
+    """A scorer of an item set's responses that is reported and not optimised."""
 
     scorer: Scorer
     of: str
 
     async def __call__(self, items: Sequence[Item], evaluation: Evaluation) -> Evaluation:
-        """Scores the responses of an evaluation of `items` once more; what was not answered keeps its reason."""
+        """Scores the responses of an evaluation of `items`; unanswered items keep their reason."""
         by_id = {item.id: item for item in items}
         answered = [result for result in evaluation.results if result.response.finish_reason != "unanswered"]
         outcomes = await self.scorer.score(
@@ -311,7 +311,7 @@ class ReportOnly:
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its data: awaited with a model and a split, it is the utility `f(model) -> Evaluation`."""
+    """A task with its data; called with a model and a split, it is the utility `f(model) -> Evaluation`."""
 
     name: str
     title: str
@@ -320,31 +320,31 @@ class Task:
     item_sets: Mapping[str, ItemSet]
     settings: Mapping[str, Any]
     weights: Mapping[str, float] | None = None
-    """What each item set weighs, where `combination` is weighted_mean."""
+    """Weight of each item set if `combination` is weighted_mean."""
     report_only: Mapping[str, ReportOnly] = field(default_factory=dict)
-    """Scorers that are reported and decide nothing, by name."""
+    """Scorers that are reported and not optimised, by name."""
 
     @property
     def judged(self) -> bool:
-        """Whether a judge decides the value of an item set: then the search watches whether the judge is gamed."""
+        """Whether a judge scores an item set; then the search monitors over-optimisation."""
         return any(s.scorer.judged for s in self.item_sets.values())
 
     @property
     def combine(self) -> Callable[..., Any]:
-        """The function that makes one number of the values of several parts."""
-        from utilities.combine import combinations, weighted_mean  # here and below: naming the tasks needs no numpy
+        """The function that combines the values of the parts into one."""
+        from utilities.combine import combinations, weighted_mean  # lazy import, as below: listing tasks needs no numpy
 
         if self.combination == "weighted_mean":
             return partial(weighted_mean, weights=self.weights)
         return combinations.get(self.combination)
 
     async def __call__(self, model: Model, split: Split) -> Evaluation:
-        """Evaluates `model` on all item sets at the same time and combines their values, or those of their groups."""
-        found = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in self.item_sets.values()))
-        return self.joined(dict(zip(self.item_sets, found, strict=True)), split)
+        """Evaluates `model` on all item sets concurrently and combines the values of the sets or of their groups."""
+        evaluations = await asyncio.gather(*(s.scorer(model, s.split(split)) for s in self.item_sets.values()))
+        return self.joined(dict(zip(self.item_sets, evaluations, strict=True)), split)
 
     def joined(self, found: Mapping[str, Evaluation], split: Split) -> Evaluation:
-        """The evaluations of all item sets, by name, as the one of the task."""
+        """Combines the evaluations of all item sets, by name, into the task's evaluation."""
         from utilities.combine import combine_evaluations
 
         parts: dict[str, Evaluation] = {}
@@ -354,14 +354,14 @@ class Task:
         return replace(combine_evaluations(parts, self.combine), usage=usage)
 
     def size(self, split: Split) -> int:
-        """Items of a split, over all item sets."""
+        """Number of items of a split over all item sets."""
         return sum(len(s.split(split)) for s in self.item_sets.values())
 
     def without_overlap(self) -> Task:
-        """The task with the overlapping items taken out of test.
+        """The task without the test items that also occur in dev.
 
         Raises:
-            UserError: Nothing of an item set's test split is left.
+            UserError: The test split of an item set becomes empty.
         """
         sets = {}
         for name, s in self.item_sets.items():
@@ -381,26 +381,26 @@ def list_tasks() -> dict[str, Path]:
 
 
 def read_task_file(task: str, *, trust: bool = False) -> tuple[TaskFile, Path]:
-    """The task file called `task`: a bundled name, or a path that ends in .yaml, or in that of a data file.
+    """Reads a task file.
 
     Args:
-        task: Which one.
-        trust: Whether it may name Python files outside its own folder.
+        task: A bundled name, or the path of a task file (.yaml) or of a data file.
+        trust: Whether it may refer to Python files outside its folder.
 
     Raises:
-        UserError: No such task, or a file that does not follow the format.
+        UserError: The task does not exist, or the file does not follow the format.
     """
-    known = list_tasks()
+    bundled_tasks = list_tasks()
     if task.endswith((".yaml", ".yml")):
         path = Path(task)
         if not path.is_file():
             raise UserError(f"there is no task file {task}")
     elif Path(task).suffix.lower() in DATA_FILES:
         return _task_of_data(Path(task)), Path(task)
-    elif task in known:
-        path = known[task]
+    elif task in bundled_tasks:
+        path = bundled_tasks[task]
     else:
-        raise unknown_name("task", task, known)
+        raise unknown_name("task", task, bundled_tasks)
     try:
         data = read_yaml(path.read_bytes())
     except ValueError as error:
@@ -430,10 +430,10 @@ DATA_FILES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"}
 
 
 def _task_of_data(path: Path) -> TaskFile:
-    """A task of one data file without a task file; its title reports how the file was read.
+    """A task from a data file without a task file; its title reports how the file was interpreted.
 
     Raises:
-        UserError: The file does not exist, or its items are not of one known kind.
+        UserError: The file does not exist, or its items are not all of one supported type.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist")
@@ -447,16 +447,16 @@ def _task_of_data(path: Path) -> TaskFile:
 
 
 def _scorer_of(path: Path, items: Sequence[Item]) -> tuple[str, dict[str, Any], str]:
-    """The scorer that suits all items, its options, and what kind of questions they are."""
+    """The scorer for all items, its options, and a description of the question type."""
     from utilities.scorers.extract_number import parse_number
 
     if all(item.choices for item in items):
         return "multiple_choice", {"prompt": "lettered", "answer_by": "letter"}, "questions with options"
     if any(item.choices for item in items) or not all(item.answer for item in items):
-        lacking = next(item for item in items if not item.choices)
-        problem = "no options, and others have" if lacking.answer else "no answer"
+        incomplete = next(item for item in items if not item.choices)
+        problem = "no options, and others have" if incomplete.answer else "no answer"
         raise UserError(
-            f"{path}: item {lacking.id!r} has {problem}; a data file without a task file needs a column `answer`"
+            f"{path}: item {incomplete.id!r} has {problem}; a data file without a task file needs a column `answer`"
             " (and `choices`, or A, B, C ...) in every row"
         )
     if all(parse_number(item.answer or "") is not None for item in items):
@@ -480,19 +480,19 @@ def load_task(
     report_only: Mapping[str, Mapping[str, Any] | None] | None = None,
     trust: bool = False,
 ) -> Task:
-    """A task with its data, checked item by item.
+    """Loads a task with its data and checks every item.
 
     Args:
         task: A bundled name, or the path of a task file.
-        edition: Which edition; by default the only one, or the preferred one.
-        prefer: The edition taken where the task has several and none is asked for.
+        edition: The edition; by default the preferred one if it exists, else the first.
+        prefer: The preferred edition if `edition` is None.
         data: Folder with the files of the published data; for every edition but `mini`.
-        limit: At most so many items of each split of each item set, from the front.
-        utility: Scores the task's items in place of its own scorers: a registered scorer, or FILE.py:NAME.
-        options: Options of the scorers, over those of the task file.
-        combine: Makes one number of the item sets' values in place of the task file's own combination.
+        limit: Maximum number of items per split and item set, from the start.
+        utility: Replaces the task's scorers: a registered scorer, or FILE.py:NAME.
+        options: Options of the scorers, which override those of the task file.
+        combine: Replaces the task file's combination.
         judge: The judges of the scorers that need some.
-        report_only: Options over those of the report-only scorers, by name; None removes the scorer.
+        report_only: Options of report-only scorers by name, which override the task file's; None removes the scorer.
         trust: As in `read_task_file`.
 
     Raises:
@@ -516,24 +516,26 @@ def load_task(
         for name, s in chosen.item_sets.items()
     }
     weights = described.weights if combination == "weighted_mean" else None
-    measured = _load_report_only(chosen, path.parent, report_only or {}, judge)
-    return Task(described.name, described.title, edition, combination, sets, chosen.settings, weights, measured)
+    report_only_scorers = _load_report_only(chosen, path.parent, report_only or {}, judge)
+    return Task(
+        described.name, described.title, edition, combination, sets, chosen.settings, weights, report_only_scorers
+    )
 
 
 def _load_report_only(
-    chosen: Edition, folder: Path, over: Mapping[str, Mapping[str, Any] | None], judge: Panel | None
+    chosen: Edition, folder: Path, overrides: Mapping[str, Mapping[str, Any] | None], judge: Panel | None
 ) -> dict[str, ReportOnly]:
-    measured = {}
+    scorers = {}
     for name, one in chosen.report_only.items():
-        own = over.get(name, {})
-        if own is None:
+        options = overrides.get(name, {})
+        if options is None:
             continue
         try:
-            scorer = make_scorer(absolute_spec(one.scorer, folder), {**one.options, **own}, judge)
+            scorer = make_scorer(absolute_spec(one.scorer, folder), {**one.options, **options}, judge)
         except UserError as error:
             raise UserError(f"report_only {name!r}: {error}") from error
-        measured[name] = ReportOnly(scorer, one.of or next(iter(chosen.item_sets)))
-    return measured
+        scorers[name] = ReportOnly(scorer, one.of or next(iter(chosen.item_sets)))
+    return scorers
 
 
 def _check_weights(weights: Mapping[str, float], chosen: Edition, path: Path) -> None:
@@ -545,15 +547,15 @@ def _check_weights(weights: Mapping[str, float], chosen: Edition, path: Path) ->
 
 
 def make_scorer(name: str, options: Mapping[str, Any], judge: Panel | None = None) -> Scorer:
-    """The scorer `name`, a registered one or FILE.py:NAME, with its options.
+    """Creates a scorer with its options.
 
     Args:
-        name: Which one.
+        name: A registered scorer, or FILE.py:NAME.
         options: Arguments of its constructor.
-        judge: Given to a scorer that takes a `judge`.
+        judge: Passed to a scorer with a parameter `judge`.
 
     Raises:
-        UserError: No such scorer, options that it does not take, or no judge for one that needs it.
+        UserError: The scorer is unknown, an option is invalid, or it needs a judge.
     """
     maker = _maker(name)
     try:
@@ -563,25 +565,25 @@ def make_scorer(name: str, options: Mapping[str, Any], judge: Panel | None = Non
 
 
 def _maker(name: str) -> Callable[..., Scorer]:
-    """What makes the scorer `name`."""
+    """The constructor of the scorer `name`."""
     if name.endswith(".py"):
         raise UserError(f"utility {name!r}: expected FILE.py:NAME, the name of a function or class in that file")
     entry = scorer_from_file(name) if file_of(name) else scorer_registry.get(name)
-    if inspect.isclass(entry) and Scorer not in entry.__mro__:  # the optional members get their defaults
+    if inspect.isclass(entry) and Scorer not in entry.__mro__:  # adds the defaults of the optional members
         return cast(Callable[..., Scorer], type(entry.__name__, (entry, Scorer), {"__module__": entry.__module__}))
     return entry.scorer if isinstance(entry, DecoratedFunction) else entry
 
 
 def asks_judge(edition: Edition, folder: Path, utility: str | None = None) -> bool:
-    """Whether a scorer of an edition (or the utility in their place) takes a judge.
+    """Whether a scorer of an edition (or the utility that replaces them) has a parameter `judge`.
 
     Args:
-        edition: Of a task file.
-        folder: The task file's, from which it names files of scorers.
+        edition: An edition of a task file.
+        folder: The task file's folder, base of its relative paths.
         utility: A scorer's name, or FILE.py:NAME.
 
     Raises:
-        UserError: No such scorer.
+        UserError: The scorer is unknown.
     """
     scored = [utility] if utility else [absolute_spec(s.scorer, folder) for s in edition.item_sets.values()]
     names = [*scored, *(absolute_spec(one.scorer, folder) for one in edition.report_only.values())]
@@ -627,7 +629,7 @@ def _load_item_set(
 
 
 def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The options with prompt files as seen from the task file's folder."""
+    """The options with paths of prompt files resolved relative to the task file's folder."""
     return {
         name: str(folder / value)
         if name.endswith("prompt") and isinstance(value, str) and value.endswith(".jinja") and "{{" not in value
@@ -639,7 +641,7 @@ def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _read_splits(
     name: str, described: ItemSetFile, beside: Path, data: Path | None
 ) -> tuple[Mapping[Split, list[Item]], str]:
-    """The items of both splits, and where they come from."""
+    """The items of both splits, and their origin."""
     path = (data or beside) / (described.file or "")
     if data is None and described.file and not path.is_file() and (beside.parent / described.file).is_file():
         path = beside.parent / described.file
@@ -647,13 +649,13 @@ def _read_splits(
         return _inline(described, f"{beside.parent}, item set {name!r}"), f"{beside.parent}, item set {name!r}"
     if path.is_file():
         return read_published(path, described.answers, described.group_by), str(path)
-    if data is not None:  # a folder that was named is what was meant: other data in its place would pass unnoticed
+    if data is not None:  # no fallback: other data would go unnoticed
         hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
         raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
     if described.hub is not None:
-        own = beside.parent / described.hub.path  # a folder is found from the task file's
-        found = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
-        return read_hub(found, described.group_by), described.hub.path
+        own = beside.parent / described.hub.path  # relative to the task file's folder
+        source = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
+        return read_hub(source, described.group_by), described.hub.path
     raise UserError(
         f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
         f" give the folder that holds {described.file} with --data DIR"
@@ -661,33 +663,33 @@ def _read_splits(
 
 
 def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict[tuple[str, Split], list[Item]]:
-    """The items of an edition by (item set, split); no scorer is made.
+    """The items of an edition by (item set, split), without its scorers.
 
     Args:
-        edition: Of a task file.
-        folder: The task file's.
+        edition: An edition of a task file.
+        folder: The task file's folder.
         data: Folder with the published data files.
 
     Raises:
-        UserError: Missing or malformed data.
+        UserError: Data are missing or malformed.
     """
     sets = {name: _read_splits(name, s, folder / "data", data)[0] for name, s in edition.item_sets.items()}
     return {(name, split): items for name, splits in sets.items() for split, items in splits.items()}
 
 
 def _inline(described: ItemSetFile, where: str) -> dict[Split, list[Item]]:
-    """Items that are in the task file itself; a text alone is an instruction."""
-    both = described.items or {}
+    """Items inside the task file; a plain text is an instruction."""
+    lists = described.items or {}
     entries = [
         (split, k, {"question": entry} if isinstance(entry, str) else entry)
-        for split, rows in both.items()
+        for split, rows in lists.items()
         for k, entry in enumerate(rows)
     ]
-    places = [f"{where}, {split} item {k}" for split, k, _ in entries]
-    read = lettered([entry for *_, entry in entries], places.__getitem__, described.answers)
+    locations = [f"{where}, {split} item {k}" for split, k, _ in entries]
+    items = lettered([entry for *_, entry in entries], locations.__getitem__, described.answers)
     splits: dict[Split, list[Item]] = {}
-    for split in both:
-        own = [k for k, (name, *_) in enumerate(entries) if name == split]
-        where_own = [places[k] for k in own]
-        splits[split] = checked_items([read[k] for k in own], where_own.__getitem__, described.group_by)
+    for split in lists:
+        indices = [k for k, (name, *_) in enumerate(entries) if name == split]
+        own_locations = [locations[k] for k in indices]
+        splits[split] = checked_items([items[k] for k in indices], own_locations.__getitem__, described.group_by)
     return splits

@@ -54,7 +54,7 @@ class _Waiting:
 
 
 class Budget:
-    """A hard limit on tokens and money for a whole run, shared by all its judges.
+    """A hard limit on tokens and money for a run, shared by all its judges.
 
     A request is sent only after its maximum possible cost is reserved. Spent plus reserved never exceeds the limit:
     a request that may fit after others release their reservations waits (first in, first out); a request that can

@@ -142,35 +142,34 @@ class Checked:
 class Factuality(PanelScorer):
     """Mean F1@K of the responses (SAFE, Wei et al. 2024; atomic claims after FActScore, Min et al. 2023).
 
-    A response is taken apart into claims, these are made to stand alone and repetitions are dropped; evidence is
-    retrieved for each, and each is supported, contradicted or inconclusive by it, or failed where no judge came to a
-    verdict. All of them count, and only supported ones count as such, so that a claim which no judge can judge is no
-    way to a better value.
+    A response is decomposed into claims, which are made self-contained and deduplicated. Evidence is retrieved for each
+    claim. A claim is supported, contradicted or inconclusive given its evidence, or failed if no judge reached a
+    verdict. All claims count in the denominator, so failed claims do not improve the value.
 
-    - A response that claims nothing is worth 0, as in SAFE: it tells the reader no fact. `claims` is 0 then.
-    - An item is unscored where its claims could not be read from the judge's replies, where every verdict failed, or
-      where one failed for reasons that lie outside the text (transport, budget).
+    - A response without claims scores 0, as in SAFE; `claims` is then 0.
+    - An item is unscored if its claims could not be parsed from the judge's replies, if every verdict failed, or if one
+      failed for reasons unrelated to the text (transport, budget).
 
     Args:
-        mode: How claims are found and judged. `claims`: by a judge, one prompt to take the response apart, one to make
-            its claims stand alone, one for each verdict. `sentences`: every sentence is a claim and a verdict one word,
-            for judges too small for more. `agent`: like claims, with judges that search the evidence themselves.
-            `auto`: sentences where the embedded judge is on the panel, else claims.
-        k: Supported facts that a reader wants, the K of F1@K. SAFE's 64 and 178 are for long answers of large models;
-            8 is about what 200 tokens hold.
-        top: Passages of evidence shown with a claim, or returned by a search.
-        evidence: Folder of documents (`read_evidence`), or a search of one's own, FILE.py:NAME (`SearchTool`); by
+        mode: Extraction and verification of claims. `claims`: by a judge, one prompt to extract the claims, one to make
+            them self-contained, one for each verdict. `sentences`: every sentence is a claim, and a verdict is one
+            word, for small judges. `agent`: like `claims`, with judges that search the evidence themselves. `auto`:
+            `sentences` if the embedded judge is on the panel, else `claims`.
+        k: Number of supported facts that a reader wants, the K of F1@K. SAFE's 64 and 178 are for long answers of large
+            models; 8 corresponds to about 200 tokens.
+        top: Number of passages shown with a claim, or returned by a search.
+        evidence: Folder of documents (`read_evidence`), or a user-defined search, FILE.py:NAME (`SearchTool`); by
             default the bundled corpus.
-        words: Words of a response that are read; what is beyond costs nothing and counts for nothing.
-        searches: Searches that an agent may do for one claim.
+        words: Maximum words of a response that are evaluated; the rest is ignored.
+        searches: Maximum number of searches of an agent for one claim.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`; the paper's 200.
         stop: As in `GenerationScorer`.
         chat: As in `GenerationScorer`.
-        judge: Who judges.
+        judge: The panel.
 
     Raises:
-        UserError: An option out of its range, or evidence that cannot be read.
+        UserError: An option is out of range, or the evidence cannot be read.
     """
 
     name = "factuality"

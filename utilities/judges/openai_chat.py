@@ -29,7 +29,7 @@ STATUS_OF_WORD = {
     "rate": 429, "not_found": 404, "overload": 503, "unavailable": 503, "timeout": 504, "server_error": 500,
     "invalid_request": 400,
 }  # fmt: skip
-"""HTTP statuses of the error codes in words that servers put into a reply with status 200."""
+"""HTTP statuses of textual error codes, which some servers return in a reply with status 200."""
 
 
 class NotACompletionError(Exception):

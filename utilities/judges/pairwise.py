@@ -46,16 +46,16 @@ class Pairwise(JudgedScorer):
     1 if it prefers the same position both times (position bias).
 
     Args:
-        topic: What the person who asks is interested in; empty where that does not matter.
+        topic: The user's interest; empty if irrelevant.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
         chat: As in `GenerationScorer`.
         words: As in `JudgedScorer`; for the reference too.
-        judge: Who judges; the embedded judge cannot compare.
+        judge: The panel; the embedded judge cannot compare.
 
     Raises:
-        UserError: The judge is the embedded one.
+        UserError: The panel contains the embedded judge.
     """
 
     name = "pairwise"

@@ -126,20 +126,20 @@ class TopicInterest(JudgedScorer):
     """Mean rating, 1 to 10, of answers to the instructions of a person with an interest.
 
     Args:
-        topic: What the person is interested in, in a few words: "electric vehicles".
-        variant: `rubric`: four criteria apart. `paper`: one rating. `brief`: one rating in few words, for the embedded
-            judge. `auto`: brief where the embedded judge is on the panel, else rubric.
-        expected: Whether a rating is the mean over all ratings, weighted by the judge's own probabilities, where its
-            server tells them (G-Eval, Liu et al. 2023). Finer than whole numbers, so fewer answers tie.
+        topic: The person's interest in a few words: "electric vehicles".
+        variant: `rubric`: four separate criteria. `paper`: one rating. `brief`: one rating with a short prompt, for the
+            embedded judge. `auto`: `brief` if the embedded judge is on the panel, else `rubric`.
+        expected: Whether a rating is the expected value under the judge's token probabilities, if its server returns
+            them (G-Eval, Liu et al. 2023). It is finer than integers, so there are fewer ties.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
         chat: As in `GenerationScorer`.
-        words: As in `JudgedScorer`; the brief prompt shows 300 at most.
-        judge: Who judges.
+        words: As in `JudgedScorer`; at most 300 for the brief prompt.
+        judge: The panel.
 
     Raises:
-        UserError: No topic, or a variant that there is not or that the embedded judge cannot read.
+        UserError: The topic is empty, or the variant is unknown or unsuitable for the embedded judge.
     """
 
     name = "topic_interest"

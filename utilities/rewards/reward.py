@@ -30,12 +30,12 @@ class Reward(GenerationScorer):
 
     Args:
         model: Reward model: `embedded`, a folder or a hub id.
-        mix: general, verbose, concise, reverse; or conflict, `weight` of the reward against `against`.
-        against: What a conflict pulls towards: `brevity`, `length`, or another reward model.
-        weight: Share of the reward in a conflict, 0 to 1.
+        mix: general, verbose, concise, reverse; or conflict, a weighted sum of the reward and `against`.
+        against: The other part of a conflict: `brevity`, `length`, or another reward model.
+        weight: Weight of the reward in a conflict, 0 to 1.
         normalize: Scale of the rewards: `zscore`, `range` (the paper's, 0 to 1) or `none`.
-        reference: JSON file with a list of raw reference rewards, to which the scale is fitted; by default the rewards
-            of the bundled reference answers, under the same model.
+        reference: JSON file with a list of raw reference rewards for fitting the scale; by default the rewards of the
+            bundled reference answers under the same model.
         words: Length from which an answer's length score is 1.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`; the paper's 200.
@@ -44,7 +44,7 @@ class Reward(GenerationScorer):
         own_scoring: As in `RewardModel.load`.
 
     Raises:
-        UserError: No model given, or a choice that there is not.
+        UserError: No model is specified, or an option has an invalid value.
     """
 
     def __init__(

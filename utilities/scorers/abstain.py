@@ -1,4 +1,4 @@
-"""Abstaining: a model should answer what it knows and say so where it does not (AbstainQA; the paper, section 3)."""
+"""Abstention: a model should abstain if it does not know the answer (AbstainQA; the paper, section 3)."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ VERDICTS = ("true", "false")
 class Abstain(Scorer):
     """Effective reliability: (answered right - answered wrong) / all questions.
 
-    Two rounds: the question, then whether the proposed answer is true or false; "false" withdraws it. A right answer
-    that is kept is 1, a wrong one -1, a withdrawn one 0, and so is a reply that proposes nothing.
+    Two rounds: the question, then whether the proposed answer is true or false; "false" abstains. A correct answer
+    scores 1, a wrong one -1, an abstention 0, and a reply without an answer 0.
 
     Args:
         prompt: Template of the first round.
-        check_prompt: Template of the second; it sees `proposal` too, the words of the proposed option.
-        generated: True asks both rounds for generated words, as the paper does; False compares log-likelihoods.
-        answer_by: As in `MultipleChoice`, where log-likelihoods are compared.
+        check_prompt: Template of the second round; its variables include `proposal`, the text of the proposed option.
+        generated: True generates replies in both rounds, as in the paper; False compares log-likelihoods.
+        answer_by: As in `MultipleChoice`, for log-likelihoods.
         normalize: As in `MultipleChoice`.
-        max_tokens: Tokens of a generated reply.
+        max_tokens: Maximum tokens of a generated reply.
 
     Raises:
-        UserError: There is no such prompt, or no such value of an option.
+        UserError: The prompt does not exist, or an option has an invalid value.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Abstain(Scorer):
         self.check_prompt = load_prompt(check_prompt)
 
     def check(self, item: Item) -> str | None:
-        """An item without options cannot be scored here."""
+        """Requires an item with options."""
         return self.first.check(item)
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
-        """Asks both rounds and scores them together."""
+        """Runs both rounds and scores them together."""
         proposed = await self.first(model, items)
         answers: list[Response | Unscored] = [
             r.outcome if isinstance(r.outcome, Unscored) else r.response for r in proposed.results
@@ -82,7 +82,7 @@ class Abstain(Scorer):
             first = proposed.results[k].response
             answers[k] = verdict if isinstance(verdict, Unscored) else replace(first, more=(verdict,))
         results = await item_results(self, items, [r.prompt_hash for r in proposed.results], answers)
-        # What was proposed is kept where the second round failed: without it, scoring again would see an empty reply.
+        # If the second round failed, the first response is stored, so that rescoring does not see an empty reply.
         results = [
             replace(result, response=first.response) if isinstance(result.outcome, Unscored) else result
             for result, first in zip(results, proposed.results, strict=True)
@@ -105,7 +105,7 @@ class Abstain(Scorer):
         return Score(1.0 if letter == item.answer else -1.0)
 
     def _letter(self, item: Item, response: Response | Unscored) -> str | None:
-        """The option that the first round proposes."""
+        """The option proposed in the first round; None if there is none."""
         if isinstance(response, Unscored):
             return None
         if not self.generated:
@@ -117,14 +117,14 @@ class Abstain(Scorer):
 
     async def _verdicts(self, model: Model, prompts: Sequence[str]) -> list[str | Unscored]:
         if self.generated:
-            told = await model.generate(prompts, max_tokens=self.max_tokens)
-            return [one if isinstance(one, Unscored) else one.text for one in told]
-        found = await model.choice_logprobs(prompts, [[f" {verdict}" for verdict in VERDICTS]] * len(prompts))
-        return [one if isinstance(one, Unscored) else _likelier(one.logprobs) for one in found]
+            replies = await model.generate(prompts, max_tokens=self.max_tokens)
+            return [one if isinstance(one, Unscored) else one.text for one in replies]
+        options = await model.choice_logprobs(prompts, [[f" {verdict}" for verdict in VERDICTS]] * len(prompts))
+        return [one if isinstance(one, Unscored) else _likelier(one.logprobs) for one in options]
 
 
 def _likelier(logprobs: Sequence[float]) -> str | Unscored:
-    """The likelier verdict; a tie keeps the answer."""
+    """The more likely verdict; `true` for a tie."""
     if len(logprobs) != len(VERDICTS) or any(math.isnan(value) for value in logprobs):
         return Unscored(Reason.MALFORMED, f"log-probabilities of true and false: {tuple(logprobs)}")
     return VERDICTS[0] if logprobs[0] >= logprobs[1] else VERDICTS[1]

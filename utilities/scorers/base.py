@@ -1,4 +1,4 @@
-"""What all scorers share: the variables of a prompt, and one result for each item."""
+"""Shared functions of scorers: the variables of a prompt, and the results of items."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["item_results", "prompt_variables"]
 
 
 def prompt_variables(item: Item) -> Mapping[str, Any]:
-    """What a template sees of an item: never its answer."""
+    """The variables of a template for an item, without its answer."""
     return {"question": item.question, "choices": item.choices or {}, "preamble": item.preamble or ""}
 
 
 async def item_results(
     scorer: Scorer, items: Sequence[Item], hashes: Sequence[str], answers: Sequence[Response | Unscored]
 ) -> list[ItemResult]:
-    """Scores what a model answered, one result an item; an answer that never came keeps its reason.
+    """Scores a model's answers, one result per item; a missing answer keeps its reason.
 
     Args:
-        scorer: Its last step is taken.
-        items: What was asked.
+        scorer: The scorer; its method `score` is called.
+        items: The items.
         hashes: Hash of each prompt.
-        answers: What came back.
+        answers: Response of each item, or the reason for its absence.
     """
     answered = [(item, answer) for item, answer in zip(items, answers, strict=True) if isinstance(answer, Response)]
     scored = iter(await scorer.score([item for item, _ in answered], [response for _, response in answered]))

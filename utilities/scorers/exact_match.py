@@ -1,4 +1,4 @@
-"""Exact match of a short answer: words, a number, yes or no, whichever the gold answer is."""
+"""Exact match of a short answer: text, a number, or yes/no, depending on the gold answer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ExactMatch(GenerationScorer):
     """Accuracy of short answers.
 
     Args:
-        reads: What is read from a response: its first line as `text` (case, punctuation and articles do not count),
-            its final `number`, or its `yes_no`; `auto` reads what the item's gold answer is.
+        reads: What is extracted from a response: its first line as `text` (ignoring case, punctuation and articles),
+            its final `number`, or its `yes_no`; `auto` depends on the item's gold answer.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
 
     Raises:
-        UserError: There is no such prompt, or no such kind of answer.
+        UserError: The prompt or the answer type does not exist.
     """
 
     accuracy_like = True
@@ -45,7 +45,7 @@ class ExactMatch(GenerationScorer):
         self.reads = reads
 
     def check(self, item: Item) -> str | None:
-        """An item without an answer, or with one of another kind than is read, cannot be scored here."""
+        """Requires an item with an answer of the extracted type."""
         gold = (item.answer or "").strip()
         if self.reads == "number" and gold and parse_number(gold) is None:
             return f"its answer {gold!r} is no number"
@@ -54,13 +54,13 @@ class ExactMatch(GenerationScorer):
         return super().check(item)
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the response says the gold answer, else 0."""
+        """1 if the response states the gold answer, else 0."""
         gold = (item.answer or "").strip()
         if self.reads in {"auto", "yes_no"} and gold.casefold() in YES_NO:
             return Score(float(extract_yes_no(response.text, YES_NO) == gold.casefold()))
         number = parse_number(gold) if self.reads in {"auto", "number"} else None
         if number is not None:
-            given = extract_number(response.text)
-            return Score(float(given is not None and same_number(given, number)))
+            extracted = extract_number(response.text)
+            return Score(float(extracted is not None and same_number(extracted, number)))
         first = next(iter(own_answer(response.text).splitlines()), "")
         return Score(float(normalize_answer(first) == normalize_answer(gold)))

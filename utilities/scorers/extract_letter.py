@@ -1,8 +1,8 @@
-# ruff: noqa: RUF001, RUF003  (characters that look alike are meant)
-"""Which option a generated answer names: the extraction step of multiple choice by generation.
+# ruff: noqa: RUF001, RUF003  (similar-looking characters are intended)
+"""Extraction of the chosen option from a generated answer, for multiple choice by generation.
 
-Known traps of simpler parsers, each a row in the tests: the "A" of "Answer", the article of "A patient", the "or" of
-"A or B", the "C" of "vitamin C" where that is an option's own text, and options that contain one another.
+Known failures of simpler parsers, each covered by a test: the "A" of "Answer", the article of "A patient", the "or" of
+"A or B", the "C" of "vitamin C" if that is an option's text, and options that contain one another.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from utilities.reply_text import SPACELESS, WORD, own_answer, plain_text, word_p
 
 __all__ = ["ANSWER_IS", "conditional", "extract_letter"]
 
-# Every option text found in a reply is replaced by one private character that stands for its letter, so that all rules
-# see "Paris" and "C" alike, and never the letters inside an option's words ("vitamin C", "A and B only"). Keys that are
-# no Latin letters ("2", "ب") are replaced by private characters of their own, which then are the only letters.
+# Every option text in a reply is replaced by a private-use character for its letter, so that all rules treat "Paris"
+# and "C" alike, and never match letters inside an option's words ("vitamin C", "A and B only"). Keys that
+# are not Latin letters ("2", "ب") are replaced by other private-use characters, which then are the only letters.
 _TAG_A = 0xE000
 _SHARED = chr(_TAG_A + 26)
-"""Stands for a text that several options have; it is no option's letter."""
+"""Tag of a text shared by several options; it is no option's letter."""
 _TAGS = f"{chr(_TAG_A)}-{_SHARED}"
 _KEY_A = 0xE020
 _KEYS = f"{chr(_KEY_A)}-{chr(_KEY_A + 25)}"
@@ -48,7 +48,7 @@ _OTHER_IS = (
     rf"(?:(?!{_OTHER_NOT})[^\n.。!?！？;；,，{_TAGS}{_KEYS}]){{0,16}}?(?<![A-Za-z])"
 )
 ANSWER_IS = rf"(?:{_ENGLISH_IS}|{_OTHER_IS})"
-"""Pattern of what announces a verdict ("The correct answer is", "Answer:", "答案是"); the verdict follows."""
+"""Pattern of the words before a verdict ("The correct answer is", "Answer:", "答案是")."""
 
 _IF = r"\b(?:if|unless|provided|were it|in case)\b|如果|要是|只有|除非"
 _CONDITION = re.compile(rf"(?<!\bthe )\bonly\b|{_IF}", re.IGNORECASE)
@@ -59,7 +59,7 @@ _SENTENCE_END = re.compile(r"[.!?\n。！？]")
 
 
 def conditional(text: str, start: int, end: int) -> bool:
-    """Whether a statement at a place of a text is made under a condition ("would be A only in winter")."""
+    """Whether the statement at `start` to `end` is conditional ("would be A only in winter")."""
     before = _SENTENCE_END.split(text[max(0, start - 80) : start])[-1]
     return bool(_CONDITION.search(before) or _CONDITION_AFTER.match(text, end))
 
@@ -75,13 +75,13 @@ class _Patterns(NamedTuple):
 
 
 def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
-    """The patterns for options named by a character of the class `letter`; `capital` are those that stand in prose."""
-    # A letter by itself. Before it no word (also "U.S.A", "N/A", "P(B)") and no degree sign ... The first condition
+    """The patterns for options named by a character of the class `letter`; `capital` is the class in prose."""
+    # A separate letter. Before it no word (also "U.S.A", "N/A", "P(B)") and no degree sign ... The first condition
     # only makes the pattern fail early within words.
     alone = r"(?![a-zA-Z][a-zA-Z])(?<![\w°])(?<!\w['/.&(-])(?<!° )"
     # ... after it no word ("C-reactive", "I'm", "e.g") and no plus ("K+", "C++") ...
     ends = r"(?![\w°+#])(?!['/&-]\w)(?!\.\w\b)"
-    # ... and an "A" or "I" in front of a word is an article or a pronoun, unless it is a word that follows a letter.
+    # ... and an "A" or "I" before a word is an article or a pronoun, except before the words in `after_letter`.
     after_letter = r"is|or|and|nor|but|because|since|[A-Z](?![\w'-])"
     prose = rf"[A-Za-z\u00c0-\u024f\d{_TAGS}]"
     not_article = rf"(?!(?<=[Aa]) (?!(?:{after_letter}|was|can|would|should|must|seems)\b){prose})"
@@ -91,7 +91,7 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
     name = rf"(?:[{_TAGS}]|{small})"
     several = rf"{name}(?: ?[、,和或与與及] ?{name}){{0,25}}"
     return _Patterns(
-        # "The answer is X", "Answer: X". "It is" announces letters only: what follows is too often an option's text.
+        # "The answer is X", "Answer: X". "It is" applies to letters only, because an option's text often follows it.
         stated=re.compile(rf"{ANSWER_IS}({name})|(?=[iI])\b(?i:it(?:'s| {_IS}))[\s:(\['\"]{{1,3}}{_FILLER}({small})"),
         # "X is correct", "option X would be the best answer"; of "A or B is correct" both.
         confirmed=re.compile(
@@ -100,7 +100,7 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
             rf"(?: (?:the|also|most|only|clearly|definitely|probably|likely)){{0,3}} (?:correct|right|best|answer))\b"
         ),
         # "not A", "isn't A or B", "neither A nor B"; "A is wrong", "A, B and C are incorrect", "A is not the answer".
-        # But "B is not a symptom" is no denial: it answers "which is not a symptom?".
+        # "B is not a symptom" is not a denial: it answers "which is not a symptom?".
         denied=re.compile(
             rf"(?i:\b(?:not|nor|neither|never|cannot|rather than|instead of|other than|except)|n't)"
             rf"(?i: (?:be|think|believe|that|it|is|the|answer|option|choice|either)){{0,4}} [(\['\"]?{name}"
@@ -113,7 +113,7 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
             rf"| ?(?:(?:is|are|was|were|can|could|would)(?: not|n't)|cannot)(?: be)?(?: the)?"
             rf" (?:correct|right|best|answer))\b"
         ),
-        # What names a second option right after the first: "A or B", "A/B", "A, B", "A B".
+        # A second option directly after the first: "A or B", "A/B", "A, B", "A B".
         joined=re.compile(
             rf"[)\]'\"]?(?:(?: ?[,/&、和或] ?|,? (?:and|or|nor|oder|und|ou|et|o|y|или|и) )(?i:(?:option|choice) )?"
             rf"[(\['\"]?({name})| \(?({big}))"
@@ -135,7 +135,7 @@ _LATIN = _compile("[A-Za-z]", "[A-Z]", r"|[a-z](?=\))")
 _SMALL = _compile("[A-Za-z]", "[A-Z]", r"|[b-hj-z](?![\w'-])|[a-z](?=\))")
 _OTHER = _compile(f"[{_KEYS}]", f"[{_KEYS}]", "")
 
-# The long patterns are tried only where a word of theirs occurs at all: most replies have none, and this is known fast.
+# The long patterns are only tried if one of their words occurs: a fast test that most replies fail.
 _DENYING: tuple[str, ...] = (
     "not",
     "nor",
@@ -153,10 +153,10 @@ _DENYING += ("nicht", "не", "pas ", "niet", "不", "非", "排除", "错", "�
 _CONFIRMING = ("correct", "right", "best", "the answer")
 _TAGGED = re.compile(rf"[{_TAGS}]")
 
-# An option of such words only ("is" in a cloze test) would make every statement unreadable.
+# An option of such words only ("is" in a cloze test) would match in every statement.
 _STATEMENT_WORDS = frozenset(("the", "it", "is", "was", "be", "would", "should", "must", "answer", "option", "choice"))
 
-# Where an option's text may begin and end: not inside a word, not inside a number ("5" in "3.5", "-5", "1,500").
+# Boundaries of an option's text: not inside a word, not inside a number ("5" in "3.5", "-5", "1,500").
 _OPENS = r"(?:(?=\D)|(?<!\d[.,])(?<!-))"
 _CLOSES = r"(?:(?<=\D)|(?![.,]\d))"
 _CLOSES_NO = r"(?![\w-])(?! (?!because|since|as|it|this|that)\w)"
@@ -164,73 +164,72 @@ _CLOSES_NO = r"(?![\w-])(?! (?!because|since|as|it|this|that)\w)"
 
 
 def extract_letter(text: str, choices: Mapping[str, str]) -> str | None:
-    r"""The letter of the option that a reply names, or None where it names none or more than one.
+    r"""The key of the option that a reply names, or None if it names none or several.
 
-    An option is named by its letter or by its own text (whole words, in any case; of texts that contain one another,
-    the longest). What a reply denies ("not A", "neither A nor B", "B is wrong") counts as not said: "not A, but B" is
-    B. The first of these rules that finds anything decides; if it finds several options, or a letter that is no
-    option's, the outcome is None:
+    An option is named by its letter or by its text (whole words, ignoring case; of nested texts the longest). Denied
+    options ("not A", "neither A nor B", "B is wrong") are removed: "not A, but B" gives B. The first rule with a match
+    decides; if it matches several options, or a letter of no option, the result is None:
 
     1. An option alone on the first line; further lines explain it, or answer another question.
     2. Statements: "the answer is X", "Answer: X", `\boxed{X}`, "I would go with X", "it is X", "X is correct". All of
-       them must agree, but for those under a condition ("A would be correct only in winter").
-    3. The beginning, where something ends it: "X.", "(X)", "X: ...", "X because ...". If the next letter begins a later
+       them must agree, except conditional ones ("A would be correct only in winter").
+    3. The beginning, with a delimiter: "X.", "(X)", "X: ...", "X because ...". If the next letter begins a later
        line, it is the list of options repeated, which names none.
-    4. Statements under a condition.
-    5. The only letter of the options that stands by itself anywhere: a capital, or a lower-case one with a bracket. "A"
-       and "I" in front of a word are prose ("A patient with ...", "I think").
+    4. Conditional statements.
+    5. The only separate option letter anywhere: a capital, or a lower-case one with a bracket. "A" and "I" before a
+       word are prose ("A patient with ...", "I think").
     6. The only option whose text occurs.
 
-    Thoughts and further questions that the model asks itself are not read, see `own_answer`.
+    Reasoning and further self-generated questions are ignored, see `own_answer`.
 
     Args:
         text: The reply, with or without markdown, LaTeX or full-width letters.
         choices: Key to option text. Keys are letters of any script, numbers or short words; lower-case Latin letters
-            are the same as capitals. Texts that are equal, or but for case, name none of their options.
+            equal capitals. Texts that are equal except for case name none of their options.
 
     Returns:
         A key of `choices`, or None.
     """
     text = own_answer(text)
     if (bare := text.strip(" \n.()*")) in choices:
-        return bare  # the most frequent reply, and no rule says otherwise
+        return bare  # fast path for the most frequent reply, consistent with all rules
     options = _prepare(tuple(choices.items()))
-    said = plain_text(text, options.characters)
-    said = options.tags.get(_trim(_fold(said))) or _tag_options(said, options)
+    normalized = plain_text(text, options.characters)
+    normalized = options.tags.get(_trim(_fold(normalized))) or _tag_options(normalized, options)
     patterns = options.patterns
-    lowered = said.lower()
+    lowered = normalized.lower()
     if any(map(lowered.__contains__, _DENYING)):
-        said = patterns.denied.sub(" ", said)
-    sure, conditioned = _statements(said, lowered, patterns)
-    # Letters that are no option's do not count in the fifth rule: a "T cell" is not a fifth option.
+        normalized = patterns.denied.sub(" ", normalized)
+    unconditional, conditioned = _statements(normalized, lowered, patterns)
+    # The fifth rule ignores letters of no option, such as in "T cell".
     named = (
-        _first_line(said, patterns)
-        or sure
-        or _leading(said, patterns)
+        _first_line(normalized, patterns)
+        or unconditional
+        or _leading(normalized, patterns)
         or conditioned
-        or {_letter(name) for name in patterns.lone.findall(said)} & options.keys.keys()
-        or {_letter(tag) for tag in _TAGGED.findall(said)}
+        or {_letter(name) for name in patterns.lone.findall(normalized)} & options.keys.keys()
+        or {_letter(tag) for tag in _TAGGED.findall(normalized)}
     )
     return options.keys.get(named.pop()) if len(named) == 1 else None
 
 
 class _Options(NamedTuple):
     keys: dict[str, str]
-    """The capital that stands for an option in the patterns, to the option's key."""
+    """Maps the capital that represents an option in the patterns to the option's key."""
     tags: dict[str, str]
-    """Folded option text to its tag."""
+    """Maps folded option texts to tags."""
     searched: tuple[tuple[str, str, re.Pattern[str]], ...]
-    """Texts to look for within a reply, longest first: the folded text, its tag, and its pattern."""
+    """Texts to search in a reply, longest first: the folded text, its tag, and its pattern."""
     patterns: _Patterns
     key_pattern: re.Pattern[str] | None
-    """What finds keys that are no Latin letters; None if they are."""
+    """Pattern of keys that are not Latin letters; None if they are."""
     key_tags: dict[str, str]
     characters: frozenset[str]
     """All characters of the keys."""
 
 
 def _fold(text: str) -> str:
-    """Lower case, of the same length as `text`: this capital alone becomes two characters."""
+    """Lower case with the same length as `text`; only "İ" would become two characters."""
     return text.replace("İ", "I").lower()
 
 
@@ -238,9 +237,9 @@ def _trim(folded: str) -> str:
     return folded.rstrip(".").strip()
 
 
-@lru_cache(maxsize=4096)  # a run reads replies to the same few hundred items for every particle
+@lru_cache(maxsize=4096)  # a run parses replies to the same few hundred items for every particle
 def _prepare(choices: tuple[tuple[str, str], ...]) -> _Options:
-    """What is searched in the replies to an item with these options."""
+    """Patterns and tags for the replies to an item with these options."""
     keys = [key.strip(" ().:[]") or key for key, _ in choices]
     latin = all(len(key) == 1 and key.isascii() and key.isalpha() for key in keys) and len(
         {*map(str.upper, keys)}
@@ -250,7 +249,7 @@ def _prepare(choices: tuple[tuple[str, str], ...]) -> _Options:
     tags: dict[str, str] = {}
     for letter, (_, option) in zip(letters, choices, strict=False):
         folded = _trim(_fold(plain_text(option)))
-        # An option that is itself a letter or a key ("C" as the text of A) would contradict every use of that letter.
+        # An option text that is a letter or a key ("C" as the text of A) would conflict with that letter.
         if re.fullmatch(r"[\W_]*[a-z]?[\W_]*", folded) is None and folded not in plain:
             tags[folded] = _SHARED if folded in tags else chr(_TAG_A + ord(letter) - ord("A"))
     texts = [pair for pair in tags.items() if not _STATEMENT_WORDS.issuperset(re.findall(r"\w+", pair[0]))]
@@ -259,7 +258,7 @@ def _prepare(choices: tuple[tuple[str, str], ...]) -> _Options:
     if not latin:
         either = "|".join(map(re.escape, sorted(filter(None, plain), key=len, reverse=True)))
         spaceless = rf"(?<=[是为為選选：:案は이은])(?:{either})|" if re.match(rf"[{SPACELESS}]", plain[0]) else ""
-        # Not within a number or a word, and not a word of its own in prose ("in 2 towns", the Russian "В").
+        # Not within a number or a word, and not a separate word in prose ("in 2 towns", the Russian "В").
         key_pattern = re.compile(
             rf"{spaceless}(?<![\w°])(?<!\d[.,:/-])(?<![-/$€£])(?:{either})(?!{WORD}|[%°]|[.,:/-]\d| ?[€$%])"
             r"(?! (?!(?:is|was|or|and|nor|but|because|since|as|due|или|и|потому)\b)[a-zα-ωа-я])",
@@ -272,7 +271,7 @@ def _prepare(choices: tuple[tuple[str, str], ...]) -> _Options:
 
 
 def _text_pattern(option: str) -> re.Pattern[str]:
-    """Every whole occurrence of an option's text."""
+    """Matches complete occurrences of an option's text."""
     if option == "no":
         return re.compile(rf"(?<!\w){option}{_CLOSES_NO}")
     if re.match(rf"[{SPACELESS}]", option):
@@ -281,7 +280,7 @@ def _text_pattern(option: str) -> re.Pattern[str]:
 
 
 def _tag_options(text: str, options: _Options) -> str:
-    """The text with every option's text, and every key that is no Latin letter, replaced by its private character."""
+    """Replaces every option text, and every key that is not a Latin letter, by its private-use character."""
     folded = _fold(text)
     for option, tag, pattern in options.searched:
         if option in folded:
@@ -304,46 +303,46 @@ def _replaced(text: str, places: list[tuple[int, int]], tag: str) -> str:
 
 
 def _letter(name: str) -> str:
-    """The letter that a letter or a private character stands for; a shared tag becomes `[`."""
+    """The letter for a letter or a private-use character; a shared tag becomes `[`."""
     if name < chr(_TAG_A):
         return name.upper()
     return chr(ord(name) - (_KEY_A if name >= chr(_KEY_A) else _TAG_A) + ord("A"))
 
 
 def _named_at(match: re.Match[str], patterns: _Patterns) -> set[str]:
-    """The letters of a match's groups, and one joined to them by "or", "and", a comma or a blank."""
+    """The letters of a match's groups, and one joined to them by "or", "and", a comma or a space."""
     names = [name for name in match.groups() if name]
     if joined := patterns.joined.match(match.string, match.end(match.lastindex or 0)):
         names.append(joined[joined.lastindex or 0])
     return {_letter(name) for name in names}
 
 
-def _statements(said: str, lowered: str, patterns: _Patterns) -> tuple[set[str], set[str]]:
-    """What is stated, and what is stated under a condition."""
-    matches = list(patterns.stated.finditer(said))
+def _statements(normalized: str, lowered: str, patterns: _Patterns) -> tuple[set[str], set[str]]:
+    """Letters in unconditional and in conditional statements."""
+    matches = list(patterns.stated.finditer(normalized))
     if any(map(lowered.__contains__, _CONFIRMING)):
-        matches += patterns.confirmed.finditer(said)
-    sure: set[str] = set()
+        matches += patterns.confirmed.finditer(normalized)
+    unconditional: set[str] = set()
     conditioned: set[str] = set()
     for match in matches:
-        (conditioned if conditional(said, *match.span()) else sure).update(_named_at(match, patterns))
-    return sure, conditioned
+        (conditioned if conditional(normalized, *match.span()) else unconditional).update(_named_at(match, patterns))
+    return unconditional, conditioned
 
 
-def _leading(said: str, patterns: _Patterns) -> set[str]:
-    if not (match := patterns.leading.match(said)):
+def _leading(normalized: str, patterns: _Patterns) -> set[str]:
+    if not (match := patterns.leading.match(normalized)):
         return set()
     named = _named_at(match, patterns)
-    if listed := patterns.listed.search(said, match.end()):
+    if listed := patterns.listed.search(normalized, match.end()):
         following = _letter(listed[1])
         if chr(ord(following) - 1) in named:
             named.add(following)
     return named
 
 
-def _first_line(said: str, patterns: _Patterns) -> set[str]:
-    """The option that the first of several lines consists of, by letter, text or both."""
-    line, separator, _ = said.partition("\n")
+def _first_line(normalized: str, patterns: _Patterns) -> set[str]:
+    """The option that is alone on the first of several lines, by letter, text or both."""
+    line, separator, _ = normalized.partition("\n")
     if not separator or len(line) > 8 or re.fullmatch(r"[\s(\['\"<>#.,:;)\]!-]*", line):
         return set()
     bare = re.sub(r"[\s(\['\"<>#.,:;)\]!-]", "", line)
@@ -351,4 +350,4 @@ def _first_line(said: str, patterns: _Patterns) -> set[str]:
     is_name = all(
         name >= chr(_TAG_A) or (patterns is not _OTHER and name in ascii_uppercase and len(bare) <= 2) for name in bare
     )
-    return named if is_name and len(named) == 1 and _leading(said, patterns) in (named, set()) else set()
+    return named if is_name and len(named) == 1 and _leading(normalized, patterns) in (named, set()) else set()

@@ -1,30 +1,30 @@
-# ruff: noqa: RUF001  (characters that look alike are meant)
-r"""Numbers in answers: which one is meant, and how much it is, exactly.
+# ruff: noqa: RUF001  (similar-looking characters are intended)
+r"""Extraction and exact parsing of numbers in answers.
 
-Two questions that are kept apart: `extract_number` finds the final number of a reply, `parse_number` reads a gold
-answer that is a number as a whole. Both give a `Fraction`, so that 0.5, 1/2 and 50e-2 are one number.
+`extract_number` finds the final number of a reply, `parse_number` parses a gold answer that is a single number. Both
+return a `Fraction`, so that 0.5, 1/2 and 50e-2 are equal.
 
-How a number is written, and what it is read as:
+Notations and their values:
 
-| written | read as | why |
+| written | value | reason |
 |---|---|---|
 | `1,234.50`, `1{,}234.50` | 1234.5 | commas that group thousands |
-| `1.234,5`, `1.234.567` | 1234.5, 1234567 | can only be the continental way; `1.234` alone is a decimal |
-| `12 500`, `12'500`, `1,50,000` | 12500, 12500, 150000 | thousands with blanks, apostrophes, and as in India |
-| `1,2`, `0,125` | 1.2, 0.125 | a single comma that groups no thousands is a decimal comma |
-| `-7`, `-$5`, `+3` | -7, -5, 3 | a sign touches its number and follows no digit or letter |
-| `3/4`, `\frac{3}{4}`, `½`, `3/4ths` | 3/4 | `3/0` is no number |
+| `1.234,5`, `1.234.567` | 1234.5, 1234567 | unambiguous continental notation; `1.234` alone is a decimal |
+| `12 500`, `12'500`, `1,50,000` | 12500, 12500, 150000 | thousands with spaces, apostrophes, and Indian grouping |
+| `1,2`, `0,125` | 1.2, 0.125 | a single comma that does not group thousands is a decimal comma |
+| `-7`, `-$5`, `+3` | -7, -5, 3 | a sign is adjacent to its number and follows no digit or letter |
+| `3/4`, `\frac{3}{4}`, `½`, `3/4ths` | 3/4 | `3/0` is not a number |
 | `3 1/2`, `3½`, `3\frac{1}{2}` | 7/2 | mixed numbers |
 | `1e3`, `1 \times 10^3`, `1·10³` | 1000 | |
-| `50%` | 50 | never 0.5: to take both readings would be to take wrong answers |
-| `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | what follows is a unit |
-| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5` | none | a part of an expression is never taken for all of it |
+| `50%` | 50 | never 0.5: accepting both values would accept wrong answers |
+| `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | followed by a unit |
+| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5` | none | part of an expression |
 | `(3, 4)`, `3 or 4` | none | more than one number |
-| `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ranks and exponents |
+| `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ordinals and exponents |
 | `10:30`, `12/05/2024`, `1.2.3`, `1,2,3` | none | times, dates, versions, lists without spaces |
 | `two` | none | |
 
-Digits may be those of any script, and the minus sign any dash that is used as one.
+Digits of any script and all dashes used as a minus sign are accepted.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from utilities.reply_text import own_answer
 __all__ = ["extract_number", "parse_number", "same_number"]
 
 MAX_LENGTH = 400
-"""Characters of a number, and powers of ten of its exponent, past which it is not read.
+"""Maximum characters of a number, and maximum absolute exponent of ten.
 
-Wider than a double's range; 1e999999999 as an exact number would not fit into memory.
+This exceeds the range of a double; 1e999999999 as an exact number would not fit into memory.
 """
 
 _BLANK = r"[ \u00a0\u2009\u202f]"
-_NAME = r"\dA-Za-zÀ-ÖØ-öø-ɏ_"  # Latin script alone: Chinese, Japanese and Thai set no space before a number
+_NAME = r"\dA-Za-zÀ-ÖØ-öø-ɏ_"  # Latin script only: Chinese, Japanese and Thai have no space before a number
 
 _RUN = r"""(?:
       (?!0)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)   # 1,234,567.5
@@ -74,7 +74,7 @@ _NUMBER = rf"""
     (?![.,:/]?\d|[⁰¹²³⁴-⁹]|[ ]?\^)
 """
 
-# The repetitions are bounded and their alternatives exclude each other, so that no text takes more than linear time.
+# Repetitions are bounded and alternatives are exclusive, so matching takes linear time.
 _COMMAND = r"\\[A-Za-z]+\b|\\[^A-Za-z]"  # LaTeX's
 _STATED = rf"""
     # of "3 + 4 = 7" the right-hand side, within a sentence and with names of one letter
@@ -102,7 +102,7 @@ _SIGNS = str.maketrans(
 )
 _POWER_OF_TEN = re.compile(r"(?<=10)[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
-# What makes a number a part of something larger, on its right ...
+# Contexts in which a number is part of a larger expression: on its right ...
 _GOES_ON = re.compile(
     r"""[ ]?(?:\*\*?\d|\*[ ]\$?\d)
       | [a-z]?[ ]?(?:[√πℼ]|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
@@ -136,36 +136,36 @@ _PAIR = re.compile(
 def extract_number(text: str) -> Fraction | None:
     r"""The final number of a reply.
 
-    A number that is stated as the answer (`The answer is 42`, `Answer: 42`, `#### 42`, `\boxed{42}`) wins over any that
-    is not; of several stated ones the last counts, because a model that corrects itself does so at the end. Nothing but
-    symbols, `about` and the like, or the left-hand side of an equation may stand between statement and number: of "the
-    answer is the sum of 3 and 4, 7" the last number counts. Where nothing is stated it is the last number that counts,
-    as in lm-evaluation-harness's `flexible-extract` for GSM8K: "12 apples and 3" gives 3.
+    A number that is stated as the answer (`The answer is 42`, `Answer: 42`, `#### 42`, `\boxed{42}`) takes precedence;
+    of several stated ones the last counts, because models correct themselves at the end. Only symbols, words such as
+    `about`, or the left-hand side of an equation may be between statement and number: "the answer is the sum of 3 and
+    4, 7" gives the last number. Without a statement the last number counts, as in lm-evaluation-harness's
+    `flexible-extract` for GSM8K: "12 apples and 3" gives 3.
 
     Returns:
-        The number, or None where there is none, or where the one that counts cannot be read (3/0, 1e999999999).
+        The number, or None if there is none, or if the selected one cannot be parsed (3/0, 1e999999999).
     """
     text = _in_plain_signs(own_answer(text))
     stated = [found for mark in _STATEMENT.finditer(text) if (found := _STATED_NUMBER.match(text, mark.end()))]
     ends = [found for found in stated if text[found.start() - 4 : found.start()] == "####"]
-    if len(ends) > 1:  # the end of a solution comes once: what follows is another question's
+    if len(ends) > 1:  # a solution has one end: later ones belong to further questions
         stated = ends[:1]
     numbers = stated or list(_ANY_NUMBER.finditer(text))
     return _value(numbers[-1]) if numbers and not _is_part(numbers[-1]) else None
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The number that `text` is as a whole, as gold answers are; a currency sign, `%` or a full stop may stand with it.
+    """Parses a text that is a single number, such as a gold answer; a currency sign, `%` or a full stop is allowed.
 
     Returns:
-        The number, or None where the text is anything else: `Yes`, `5 kg`, `3 and 4`.
+        The number, or None if the text is anything else: `Yes`, `5 kg`, `3 and 4`.
     """
-    found = _WHOLE_NUMBER.fullmatch(_in_plain_signs(text).strip())
-    return None if found is None else _value(found)
+    match = _WHOLE_NUMBER.fullmatch(_in_plain_signs(text).strip())
+    return None if match is None else _value(match)
 
 
 def _is_part(number: re.Match[str]) -> bool:
-    """Whether a number is a part of an expression, of a range or of several numbers."""
+    """Whether a number is part of an expression, of a range or of several numbers."""
     text, start, end = number.string, number.start("number"), number.end("number")
     if _GOES_ON.match(text, end) or _GOES_BEFORE.search(text[max(0, start - 32) : start]):
         return True
@@ -173,18 +173,18 @@ def _is_part(number: re.Match[str]) -> bool:
 
 
 def same_number(a: Fraction | None, b: Fraction | None) -> bool:
-    """Whether two numbers are equal, exactly: 0.33 is not 1/3. No number is the same as nothing, not even as None.
+    """Whether two numbers are exactly equal: 0.33 is not 1/3. False if one is None, also if both are.
 
-    There is no tolerance, because any would have to fit the question: 0.001 is nothing among dollars and all among
-    probabilities. A task whose gold answers are rounded says so in its prompt.
+    There is no tolerance, because it would depend on the question: 0.001 is negligible for dollars but not for
+    probabilities. If gold answers are rounded, the task's prompt must state it.
     """
     return a is not None and a == b
 
 
 def _in_plain_signs(text: str) -> str:
-    """The text with one minus sign, one fraction bar, and neither LaTeX's spacing nor its fractions.
+    """Normalises minus signs, fraction bars, and LaTeX spacing and fractions.
 
-    Compatibility normalisation of the whole text would do harm: it makes 31/2 of 3½ and 102 of 10².
+    Compatibility normalisation of the full text would be wrong: it changes 3½ to 31/2 and 10² to 102.
     """
     latex = "\\" in text or "{,}" in text or "^" in text
     if not latex and text.isascii():
@@ -225,7 +225,7 @@ def _value(number: re.Match[str]) -> Fraction | None:
 
 
 def _read(run: str) -> Fraction:
-    """Digits with their separators as a number; which separator is which is told by the table above."""
+    """Parses digits with separators, which are interpreted as in the table above."""
     run = re.sub(rf"(?:{_BLANK}|')(?=\d{{3}})", "", run)
     if _THOUSANDS.fullmatch(run):
         run = run.replace(",", "")

@@ -1,4 +1,4 @@
-"""A user's own plain function as a utility: `score(item, response) -> float`."""
+"""A user-defined function as a utility: `score(item, response) -> float`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ __all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_func
 
 ScoringFunction = Callable[[Item, Response], float]
 GIVE_UP_AFTER = 3
-"""Calls that may pass the time limit or end their process; after them the evaluation calls the function no more."""
+"""Maximum number of calls that exceed the time limit or end their process; then the function is not called again."""
 
 
 class FunctionScorer(GenerationScorer):
     """Scores generated responses with a plain function; higher is better.
 
-    Whatever the function does, the run goes on: an exception, NaN, a value that is no number or a call past the time
-    limit makes the item unscored, with the reason. Past the share that `Evaluation` allows, it is not comparable.
-    A function of a file is called in a process of its own, see `utilities.user_process`. A function object is called
-    in a thread: there, no limit ends C code that holds the interpreter, and `os._exit` ends the program.
+    Errors of the function do not end the run: after an exception, NaN, a value that is not a number or a timeout, the
+    item is unscored, with the reason. Above the share that `Evaluation` allows, the evaluation is not comparable. A
+    function from a file is called in a separate process, see `utilities.user_process`. A function object is called in
+    a thread: there, the time limit cannot interrupt C code that holds the interpreter lock, and `os._exit` ends the
+    program.
 
     Args:
         function: `score(item, response) -> float`; booleans count as 0 and 1.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
-        time_limit_s: Seconds that one call may take.
-        spec: FILE.py:NAME, if the function is to be called in a process of its own; else it is called in a thread.
+        time_limit_s: Maximum seconds of one call.
+        spec: FILE.py:NAME to call the function in a separate process; None to call it in a thread.
 
     Raises:
-        UserError: There is no such prompt, or a limit that nothing can keep.
+        UserError: The prompt does not exist, or the time limit is not positive.
     """
 
     def __init__(
@@ -56,20 +57,20 @@ class FunctionScorer(GenerationScorer):
         self.function, self.time_limit_s, self.spec = function, time_limit_s, spec
 
     def check(self, item: Item) -> str | None:
-        """Only the function knows what it needs."""
+        """Accepts every item."""
         return None
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """Scores responses one after another."""
+        """Scores responses sequentially."""
         outcomes: list[Outcome] = []
-        lost = 0
+        failed_calls = 0
         for item, response in zip(items, responses, strict=True):
-            if lost >= GIVE_UP_AFTER:
-                outcomes.append(Unscored(Reason.TIME, f"not called: {lost} calls before it did not return"))
+            if failed_calls >= GIVE_UP_AFTER:
+                outcomes.append(Unscored(Reason.TIME, f"not called: {failed_calls} calls before it did not return"))
                 continue
             outcome, returned = self._call(item, response)
             outcomes.append(outcome)
-            lost += not returned
+            failed_calls += not returned
         return outcomes
 
     def score_one(self, item: Item, response: Response) -> Outcome:
@@ -79,33 +80,33 @@ class FunctionScorer(GenerationScorer):
     def _call(self, item: Item, response: Response) -> tuple[Outcome, bool]:
         if self.spec is not None:
             return process_of(self.spec).call(item, response, self.time_limit_s)
-        found: list[Outcome] = []
-        call = threading.Thread(target=lambda: found.append(scored(self.function, item, response)), daemon=True)
+        outcomes: list[Outcome] = []
+        call = threading.Thread(target=lambda: outcomes.append(scored(self.function, item, response)), daemon=True)
         call.start()
         call.join(self.time_limit_s)
-        if found:
-            return found[0], True
+        if outcomes:
+            return outcomes[0], True
         return Unscored(Reason.TIME, f"no score within {self.time_limit_s:g} s"), False
 
 
 @dataclass(frozen=True)
 class DecoratedFunction:
-    """A function with the arguments of its scorer; it can still be called as the function it is."""
+    """A function with the arguments of its scorer; it is still callable."""
 
     function: ScoringFunction
     defaults: Mapping[str, Any]
     spec: str | None = None
-    """FILE.py:NAME, if the function is to be called in a process of its own."""
+    """FILE.py:NAME to call the function in a separate process."""
 
     def __call__(self, item: Item, response: Response) -> float:
-        """The plain function."""
+        """Calls the function."""
         return self.function(item, response)
 
     def scorer(self, **options: Any) -> FunctionScorer:
-        """The scorer, `await scorer(model, items)`; options win over the decorator's.
+        """The scorer, `await scorer(model, items)`; options override the decorator's.
 
         Raises:
-            UserError: `FunctionScorer` has no such option, or there is no such prompt.
+            UserError: An option is unknown, or the prompt does not exist.
         """
         chosen = {**self.defaults, **options}
         try:
@@ -115,13 +116,13 @@ class DecoratedFunction:
 
 
 def utility(**options: Any) -> Callable[[ScoringFunction], DecoratedFunction]:
-    """Turns `score(item, response) -> float` into a utility; a plain function in a file is one too, with the defaults.
+    """Turns `score(item, response) -> float` into a utility; a plain function in a file also works, with defaults.
 
     Args:
         options: Arguments of `FunctionScorer`, such as `max_tokens`.
 
     Raises:
-        UserError: Not a function of two arguments, or an option that `FunctionScorer` does not have.
+        UserError: The function does not take two arguments, or `FunctionScorer` does not have an option.
 
     Example:
         >>> @utility(max_tokens=20)
@@ -132,7 +133,7 @@ def utility(**options: Any) -> Callable[[ScoringFunction], DecoratedFunction]:
     def decorate(function: ScoringFunction) -> DecoratedFunction:
         check_function(function)
         decorated = DecoratedFunction(function, options)
-        decorated.scorer()  # a wrong option is named where it was written
+        decorated.scorer()  # reports an invalid option at the decorator
         return decorated
 
     return decorate
@@ -142,36 +143,38 @@ def check_function(function: Any) -> None:
     """Checks that a function can be called with an item and a response.
 
     Raises:
-        UserError: It cannot.
+        UserError: It is not a synchronous function of two arguments.
     """
-    told = getattr(function, "__name__", repr(function))
+    name = getattr(function, "__name__", repr(function))
     if not callable(function):
-        raise UserError(f"{told} is no function: a utility is a function score(item, response) -> float")
+        raise UserError(f"{name} is no function: a utility is a function score(item, response) -> float")
     if any(inspect.iscoroutinefunction(part) for part in (function, function.__call__)):
-        raise UserError(f"{told} is async; a utility made of a function is a plain one, score(item, response) -> float")
+        raise UserError(f"{name} is async; a utility made of a function is a plain one, score(item, response) -> float")
     try:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
-        raise UserError(f"{told} must take two arguments, score(item, response): {error}") from error
+        raise UserError(f"{name} must take two arguments, score(item, response): {error}") from error
     except ValueError:
-        return  # a builtin without a signature: the first call will tell
+        return  # a builtin without a signature cannot be checked before the first call
 
 
 def scorer_from_file(spec: str) -> Callable[..., Scorer]:
-    """The maker of the scorer `FILE.py:NAME`: a plain function, one that `@utility` decorated, or a scorer class.
+    """The constructor of the scorer `FILE.py:NAME`: a plain function, a function with `@utility`, or a scorer class.
 
     Raises:
-        UserError: The file or name does not exist, the file raises when it is run, or the object is no utility.
+        UserError: The file or name does not exist, the file raises, or the object is not a utility.
     """
-    found = object_in_file(spec, "utility")
-    if inspect.isclass(found):
-        has = {part for kind in found.__mro__ for part in vars(kind)}  # getattr would find the metaclass's __call__
-        if missing := [part for part in ("__call__", "score", "check") if part not in has]:
+    loaded = object_in_file(spec, "utility")
+    if inspect.isclass(loaded):
+        members = {
+            part for kind in loaded.__mro__ for part in vars(kind)
+        }  # getattr would find the metaclass's __call__
+        if missing := [part for part in ("__call__", "score", "check") if part not in members]:
             raise UserError(f"utility {spec!r}: the class has no {', '.join(missing)}; see utilities.core.Scorer")
-        return cast(Callable[..., Scorer], found)
+        return cast(Callable[..., Scorer], loaded)
     try:
-        check_function(found)
+        check_function(loaded)
     except UserError as error:
         raise UserError(f"utility {spec!r}: {error}") from error
-    decorated = found if isinstance(found, DecoratedFunction) else DecoratedFunction(found, {})
+    decorated = loaded if isinstance(loaded, DecoratedFunction) else DecoratedFunction(loaded, {})
     return replace(decorated, spec=spec).scorer

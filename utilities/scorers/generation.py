@@ -1,4 +1,4 @@
-"""What all scorers of generated answers share: ask, keep what was answered, score it."""
+"""Base class of scorers of generated answers: generate, store the responses, score them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["GenerationScorer"]
 
 
 class GenerationScorer(Scorer):
-    """A scorer that generates, extracts, and scores; a subclass says how one response is scored.
+    """A scorer that generates, extracts, and scores; subclasses define the score of one response.
 
-    A reply from which nothing can be read is a wrong reply, not an unscored one: it is the model that failed, not the
-    measurement. Unscored is what the measurement could not reach (a prompt too long, a judge that did not answer).
+    A response without an extractable answer is wrong, not unscored: the model failed, not the measurement. An item is
+    unscored if the measurement failed (a prompt too long, an unreachable judge).
 
     Args:
-        prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
-        max_tokens: Tokens a response has at most; the paper generates 10, and 200 for gsm8k.
-        stop: Texts that end a response, or a single one; by default what the prompt says, see `FrontMatter`.
-        chat: Whether the prompt is a user's message, to be put into the model's chat template.
+        prompt: Name of the template in `prompts/`, with variables `question`, `choices` and `preamble`.
+        max_tokens: Maximum tokens of a response; the paper generates 10, and 200 for gsm8k.
+        stop: Stop sequence or sequences; by default those of the prompt, see `FrontMatter`.
+        chat: Whether the prompt is a user message in the model's chat template.
 
     Raises:
-        UserError: There is no such prompt, or no room for a response.
+        UserError: The prompt does not exist, or `max_tokens` is not a positive integer.
     """
 
     around: Callable[[], AbstractAsyncContextManager[None]] = staticmethod(nullcontext)
-    """Entered while responses are scored; set where the scorer shares the model's GPU."""
+    """Context entered while responses are scored; set if the scorer shares the model's GPU."""
 
     def __init__(
         self, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = (), chat: bool = False
@@ -44,13 +44,13 @@ class GenerationScorer(Scorer):
         self.chat = chat
 
     def check(self, item: Item) -> str | None:
-        """An item without an answer cannot be scored here."""
+        """Requires an item with an answer."""
         return None if (item.answer or "").strip() else "the item has no answer"
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
         """The mean score of the model's responses."""
         prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
-        # A model of one's own need not know chat templates as long as nobody asks for one.
+        # The argument is omitted by default, because a user-defined model may not support chat templates.
         chat = {"chat": True} if self.chat else {}
         answers = await model.generate(prompts, max_tokens=self.max_tokens, stop=self.stop, **chat)
         start = time.perf_counter()
@@ -59,11 +59,11 @@ class GenerationScorer(Scorer):
         return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """Scores responses, one an item."""
+        """Scores responses, one per item."""
         return [self.score_one(item, response) for item, response in zip(items, responses, strict=True)]
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """Scores one response; what a subclass defines."""
+        """Scores one response; defined by subclasses."""
         raise NotImplementedError
 
     def rest(self) -> None:

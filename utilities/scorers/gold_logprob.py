@@ -28,19 +28,19 @@ Scale = Literal["log", "probability"]
 class GoldLogprob(MultipleChoice):
     """Mean log-probability of the gold answer: among the options if there are any, else per token of its text.
 
-    An accuracy moves in steps of one item and rewards luck; this moves with every item, so dev and test stay closer
-    together. Values are at most 0 and natural logarithms; the best is 0, and guessing among four options is ln(1/4).
+    An accuracy changes in steps of one item and rewards chance; this score is smooth, so the gap between dev and test
+    is smaller. Values are natural logarithms, at most 0 (best); guessing among four options gives ln(1/4).
 
     Args:
         prompt: As of `MultipleChoice`.
         answer_by: As of `MultipleChoice`.
         normalize: As of `MultipleChoice`.
-        scale: `probability` takes the exponential of each item's value: the accuracy to be expected if the model drew
-            its answer (of a free answer, the geometric mean of its tokens' probabilities). Between 0 and 1 as an
-            accuracy is, so that it is combined as one, and no single item that is certainly wrong decides the mean.
+        scale: `probability` takes the exponential of each item's value: the expected accuracy of a sampled answer (of a
+            free answer, the geometric mean of its tokens' probabilities). It is in [0, 1] like an accuracy, so it can
+            be combined like one, and a single confidently wrong item does not dominate the mean.
     """
 
-    accuracy_like = False  # it is smooth itself
+    accuracy_like = False  # already smooth
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class GoldLogprob(MultipleChoice):
         self.scale = scale
 
     def check(self, item: Item) -> str | None:
-        """An item without an answer cannot be scored here."""
+        """Requires an item with an answer."""
         return None if item.answer else "the item has no answer"
 
     def options(self, item: Item) -> list[str]:
@@ -63,14 +63,14 @@ class GoldLogprob(MultipleChoice):
         return super().options(item) if item.choices else [f" {item.answer}"]
 
     def choose(self, item: Item, answer: ChoiceLogprobs) -> Response | Unscored:
-        """The most likely option; of a free answer the log-probability a token."""
+        """The most likely option; for a free answer the log-probability per token."""
         if item.choices:
             return super().choose(item, answer)
         values = (value / max(1, tokens) for value, tokens in zip(answer.logprobs, answer.tokens, strict=True))
         return Response(item.answer or "", choice_logprobs=tuple(values))
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """Log-probability of the gold option after a softmax over the options, or of the gold text a token."""
+        """Log-probability of the gold option after a softmax over the options, or of the gold text per token."""
         values = self._values(item, response.choice_logprobs)
         if isinstance(values, Unscored):
             return values

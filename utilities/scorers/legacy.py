@@ -1,7 +1,7 @@
-"""The parsers of the paper's reference code, for comparison with its published numbers; each is known to be wrong.
+"""The parsers of the paper's reference code, for comparison with its published numbers; both have known errors.
 
-They show how much of a difference from published numbers is due to the parser; `extract_letter` and `extract_number`
-are the ones to use.
+They show how much of a difference from published numbers is due to the parser; use `extract_letter` and
+`extract_number` otherwise.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["LegacyLetter", "LegacyNumber", "legacy_letter", "legacy_number"]
 def legacy_letter(text: str, choices: Mapping[str, str]) -> str | None:
     """The first letter, in the order of `choices`, that occurs anywhere in the reply's first 5 characters.
 
-    Where there is none, the same of the last 5 characters; then the first option whose text occurs anywhere, in any
-    case and inside words too. So "Answer: C" is A, "B: Asia ..." is A, and so is "Ireland" where A is "land".
+    If there is none, the same in the last 5 characters; then the first option whose text occurs anywhere, ignoring
+    case, also inside words. So "Answer: C" gives A, "B: Asia ..." gives A, and "Ireland" gives A if A is "land".
 
     Returns:
-        A key of `choices`, or None where the reference returns "Z", its mark for a wrong answer. A "Z" that it finds as
-        the letter of a 26th option remains a "Z".
+        A key of `choices`, or None if the reference returns "Z", its code for a wrong answer. The letter "Z" of a 26th
+        option is returned as "Z".
     """
     for end in (text[:5], text[-5:]):
         for letter in choices:
@@ -36,14 +36,14 @@ def legacy_letter(text: str, choices: Mapping[str, str]) -> str | None:
 def legacy_number(text: str, gold: str, *, last_words: int | None = None) -> bool:
     """Whether the gold answer's characters occur anywhere in the reply.
 
-    So 150 is right where 15 is asked for, 36000 is wrong where the file says 36,000, and a number on the way to the
-    answer is as good as the answer.
+    So 150 is correct if the answer is 15, 36000 is wrong if the file has 36,000, and a matching intermediate result
+    is correct.
 
     Args:
         text: The reply.
-        gold: The gold answer as the file has it.
-        last_words: Looks only at the reply's last words, parted by single spaces; the reference takes 5 of GSM8K's
-            replies on dev and 10 on test. None looks at all of it, as the reference does for NLGraph.
+        gold: The gold answer as in the file.
+        last_words: Number of last words of the reply, split at single spaces, that are searched; in the reference 5
+            for GSM8K on dev and 10 on test. None searches the full reply, as the reference does for NLGraph.
     """
     text = text.strip()
     return gold in (text if last_words is None else " ".join(text.split(" ")[-last_words:]))
@@ -54,7 +54,7 @@ class LegacyLetter(MultipleChoiceGenerated):
     """Multiple choice read from the first five characters of a reply ("Answer" counts as A)."""
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the reference would count the reply as right."""
+        """1 if the reference code counts the reply as correct, else 0."""
         return Score(float(legacy_letter(response.text, item.choices or {}) == item.answer))
 
 
@@ -63,7 +63,7 @@ class LegacyNumber(GenerationScorer):
     """Numbers found anywhere in a reply as a substring (15 in 150).
 
     Args:
-        last_words: As in `legacy_number`: looks only at the last words of a reply.
+        last_words: As in `legacy_number`.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
@@ -78,5 +78,5 @@ class LegacyNumber(GenerationScorer):
         self.last_words = last_words
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the reference would count the reply as right."""
+        """1 if the reference code counts the reply as correct, else 0."""
         return Score(float(legacy_number(response.text, item.answer or "", last_words=self.last_words)))

@@ -1,4 +1,4 @@
-"""Multiple choice by log-likelihood: the option that the model finds most likely is its answer."""
+"""Multiple choice by log-likelihood: the most likely option is the model's answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AnswerBy = Literal["text", "letter"]
 Normalize = Literal["none", "length"]
 
 PREPARED_KEPT = 32
-"""Item sequences whose prompts are remembered: dev and test of an item set, whole and in stages."""
+"""Maximum number of item sequences whose prompts are cached: dev and test of an item set, and their parts."""
 
 
 @scorer_registry.register("multiple_choice")
@@ -39,14 +39,14 @@ class MultipleChoice(Scorer):
     """Accuracy of the most likely option.
 
     Args:
-        prompt: Name of the template in `prompts/`; it sees `question`, `choices` and `preamble`.
-        answer_by: `text` scores each option's own words after the prompt; `letter` scores its letter, for prompts
-            that list the options.
-        normalize: `none` compares summed log-probabilities; `length` divides by the option's length in characters,
-            so that long options are not at a disadvantage (`acc` and `acc_norm` of lm-evaluation-harness).
+        prompt: Name of the template in `prompts/`, with variables `question`, `choices` and `preamble`.
+        answer_by: `text` scores each option's text after the prompt; `letter` scores its letter, for prompts that list
+            the options.
+        normalize: `none` compares summed log-probabilities; `length` divides by the option's length in characters, so
+            that long options have no disadvantage (`acc` and `acc_norm` of lm-evaluation-harness).
 
     Raises:
-        UserError: There is no such prompt, or no such value of an option.
+        UserError: The prompt does not exist, or an option has an invalid value.
     """
 
     accuracy_like = True
@@ -57,15 +57,15 @@ class MultipleChoice(Scorer):
         answer_by: AnswerBy = "letter",
         normalize: Normalize = "none",
     ) -> None:
-        # Options come from task files written by hand: a misspelled one must not quietly mean the other.
-        for option, value, known in (("answer_by", answer_by, AnswerBy), ("normalize", normalize, Normalize)):
-            if value not in get_args(known):
-                raise unknown_name(option, str(value), get_args(known))
+        # Task files are written by hand: a misspelled value must not silently mean the other one.
+        for option, value, choices in (("answer_by", answer_by, AnswerBy), ("normalize", normalize, Normalize)):
+            if value not in get_args(choices):
+                raise unknown_name(option, str(value), get_args(choices))
         self.prompt, self.answer_by, self.normalize = load_prompt(prompt), answer_by, normalize
         self._prepared: OrderedDict[int, tuple[tuple[Item, ...], list[str], list[str], list[list[str]]]] = OrderedDict()
 
     def check(self, item: Item) -> str | None:
-        """An item without options cannot be scored here."""
+        """Requires an item with options."""
         return None if item.choices else "the item has no choices"
 
     async def __call__(self, model: Model, items: Sequence[Item]) -> Evaluation:
@@ -81,7 +81,7 @@ class MultipleChoice(Scorer):
         return Evaluation.of(results, Usage(requests=len(items), seconds=time.perf_counter() - start))
 
     def choose(self, item: Item, answer: ChoiceLogprobs) -> Response | Unscored:
-        """The letter of the most likely option, with what was found of each."""
+        """The letter of the most likely option, with the log-probabilities of all options."""
         values = self._values(item, answer.logprobs)
         if isinstance(values, Unscored):
             return values
@@ -89,7 +89,7 @@ class MultipleChoice(Scorer):
         return Response(chosen, choice_logprobs=tuple(answer.logprobs))
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
-        """1 where the most likely option is the gold one, else 0."""
+        """1 if the most likely option is the gold option, else 0."""
         return [self.score_one(item, response) for item, response in zip(items, responses, strict=True)]
 
     def score_one(self, item: Item, response: Response) -> Outcome:
@@ -101,13 +101,13 @@ class MultipleChoice(Scorer):
         return Score(1.0 if list(item.choices or {})[best] == item.answer else 0.0)
 
     def _values(self, item: Item, logprobs: Sequence[float] | None) -> Sequence[float] | Unscored:
-        """What is compared: the log-probabilities, normalised where asked."""
+        """The compared values: log-probabilities, normalised if configured."""
         choices = item.choices or {}
-        wanted = len(choices) or 1  # a free answer is compared with nothing, see `GoldLogprob`
+        expected = len(choices) or 1  # a free answer has a single value, see `GoldLogprob`
         if logprobs is None:
             return Unscored(Reason.NOT_APPLICABLE, "the response has no log-probabilities of options")
-        if len(logprobs) != wanted:
-            return Unscored(Reason.MALFORMED, f"{len(logprobs)} log-probabilities of {wanted} options")
+        if len(logprobs) != expected:
+            return Unscored(Reason.MALFORMED, f"{len(logprobs)} log-probabilities of {expected} options")
         if not all(value == value and value != float("inf") for value in logprobs):
             return Unscored(Reason.MALFORMED, f"log-probabilities are not numbers: {tuple(logprobs)}")
         if self.normalize == "none" or not choices:
@@ -116,11 +116,11 @@ class MultipleChoice(Scorer):
         return [value / length for value, length in zip(logprobs, lengths, strict=True)]
 
     def _prepare(self, items: Sequence[Item]) -> tuple[list[str], list[str], list[list[str]]]:
-        """Prompts, their hashes and options of an item set, made once and the same objects for every particle."""
-        known, now = self._prepared.get(id(items)), tuple(items)
-        if known is not None and known[0] == now:  # a list may have been changed since
+        """Prompts, their hashes and options of an item set, cached: the same objects for every particle."""
+        cached, now = self._prepared.get(id(items)), tuple(items)
+        if cached is not None and cached[0] == now:  # the list may have changed
             self._prepared.move_to_end(id(items))
-            return known[1:]
+            return cached[1:]
         prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
         options = [self.options(item) for item in items]
         hashes = [prompt_hash(prompt) for prompt in prompts]
@@ -131,6 +131,6 @@ class MultipleChoice(Scorer):
         return prompts, hashes, options
 
     def options(self, item: Item) -> list[str]:
-        """What is compared after the prompt."""
+        """The continuations of the prompt that are compared."""
         choices = item.choices or {}
         return [f" {text}" for text in (choices if self.answer_by == "letter" else choices.values())]

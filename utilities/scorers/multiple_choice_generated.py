@@ -1,4 +1,4 @@
-"""Multiple choice as the paper asks it: the model writes its answer, and the letter is read from it."""
+"""Multiple choice by generation, as in the paper: the letter is extracted from the generated answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["MultipleChoiceGenerated"]
 class MultipleChoiceGenerated(GenerationScorer):
     """Accuracy of the option that the response names.
 
-    The arguments are those of `GenerationScorer`; unless told otherwise the prompt lists the options, without which a
-    letter means nothing.
+    The arguments are those of `GenerationScorer`; by default the prompt lists the options, because letters
+    need it.
     """
 
     accuracy_like = True
@@ -25,9 +25,9 @@ class MultipleChoiceGenerated(GenerationScorer):
         super().__init__(prompt, max_tokens, stop)
 
     def check(self, item: Item) -> str | None:
-        """An item without options cannot be scored here."""
+        """Requires an item with options."""
         return None if item.choices else "the item has no choices"
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the response names the gold option and no other, else 0."""
+        """1 if the response names the gold option and no other, else 0."""
         return Score(float(extract_letter(response.text, item.choices or {}) == item.answer))

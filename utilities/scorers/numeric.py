@@ -16,12 +16,12 @@ class Numeric(GenerationScorer):
     accuracy_like = True
 
     def check(self, item: Item) -> str | None:
-        """An item whose answer is no number cannot be scored here."""
+        """Requires an item whose answer is a number."""
         if item.answer is None:
             return "the item has no answer"
         return None if parse_number(item.answer) is not None else f"its answer {item.answer!r} is no number"
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the numbers are equal, else 0; also where the response has none."""
-        given, gold = extract_number(response.text), parse_number(item.answer or "")
-        return Score(float(given is not None and gold is not None and same_number(given, gold)))
+        """1 if the numbers are equal, else 0; also 0 if the response has no number."""
+        extracted, gold = extract_number(response.text), parse_number(item.answer or "")
+        return Score(float(extracted is not None and gold is not None and same_number(extracted, gold)))

@@ -1,4 +1,4 @@
-"""A regular expression: does the response match, and does what it captures equal the gold answer?"""
+"""A regular expression: the response must match, and the captured text must equal the gold answer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Regex"]
 
 
 TIME_LIMIT_S = 1.0
-"""Seconds that a pattern may take for one response, and for all texts that it is tried on before."""
+"""Maximum seconds of a pattern for one response, and for all test strings together."""
 TRIED = 40
-"""Length of these texts: of a pattern that backtracks exponentially, more than it can finish."""
+"""Length of the test strings, sufficient to detect exponential backtracking."""
 
 
 def _check_time(pattern: re.Pattern[str]) -> None:
-    """Tries a pattern on texts that make nested repetitions backtrack.
+    """Tests a pattern on strings that trigger backtracking of nested repetitions.
 
     Raises:
-        UserError: It does not end in time.
+        UserError: The pattern exceeds the time limit.
     """
     characters = list(dict.fromkeys(one for one in "aA1 -." + pattern.pattern if one.isprintable()))[:30]
     try:
@@ -43,15 +43,15 @@ class Regex(GenerationScorer):
     """Accuracy of what a pattern finds in a response.
 
     Args:
-        pattern: Searched in the response. With a group, what the group captures (its last match) must be the gold
-            answer; without one, any match is right and items need no answer.
-        ignore_case: Whether case counts.
+        pattern: Searched in the response. With a group, the captured text of the last match must equal the gold
+            answer; without one, any match is correct and items need no answer.
+        ignore_case: Whether case is ignored.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
 
     Raises:
-        UserError: The pattern is no regular expression, or there is no such prompt.
+        UserError: The pattern is not a regular expression or is too slow, or the prompt does not exist.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Regex(GenerationScorer):
         _check_time(self.pattern)
 
     def check(self, item: Item) -> str | None:
-        """An item without an answer cannot be compared with what a group captures."""
+        """Requires an item with an answer if the pattern has a group."""
         return super().check(item) if self.pattern.groups else None
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the pattern finds what it should, else 0."""
+        """1 if the pattern matches and its group, if any, captures the gold answer, else 0."""
         try:
             with deadline(TIME_LIMIT_S):
-                found = list(self.pattern.finditer(response.text))
+                matches = list(self.pattern.finditer(response.text))
         except TimeoutError:
             return Unscored(Reason.TIME, f"the pattern took over {TIME_LIMIT_S:g} s")
-        if not self.pattern.groups or not found:
-            return Score(float(bool(found)))
-        return Score(float(normalize_answer(found[-1].group(1) or "") == normalize_answer(item.answer or "")))
+        if not self.pattern.groups or not matches:
+            return Score(float(bool(matches)))
+        return Score(float(normalize_answer(matches[-1].group(1) or "") == normalize_answer(item.answer or "")))

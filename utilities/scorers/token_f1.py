@@ -1,4 +1,4 @@
-"""Token F1: how far the words of an answer are those of the gold answer."""
+"""Token F1: overlap of the words of an answer with those of the gold answer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from utilities.scorers.normalize import normalize_answer
 
 __all__ = ["TokenF1", "token_f1"]
 
-# Kana, Chinese characters, and their compatibility forms: scripts that set no spaces and have a character a syllable.
+# Kana, Chinese characters, and their compatibility forms: scripts without spaces, about one syllable per character.
 _SINGLE = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 
 
 def token_f1(prediction: str, gold: str) -> float:
     """The harmonic mean of precision and recall of the prediction's words, 0 to 1 (Rajpurkar et al. 2016, section 6.1).
 
-    Words are compared after `normalize_answer`, as often as they occur, in any order. Chinese and Japanese characters
-    are words of their own, as MLQA has it for Chinese (Lewis et al. 2020); in Thai and the like a phrase is one word.
-    Two empty answers agree (1.0); an empty one and another do not (0.0), as in SQuAD 2.0.
+    Words are compared as multisets after `normalize_answer`. Each Chinese or Japanese character is a word, as in MLQA
+    for Chinese (Lewis et al. 2020); in scripts such as Thai a phrase is one word. As in SQuAD 2.0, the score is 1 if
+    both answers are empty, and 0 if one of them is.
     """
-    said, wanted = _words(prediction), _words(gold)
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = (Counter(said) & Counter(wanted)).total()
-    return 2 * shared / (len(said) + len(wanted))
+    predicted_words, gold_words = _words(prediction), _words(gold)
+    if not predicted_words or not gold_words:
+        return float(predicted_words == gold_words)
+    shared = (Counter(predicted_words) & Counter(gold_words)).total()
+    return 2 * shared / (len(predicted_words) + len(gold_words))
 
 
 def _words(text: str) -> list[str]:
@@ -42,6 +42,6 @@ class TokenF1(GenerationScorer):
     accuracy_like = True
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """F1 of the response's first line, 0 to 1: base models go on after their answer."""
+        """F1 of the response's first line, 0 to 1; base models continue after their answer."""
         first = next(iter(own_answer(response.text).splitlines()), "")
         return Score(token_f1(first, item.answer or ""))

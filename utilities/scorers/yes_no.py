@@ -1,4 +1,4 @@
-"""Verdicts: which of a few words (yes, no, neutral; true, false) a generated answer states."""
+"""Verdicts: extraction of one of a few words (yes, no, neutral; true, false) from a generated answer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["YesNo", "extract_yes_no"]
 # Words that may follow a verdict without a comma: "No it is not", "Yes because ...", "Yes and no".
 _FOLLOWS = r"(?:it|this|that|these|those|the|there|they|he|she|we|you|i|because|since|as|but|and|or|nor)\b"
 
-# Denials are searched only if one of these occurs at all: most replies have none, and this is known fast.
+# Denials are only searched if one of these occurs: a fast test that most replies fail.
 _DENYING = ("not", "n't", "never", "neither", "nor ", "wrong", "incorrect")
 
 
 class _Patterns(NamedTuple):
     answers: dict[str, str]
-    """Word in lower case to the word as the caller writes it."""
+    """Maps lower-case words to the caller's spelling."""
     word: re.Pattern[str]
     stated: re.Pattern[str]
     leading: re.Pattern[str]
@@ -34,7 +34,7 @@ class _Patterns(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compile(answers: tuple[str, ...]) -> _Patterns | None:
-    lowered = {plain_text(answer).lower(): answer for answer in reversed(answers)}  # of equal ones, the first
+    lowered = {plain_text(answer).lower(): answer for answer in reversed(answers)}  # the first of equal words
     lowered.pop("", None)
     if not lowered:
         return None
@@ -61,39 +61,39 @@ def _compile(answers: tuple[str, ...]) -> _Patterns | None:
 def extract_yes_no(text: str, answers: Sequence[str] = ("yes", "no", "neutral")) -> str | None:
     r"""The word that a reply states as its verdict, or None if it states none or contradicts itself.
 
-    Words count in any case, and only as whole words: "not sure" is no "no", and neither is the "no" of "no evidence".
-    What is denied counts as not said ("not yes", "yes is wrong"). The first of these rules that finds anything decides;
-    if it finds two different words, the outcome is None:
+    Case is ignored, and only complete words count: neither "not sure" nor "no evidence" contains a "no". Denied words
+    are removed ("not yes", "yes is wrong"). The first rule with a match decides; if it matches two different words, the
+    result is None:
 
     1. A word alone on the first line; further lines explain it, or answer another question.
-    2. Statements: "the answer is yes", "Answer: no", `\boxed{no}`, "I would say no", but for those under a condition.
-    3. The word that the reply begins with: "No, because ...", "Yes it is". "Yes and no" contradicts itself.
-    4. Statements under a condition ("the answer would be yes only on Sundays").
+    2. Statements: "the answer is yes", "Answer: no", `\boxed{no}`, "I would say no", except conditional ones.
+    3. The first word of the reply: "No, because ...", "Yes it is". "Yes and no" contradicts itself.
+    4. Conditional statements ("the answer would be yes only on Sundays").
     5. The only one of the words anywhere: "I think that is true."
 
-    Thoughts and further questions that the model asks itself are not read, see `own_answer`.
+    Reasoning and further self-generated questions are ignored, see `own_answer`.
 
     Args:
         text: The reply, with or without markdown, LaTeX or full-width letters.
-        answers: The words to look for, such as `("true", "false")`.
+        answers: The possible verdicts, such as `("true", "false")`.
 
     Returns:
-        One of `answers`, as the caller writes it, or None.
+        One of `answers`, in the caller's spelling, or None.
     """
     if (patterns := _compile(tuple(answers))) is None:
         return None
-    said = plain_text(own_answer(text)).lower()
-    first, separator, _ = said.partition("\n")
+    normalized = plain_text(own_answer(text)).lower()
+    first, separator, _ = normalized.partition("\n")
     if separator and (alone := patterns.answers.get(first.strip(" .!,:;()[]'\""))) is not None:
         return alone
-    if any(map(said.__contains__, _DENYING)):
-        said = patterns.denied.sub(" ", said)
-    stated = list(patterns.stated.finditer(said))
-    sure = [match for match in stated if not conditional(said, *match.span())]
-    leading = [match] if (match := patterns.leading.match(said)) else []
-    matches = sure or leading or stated
-    named = {match[1] for match in matches or patterns.word.finditer(said)}
-    named |= {joined[1] for match in matches if (joined := patterns.joined.match(said, match.end(1)))}
+    if any(map(normalized.__contains__, _DENYING)):
+        normalized = patterns.denied.sub(" ", normalized)
+    stated = list(patterns.stated.finditer(normalized))
+    unconditional = [match for match in stated if not conditional(normalized, *match.span())]
+    leading = [match] if (match := patterns.leading.match(normalized)) else []
+    matches = unconditional or leading or stated
+    named = {match[1] for match in matches or patterns.word.finditer(normalized)}
+    named |= {joined[1] for match in matches if (joined := patterns.joined.match(normalized, match.end(1)))}
     return patterns.answers[named.pop()] if len(named) == 1 else None
 
 
@@ -102,13 +102,13 @@ class YesNo(GenerationScorer):
     """Accuracy of the verdict that a response states.
 
     Args:
-        answers: The words that are verdicts.
+        answers: The possible verdicts.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
 
     Raises:
-        UserError: There is no such prompt, or an answer that is no word.
+        UserError: The prompt does not exist, or an answer is not a text.
     """
 
     accuracy_like = True
@@ -126,17 +126,17 @@ class YesNo(GenerationScorer):
         self.answers = tuple(answers)
 
     def check(self, item: Item) -> str | None:
-        """An item whose answer is none of the verdicts cannot be scored here."""
+        """Requires an item whose answer is one of the verdicts."""
         gold = _gold(item)
-        known = {answer.casefold() for answer in self.answers}
-        return None if gold.casefold() in known else f"its answer {gold!r} is none of {', '.join(self.answers)}"
+        verdicts = {answer.casefold() for answer in self.answers}
+        return None if gold.casefold() in verdicts else f"its answer {gold!r} is none of {', '.join(self.answers)}"
 
     def score_one(self, item: Item, response: Response) -> Outcome:
-        """1 where the response states the gold verdict and no other, else 0."""
+        """1 if the response states the gold verdict and no other, else 0."""
         stated = extract_yes_no(response.text, self.answers)
         return Score(float(stated is not None and stated.casefold() == _gold(item).casefold()))
 
 
 def _gold(item: Item) -> str:
-    """The right verdict: the text of the right option, if the item has options."""
+    """The gold verdict: the text of the gold option, if the item has options."""
     return (item.choices or {}).get(item.answer or "", item.answer or "")
