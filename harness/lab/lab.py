@@ -312,7 +312,9 @@ def examine_stored(
         }
         store = _open(out, f"{_name(settings, designs)}-stored", document)
         try:
-            observed = [Observations(design, task) for design, task in zip(designs, tasks, strict=True)]
+            observed = [
+                Observations(design, stored.answered(task)) for design, task in zip(designs, tasks, strict=True)
+            ]
             panel = judges.panel if judges else None
             lab = _Lab(options, settings, store, observed, each, panel, labels, None, progress)
             run_sync(_stored_work(lab, stored))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from utilities.combine import combine_evaluations
 from utilities.core import Evaluation, ItemResult, Split
 from utilities.errors import UserError, in_words
 from utilities.judges.panel import Panel
+from utilities.tasks import Task
 
 __all__ = ["Stored", "read_stored"]
 
@@ -53,6 +55,27 @@ class Stored:
         for group in NESTED:
             flat |= stored[group]
         return run_settings(flat, given)
+
+    def answered(self, task: Task) -> Task:
+        """The task with the dev items that every expert answered: a search does not answer held-out items.
+
+        Raises:
+            UserError: No dev item of an item set was answered by every expert.
+        """
+        each = [
+            {result.item_id for results in parts.values() for result in results}
+            for (name, split), parts in self._answers.items()
+            if split == "dev" and name != BASE
+        ]
+        common = set.intersection(*each) if each else set()
+        sets = {}
+        for name, s in task.item_sets.items():
+            sets[name] = replace(s, dev=tuple(item for item in s.dev if item.id in common))
+            if s.dev and not sets[name].dev:
+                raise UserError(
+                    f"{self._where}: no dev item of {name} has answers of every expert; use `evaluate --out`"
+                )
+        return replace(task, item_sets=sets)
 
     async def fill(self, observed: Observations, store: Store, panel: Panel | None) -> None:
         """Fills `dev` and `test` of the observations with the design's scores of the answers.
