@@ -74,7 +74,7 @@ def run_compare(
     from harness.compare.method import selected_methods
     from harness.compare.table import comparison_tables, live_view
     from harness.display.console import open_console, print_json
-    from harness.display.resumable import continued_screen
+    from harness.display.resumable import continued_screen, note_printer
 
     console = open_console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
@@ -90,7 +90,7 @@ def run_compare(
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with continued_screen(console, display, folder) as live:
-        compared = run_comparison(settings, wanted, folder, watch)
+        compared = run_comparison(settings, wanted, folder, watch, note_printer(console, display))
     if json:
         print_json(compared.model_dump_json(indent=2), stored=folder)
     if display != "none":

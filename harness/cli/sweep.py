@@ -63,7 +63,7 @@ def run_sweep(
 ) -> Swept:
     """Sweeps, reports every trial, and shows the best one on held-out dev data."""
     from harness.display.console import open_console, print_json
-    from harness.display.resumable import continued_screen
+    from harness.display.resumable import continued_screen, note_printer
     from harness.sweep.sweep import Plan, default_budget
     from harness.sweep.sweep import sweep as run_trials
     from harness.sweep.table import sweep_tables, trial_line, trials_table
@@ -83,7 +83,7 @@ def run_sweep(
         printed = len(done)
 
     with continued_screen(console, display, folder) as live:
-        swept = run_trials(settings, plan, folder, watch)
+        swept = run_trials(settings, plan, folder, watch, note_printer(console, display))
     if json:
         print_json(swept.model_dump_json(indent=2), stored=folder)
     if display != "none":

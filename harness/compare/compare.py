@@ -42,6 +42,8 @@ __all__ = ["Comparison", "CompareOptions", "compare"]
 
 Watch = Callable[[Compared], None]
 """Receives the results so far after each change."""
+Note = Callable[[str], None]
+"""Shows a sentence that the user should read before the start."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,11 @@ class CompareOptions:
 
 
 def compare(
-    settings: Sequence[RunSettings], options: CompareOptions, folder: Path, watch: Watch = lambda compared: None
+    settings: Sequence[RunSettings],
+    options: CompareOptions,
+    folder: Path,
+    watch: Watch = lambda compared: None,
+    note: Note = lambda text: None,
 ) -> Compared:
     """Runs or resumes a comparison, and writes compare.json, .csv and .png.
 
@@ -68,6 +74,7 @@ def compare(
         options: Methods, seeds, budget.
         folder: A new folder, or the folder of the comparison to resume.
         watch: Called after every outcome.
+        note: Called with each note of the sessions before the start.
 
     Raises:
         UserError: Invalid settings, or a folder of another comparison.
@@ -87,6 +94,8 @@ def compare(
             for number, one in enumerate(sessions, 1):
                 if one.judges is not None:
                     one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
+            for text in dict.fromkeys(text for one in sessions for text in one.notes):
+                note(text)
             return Comparison(sessions, training, options, store, watch).run()
         finally:
             store.close()

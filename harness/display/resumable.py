@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.live import Live
 
-__all__ = ["Display", "continued_screen"]
+__all__ = ["Display", "continued_screen", "note_printer"]
 
 Display = Literal["auto", "plain", "none"]
 
@@ -32,3 +32,13 @@ def continued_screen(console: Console, display: Display, folder: Path) -> Iterat
         text = f"Interrupted; progress is saved. Run the same command again to resume {folder}"
         console.print(text, markup=False, soft_wrap=True)
         raise
+
+
+def note_printer(console: Console, display: Display) -> Callable[[str], None]:
+    """Prints notes of a session, unless `display` is none."""
+
+    def note(text: str) -> None:
+        if display != "none":
+            console.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    return note

@@ -208,6 +208,8 @@ def examine_designs(
         }
         store = _open(out, _name(settings, designs), document)
         try:
+            for text in sessions[0].notes:
+                progress(f"note: {text}")
             judges = sessions[0].judges
             engine = sessions[0].engine((store.checkpoint() or {}).get("engine"))
             try:

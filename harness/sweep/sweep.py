@@ -86,7 +86,13 @@ def default_budget(swarm: SwarmSettings) -> int:
     return swarm.particles * (swarm.iterations + 1) if iterations_set else USUAL_BUDGET
 
 
-def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda trials: None) -> Swept:
+def sweep(
+    settings: RunSettings,
+    plan: Plan,
+    folder: Path,
+    watch: Watch = lambda trials: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Swept:
     """Runs or resumes a sweep and writes sweep.json.
 
     Args:
@@ -94,6 +100,7 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
         plan: Trials, budget, sampler.
         folder: A new folder, or the folder of the sweep to resume.
         watch: Called after every trial.
+        note: Called with each note of the session before the start.
 
     Raises:
         UserError: Invalid settings, too few dev items, or a folder of another sweep.
@@ -108,6 +115,8 @@ def sweep(settings: RunSettings, plan: Plan, folder: Path, watch: Watch = lambda
         try:
             if session.judges is not None:
                 session.judges.record_in(store.folder)
+            for text in session.notes:
+                note(text)
             return Sweep(session, picking, confirming, plan, store, watch).run()
         finally:
             store.close()

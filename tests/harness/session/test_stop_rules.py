@@ -141,3 +141,14 @@ def test_a_verb_that_was_interrupted_at_any_record_ends_as_one_that_was_not(verb
         assert len(codes) < 40
     assert codes[-1] == 0 and 130 in codes
     assert values(verb, folder) == expected
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_the_notes_of_its_session(verb, run, folder):
+    task = yaml.safe_load((folder / "right.yaml").read_text())
+    items = task["editions"]["own"]["item_sets"]["animals"]["items"]
+    items["test"][0] = {**items["dev"][0], "id": "t0"}
+    (folder / "right.yaml").write_text(yaml.safe_dump(task))
+    done = run(verb, "right", "--display", "plain")
+    assert done.returncode == 0, done.stderr
+    assert "animals: 1 of 6 test items also occur in dev (contamination)" in done.stdout
