@@ -30,6 +30,8 @@ class SearchResult:
     """Result and cost of a search."""
 
     row: Row
+    best_value: float
+    """The objective of the best row, which is the winner unless the mean of the top rows is."""
     cost: Cost
     note: str | None = None
     """The reason why it ended before its budget was used up."""
@@ -127,4 +129,5 @@ async def default_search(
     scored: Sequence[Scored] = [Scored(row, value) for row, value in finished.evaluated]
     prefix = f"{evaluator.record_name(name, 'dev')}-"
     winner = await select_winner(evaluator, swarm, scored, finished.best[0], prefix)
-    return SearchResult(winner.row, cost + winner.cost, note)
+    assert finished.best[1] is not None  # noqa: S101 - else budgeted_search has raised
+    return SearchResult(winner.row, finished.best[1], cost + winner.cost, note)

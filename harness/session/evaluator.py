@@ -234,7 +234,8 @@ class Evaluator:
     """Summaries of all engine rows with a value on dev, by hash of the row."""
     answered: int = 0
     """Number of items answered for `recorded` evaluations."""
-    _tested: dict[str, Evaluation] = field(default_factory=dict)
+    _recorded: dict[tuple[Split, str], Evaluation] = field(default_factory=dict)
+    """Recorded evaluations of engine rows."""
 
     @property
     def task(self) -> Task:
@@ -372,7 +373,7 @@ class Evaluator:
         key = None if row is None else _key(self.engine_row(row))
         if evaluation is None:
             start = time.perf_counter()
-            evaluation = self._tested.get(key) if split == "test" and task is None and key is not None else None
+            evaluation = None if task is not None or key is None else self._recorded.get((split, key))
             if evaluation is None:
                 chosen = task or (self.search_task if split == "dev" else self.task)
                 (evaluation,) = await self.rules.gather(chosen(self.model(row), split))
@@ -382,9 +383,8 @@ class Evaluator:
             self.checkpoint.setdefault("seconds", {})[record] = time.perf_counter() - start
             self.save()
         if key is not None and row is not None and task is None:
-            if split == "test":
-                self._tested.setdefault(key, evaluation)
-            elif evaluation.value is not None:
+            self._recorded.setdefault((split, key), evaluation)
+            if split == "dev" and evaluation.value is not None:
                 summary = replace(self._summary(evaluation, row), cost=self.cost_of(record, evaluation))
                 self.cached.setdefault(key, summary)
         return evaluation
@@ -443,7 +443,9 @@ class Evaluator:
         if self.task.judged:
             return None
         again = reversed_dev(self.task)
-        (first,) = await self.rules.gather(self.task(self.model(row), "dev"))
+        first = self._recorded.get(("dev", _key(self.engine_row(row))))
+        if first is None:
+            (first,) = await self.rules.gather(self.task(self.model(row), "dev"))
         rows = [row] if beside is None else [row, beside]
         second, *_ = await self.rules.gather(*(again(self.model(one), "dev") for one in rows))
         one, two = (

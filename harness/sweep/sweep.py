@@ -379,12 +379,10 @@ class Sweep:
         name = f"trial-{number}-{'-'.join(map(str, places.values()))}"
         seed, budget = self.session.settings.seed, self.plan.budget
         result = await default_search(evaluator, name, swarm, budget, seed, objective="metric")
-        value = evaluator.summary(result.row).value
-        assert value is not None  # noqa: S101 - the search raises otherwise
         return SweptTrial(
             number=number,
             parameters=parameters,
-            value=value,
+            value=result.best_value,
             **asdict(result.cost),
             coefficients=evaluator.coefficients(result.row),
             ended=result.note or f"{budget} evaluations done",

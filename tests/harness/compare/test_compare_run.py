@@ -252,7 +252,7 @@ def test_a_killed_comparison_ends_as_one_that_was_never_interrupted(whole, given
 
 
 def test_a_finished_comparison_needs_no_engine(whole, given, training, monkeypatch):
-    monkeypatch.setattr(run_module.Comparison, "_bench", None)
+    monkeypatch.setattr(run_module.Comparison, "_evaluator", None)
     found = compare([given()], wanted(training), whole[1])
     assert found.outcomes == whole[0].outcomes
     assert found.versus == whole[0].versus
@@ -270,7 +270,7 @@ def test_another_comparison_is_not_continued(whole, given, training, changes, wo
     with pytest.raises(UserError) as told:
         compare([given()], wanted(training, **changes), whole[1])
     assert all(word in str(told.value) for word in words)
-    assert "cannot be continued so" in str(told.value)
+    assert "cannot resume `compare`" in str(told.value)
 
 
 def test_other_settings_and_tasks_are_not_continued(whole, given, training):
@@ -282,7 +282,7 @@ def test_other_settings_and_tasks_are_not_continued(whole, given, training):
 
 def test_a_folder_of_something_else_is_left_alone(given, training, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="holds no comparison"):
+    with pytest.raises(UserError, match="is not a folder of `compare`"):
         compare([given()], wanted(training), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -432,7 +432,7 @@ def test_an_interruption_says_how_to_continue(given, training, tmp_path, monkeyp
             [given()], "base", seeds=1, budget=3, space="factors", training_data=None, out=tmp_path / "one",
             display="plain", json=False,
         )  # fmt: skip
-    assert "give the same command again" in capsys.readouterr().out
+    assert "Run the same command again" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "one")  # nothing holds it any more
 
 

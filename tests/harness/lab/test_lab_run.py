@@ -228,7 +228,7 @@ def test_a_utility_that_was_changed_gets_a_folder_of_its_own(sums, given):
         examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=0), first)
     (sums / "full").mkdir()
     (sums / "full" / "mine").touch()
-    with pytest.raises(UserError, match="it is no lab"):
+    with pytest.raises(UserError, match="is not a folder of `lab`"):
         examine_designs(given(), LabOptions(("mine.py:vowels",), cloud=0), sums / "full")
 
 

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -49,11 +48,8 @@ def test_a_killed_run_with_the_embedded_judge_goes_on_without_asking_again(tmp_p
     while not (events.exists() and '"iteration":1' in events.read_text()):
         assert running.poll() is None
         time.sleep(0.05)
-    children = psutil.Process(running.pid).children(recursive=True)
-    assert children  # the judge
     running.send_signal(signal.SIGKILL)
     running.communicate()
-    assert psutil.wait_procs(children, timeout=120)[1] == []
     known = judgements(tmp_path / "killed")
     ended(start(tmp_path / "killed", "resume", "runs/one", "--display", "none"))
     results = [tmp_path / name / "runs" / "one" / "result.json" for name in ("whole", "killed")]

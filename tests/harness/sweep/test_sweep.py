@@ -303,7 +303,7 @@ def test_an_interruption_says_how_to_continue(given, tmp_path, monkeypatch, caps
         run_sweep(
             given(), trials=2, sampler="tpe", budget=3, out=tmp_path / "one", display="plain", json=False
         )  # fmt: skip
-    assert "give the same command again" in capsys.readouterr().out
+    assert "Run the same command again" in capsys.readouterr().out
 
 
 # -- proposals ---------------------------------------------------------------------------------------------------------
@@ -387,19 +387,19 @@ def test_the_budget_is_what_the_settings_take_or_the_usual():
     ],
 )
 def test_another_sweep_is_not_continued(whole, given, changes, plan, words):
-    with pytest.raises(UserError, match="cannot be continued so") as told:
+    with pytest.raises(UserError, match="cannot resume `sweep`") as told:
         sweep(given(**changes), plan, whole[1])
     assert words in str(told.value)
 
 
 def test_folders_of_something_else_are_left_alone(given, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="holds no sweep"):
+    with pytest.raises(UserError, match="is not a folder of `sweep`"):
         sweep(given(), PLAN, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     for told, kind in (({"compare": {}}, "a comparison"), ({"settings": {}}, "a run")):
         Store.create(tmp_path / kind, told).close()
-        with pytest.raises(UserError, match=f"holds {kind}, no sweep"):
+        with pytest.raises(UserError, match="is not a folder of `sweep`"):
             sweep(given(), PLAN, tmp_path / kind)
     with pytest.raises(UserError, match="holds none of"):
         sweep(given(), PLAN, tmp_path / "why?")
