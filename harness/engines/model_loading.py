@@ -21,6 +21,10 @@ from utilities.errors import UserError, first_line
 __all__ = ["attention", "check_foldable", "load_base"]
 
 
+UNLIKE_EAGER = re.compile("attn.*cap|attention.*cap|^alibi$")
+"""Config fields that SDPA does not compute as eager attention does: it drops soft caps and scales ALiBi otherwise."""
+
+
 def attention(base: BaseModel, settings: EngineSettings) -> str:
     """The attention implementation: SDPA unless the architecture lacks it or the config needs a feature it lacks.
 
@@ -28,12 +32,12 @@ def attention(base: BaseModel, settings: EngineSettings) -> str:
         UserError: SDPA is requested explicitly and is not possible.
     """
     default = str(base.model.config._attn_implementation or "eager")
-    caps = [name for name, value in config_fields(base.config) if re.search("attn.*cap|attention.*cap", name) and value]
+    caps = [name for name, value in config_fields(base.config) if UNLIKE_EAGER.search(name) and value]
     if settings.attention == "sdpa" and default != "sdpa":
         name = type(base.model).__name__
         raise UserError(f"--attention sdpa: {name} has no SDPA attention in transformers; eager is accepted")
     if settings.attention == "sdpa" and caps:
-        raise UserError(f"--attention sdpa drops {caps[0]}, which config.json asks for; eager is accepted")
+        raise UserError(f"--attention sdpa does not compute {caps[0]} of config.json as eager does; eager is accepted")
     if settings.attention != "auto":
         return settings.attention
     return "eager" if caps else default

@@ -84,8 +84,10 @@ def test_a_judge_is_asked_under_other_words_and_again_and_its_cost_is_told_first
         asked_before.append(judge_server.count)
 
     found, _ = examine_designs(judged(), LabOptions(cloud=0, probes=22), interest / "lab", progress)
-    assert asked_before[0] == 0
-    estimate = re.match(r"judge cost estimate \(stub-1\): ([\d,]+) requests .* \$0\.00", told[0])
+    place = next(k for k, text in enumerate(told) if text.startswith("judge cost"))
+    text = told[place]
+    assert asked_before[place] == 0
+    estimate = re.match(r"judge cost estimate \(stub-1\): ([\d,]+) requests .* \$0\.00", text)
     assert judge_server.count <= int(estimate[1].replace(",", ""))
     checks = by_check(found.designs[0])
     for check in ("retest", "padding", "paraphrases", "attacks", "ladder"):
