@@ -267,8 +267,7 @@ class Comparison:
             engine = replace(session, pool=pool).engine(saved.get("engine"))
             saved["engine"], self.checkpoint["engine"] = engine.state(), engine.name
             try:
-                panel = session.judges.panel if session.judges else None
-                rules = StopRules(task, panel, "retry with the same command")
+                rules = StopRules(task, session.panel, "retry with the same command")
                 yield Evaluator(session, engine, self.store, rules, list(made), saved, self._save)
                 saved["engine"] = engine.state()
             finally:

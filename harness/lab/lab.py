@@ -264,7 +264,7 @@ def _sessions(each: Sequence[RunSettings], edition: Edition, folder: Path) -> It
     judged = next((k for k, one in enumerate(each) if asks_judge(edition, folder, one.utility)), 0)
     first = open_session(each[judged], start=True)
     try:
-        panel = first.judges.panel if first.judges else None
+        panel = first.panel
         yield [
             first if k == judged else replace(first, settings=one, task=load_task_of(one, panel))
             for k, one in enumerate(each)

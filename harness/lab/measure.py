@@ -44,8 +44,7 @@ class DesignRun:
 
     def evaluator(self, engine: Engine) -> Evaluator:
         """An evaluator that scores with this design."""
-        panel = self.session.judges.panel if self.session.judges else None
-        rules = StopRules(self.session.task.name, panel, "retry with the same command")
+        rules = StopRules(self.session.task.name, self.session.panel, "retry with the same command")
         return Evaluator(self.session, engine, self.store, rules, (), self.checkpoint, self.save)
 
 

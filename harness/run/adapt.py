@@ -90,7 +90,7 @@ class SearchRun:
             None if checkpoint is None else saved["swarm"],
             len(session.groups),
         )
-        panel = session.judges.panel if session.judges else None
+        panel = session.panel
         rules = StopRules(session.task.name, panel, f"retry with `python run.py resume {store.folder}`")
         evaluated = {key: EvaluationSummary.read(one) for key, one in saved.get("evaluated", {}).items()}
         self.evaluator = Evaluator(session, engine, store, rules, cached=evaluated)

@@ -207,7 +207,7 @@ class Session:
         key = (b"" if coefficients is None else (coefficients + 0.0).tobytes(), split)
         if key not in self._evaluations:
             session = self._session
-            rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "evaluate again")
+            rules = StopRules(session.task.name, session.panel, "evaluate again")
             engine_row = None if coefficients is None else session.expert_row(coefficients)
             found = await rules.gather(session.task(self._open_engine().particle(engine_row), split))
             rules.check_judge(found)

@@ -463,7 +463,7 @@ async def evaluate_models(session: Session, engine: Engine, split: Split) -> dic
         StoppedError: The budget is spent or the judge is unreachable.
     """
     names, rows = [BASE, *session.pool.names], [None, *np.eye(len(session.pool.names))]
-    rules = StopRules(session.task.name, session.judges.panel if session.judges else None, "repeat the command")
+    rules = StopRules(session.task.name, session.panel, "repeat the command")
     evaluations = await rules.gather(*(session.task(engine.particle(row), split) for row in rows))
     rules.check_judge(evaluations)
     return dict(zip(names, evaluations, strict=True))

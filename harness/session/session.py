@@ -93,6 +93,11 @@ class Session:
         return {group: self.coefficients(part) for group, part in zip(self.groups, parts, strict=True)}
 
     @property
+    def panel(self) -> Panel | None:
+        """The judges; None if the task needs none."""
+        return self.judges.panel if self.judges else None
+
+    @property
     def notes(self) -> list[str]:
         """Notes for the user before the start."""
         overlaps = [

@@ -311,8 +311,7 @@ class Sweep:
         try:
             self.checkpoint["engine"] = engine.state()
             saved = self.checkpoint["evaluator"]
-            panel = self.session.judges.panel if self.session.judges else None
-            rules = StopRules(self.picking.name, panel, "retry with the same command")
+            rules = StopRules(self.picking.name, self.session.panel, "retry with the same command")
             picking, confirming = (
                 Evaluator(replace(self.session, task=task), engine, self.store, rules, (), saved, self._save)
                 for task in (self.picking, self.confirming)
