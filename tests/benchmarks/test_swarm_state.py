@@ -66,6 +66,7 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
         expert_row=lambda row: row,
         coefficients=lambda row: dict(zip(names, row.tolist(), strict=True)),
         judges=None,
+        panel=None,
     )
     engine = SimpleNamespace(
         particle=lambda row: None,
