@@ -30,6 +30,8 @@ def test_the_wheel_carries_data_and_licence_and_no_tests(wheel):
         "utilities/bundled/tasks/data/medical_questions.json",
         "utilities/bundled/prompts/plain.jinja",
         "harness/embedded/weights/base/model.safetensors",
+        "harness/annotate/page.html.jinja",
+        "harness/annotate/page.js",
         "harness/embedded/corpus/medical_body.yaml",
     ):
         assert wanted in names

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["clustered_se"]
+__all__ = ["clustered_se", "two_way_se"]
 
 
 def clustered_se(values: Sequence[float], clusters: Sequence[str]) -> float | None:
@@ -22,3 +22,21 @@ def clustered_se(values: Sequence[float], clusters: Sequence[str]) -> float | No
         return None
     sums = np.bincount(index, weights=x - x.mean())
     return float(np.sqrt(groups / (groups - 1) * np.square(sums).sum()) / x.size)
+
+
+def two_way_se(values: Sequence[float], clusters: Sequence[str], others: Sequence[str]) -> float | None:
+    """Standard error of the mean of `values`, allowing correlation within a cluster and within a cluster of `others`.
+
+    The two variances minus that of their intersection (Cameron, Gelbach and Miller, "Robust Inference with Multiway
+    Clustering", 2011), and at least the larger of the two: with few clusters the difference may be too small.
+
+    Returns:
+        The standard error; that of one kind of clusters if there is one cluster of the other kind; None if there is
+        one cluster of both kinds.
+    """
+    each = [clustered_se(values, one) for one in (clusters, others)]
+    single = [se for se in each if se is not None]
+    if len(single) < 2:
+        return single[0] if single else None
+    both = clustered_se(values, [f"{len(a)} {a} {b}" for a, b in zip(clusters, others, strict=True)]) or 0.0
+    return float(np.sqrt(max(*np.square(single), np.square(single).sum() - both**2)))

@@ -172,6 +172,15 @@ class Run:
         return pd.DataFrame(list(rows.values()))
 
     @cached_property
+    def _source(self) -> _Items:
+        return _Items(self.settings)
+
+    @property
+    def items(self) -> tuple[str, Mapping[tuple[str, str, str], Item]]:
+        """Name of the first item set, and the task's items by item set, split and id; empty if they cannot be read."""
+        return self._source.first, self._source.items
+
+    @cached_property
     def answers(self) -> pd.DataFrame:
         """A row for each stored answer.
 
@@ -196,7 +205,7 @@ class Run:
         answers = pd.concat(tables, ignore_index=True)
         answers["iteration"] = answers["iteration"].astype("Int64")
         answers["measures"] = answers["measures"].map(dict)
-        source = _Items(self.settings)
+        source = self._source
         answers["item_set"] = answers["item_set"].str.partition(":")[0].replace("", source.first)
         keys = list(zip(answers["item_set"], answers["split"], answers["item"], answers["prompt_hash"], strict=True))
         described = {key: source.describe(*key) for key in set(keys)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,8 @@ __all__ = ["Label", "Labels", "read_labels"]
 
 Floats = NDArray[np.float64]
 FIELDS = ("item", "response", "rater", "label")
+VERDICT = {"pair", "verdict", "item", "a", "b", "rater"}
+"""Fields of a line of `annotate`."""
 TRUTH = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 """Words that are labels; every other label is a number."""
 MISSING = {"", "na", "n/a", "nan", "null", "none"}
@@ -70,7 +72,8 @@ def read_labels(path: Path) -> Labels:
     """Labels of a file, JSON lines or CSV (by its ending), with the fields item, response, rater and label.
 
     A label is a number, true or false, yes or no; a line without one (empty, null, NA) is a missing label. A file
-    without the field rater has one rater.
+    without the field rater has one rater. A line of `annotate` labels two answers: 1 for an answer that is better or
+    good, 0 for one that is worse or bad. A rater's last verdict on a pair counts, and of a repeated pair the first one.
 
     Raises:
         UserError: A file that cannot be read, a line with a missing field, or two labels of one rater for one answer;
@@ -84,7 +87,7 @@ def read_labels(path: Path) -> Labels:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    rows = _json_lines(path, content) if path.suffix == ".jsonl" else _csv_rows(path, content)
+    rows = _verdicts_as_labels(_json_lines(path, content)) if path.suffix == ".jsonl" else _csv_rows(path, content)
     labels, seen = [], set()
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -114,6 +117,26 @@ def _json_lines(path: Path, content: str) -> Iterator[tuple[int, Mapping[str, An
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: a label is an object with {', '.join(FIELDS)}")
         yield number, row
+
+
+def _verdicts_as_labels(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Labels as they are, then two labels for each verdict of `annotate`."""
+    verdicts: dict[tuple[str, ...], tuple[int, Mapping[str, Any]]] = {}
+    for line, row in rows:
+        if VERDICT.issubset(row):
+            verdicts[str(row["rater"]), str(row["pair"]).zfill(9)] = line, row
+        else:
+            yield line, row
+    seen = set()
+    for _, (line, row) in sorted(verdicts.items()):
+        verdict, texts = row["verdict"], (str(row["a"]), str(row["b"]))
+        repeated = (row["rater"], row["item"], *sorted(texts))
+        if verdict is None or repeated in seen:
+            continue
+        seen.add(repeated)
+        for side, text in zip("ab", texts, strict=True):
+            good = int(verdict in (side, "both good"))
+            yield line, {"item": row["item"], "response": text, "rater": row["rater"], "label": good}
 
 
 def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -19,7 +19,7 @@ from utilities.lab.labels import Labels
 from utilities.lab.scores import ENOUGH_ITEMS, Answer
 from utilities.statistics import Estimate, clustered_estimate
 
-__all__ = ["AGREEMENT", "agreement", "as_labels", "human_human"]
+__all__ = ["AGREEMENT", "agreement", "as_labels", "human_human", "krippendorff_alpha"]
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats, Floats, Floats], float]
@@ -73,11 +73,11 @@ def _kendall(scores: Floats, labels: Floats, classes: Floats) -> float:
 
 
 def _krippendorff(scores: Floats, labels: Floats, classes: Floats) -> float:
-    return _alpha(np.stack([scores, labels]))
+    return krippendorff_alpha(np.stack([scores, labels]))
 
 
-def _alpha(table: Floats) -> float:
-    """Krippendorff's alpha of ordinal ratings [raters, answers] with nan for a missing one."""
+def krippendorff_alpha(table: Floats) -> float:
+    """Krippendorff's alpha of ordinal ratings [raters, answers], nan for a missing one; nan if it is not defined."""
     import krippendorff
 
     ratings = table[~np.isnan(table)]
@@ -144,7 +144,7 @@ def human_human(labels: Labels, clusters: Mapping[str, str] | None = None, seed:
     twice = int(((~np.isnan(table)).sum(0) > 1).sum())
     if twice < ENOUGH_ITEMS:
         return inapplicable(check, f"{twice} answers have labels by several raters, {ENOUGH_ITEMS} are needed")
-    estimate = clustered_estimate(lambda index: _alpha(table[:, index]), of_items, seed, RESAMPLES)
+    estimate = clustered_estimate(lambda index: krippendorff_alpha(table[:, index]), of_items, seed, RESAMPLES)
     if not np.isfinite(estimate.value):
         return inapplicable(check, "all labels are the same, so agreement beyond chance is not defined")
     low = estimate.low if estimate.low is not None else estimate.value

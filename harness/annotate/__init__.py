@@ -1,0 +1,1 @@
+"""Blind comparison of two models' answers by people."""
