@@ -7,6 +7,7 @@ threshold the evaluation is not comparable.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from utilities.registry import Registry
 __all__ = [
     "MAX_OPTIONS",
     "MOST_SCORE",
+    "Chat",
     "ChoiceLogprobs",
     "Evaluation",
     "Item",
@@ -161,17 +163,37 @@ class Response:
     """The answers of later rounds, for scorers with several rounds."""
 
 
+class Chat(str):
+    """A prompt that is a conversation, for the model's chat template; the answer is the assistant's next message.
+
+    As a text it is the JSON list of its messages, so it is hashed, stored and sent to another process as one.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, messages: Sequence[tuple[str, str]]) -> Chat:
+        """The conversation of pairs (role, text); roles are `system`, `user` and `assistant`."""
+        return cls(json.dumps([{"role": role, "content": text} for role, text in messages], ensure_ascii=False))
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The messages, as chat templates take them."""
+        parsed: list[dict[str, str]] = json.loads(self)
+        return parsed
+
+
 @runtime_checkable
 class Model(Protocol):
-    """A model that answers prompts: a particle of a swarm, a local model, a server."""
+    """A model that answers prompts: a particle of a swarm, a local model, a server.
+
+    A prompt is a text to continue, or a `Chat`, which the model puts into its chat template.
+    """
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
-        """Greedy continuations, one per prompt, in the order of the prompts.
-
-        With `chat`, every prompt is a user message in the model's chat template.
-        """
+        """Greedy continuations, one per prompt, in the order of the prompts."""
         ...
 
     async def choice_logprobs(

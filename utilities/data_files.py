@@ -8,10 +8,10 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -21,17 +21,24 @@ from utilities.contamination import content
 from utilities.core import Item, Split
 from utilities.errors import UserError, first_line, in_words
 
-__all__ = ["checked_items", "medium_in", "read_published", "split_rows", "table_item"]
+__all__ = ["PARTS", "Part", "checked_items", "medium_in", "read_published", "split_rows", "table_item"]
 
 LONGEST = 10_000_000
 """Characters of an item. The longest contexts hold less, so more is a damaged file (a missing quotation mark)."""
 
 
-def read_published(path: Path, answers: Answers | None = None, group_by: str | None = None) -> dict[Split, list[Item]]:
-    """The two splits of a data file: JSON, JSON lines, CSV, TSV or Parquet, told apart by the name's end.
+Part = Split | Literal["train"]
+"""A list of a data file; `train` is shown as examples and never asked."""
+PARTS: tuple[Part, ...] = ("dev", "test", "train")
+SPLIT_NAMES = frozenset({"dev", "validation", "train", "test"})
+"""What a column `split` says."""
 
-    JSON holds `{"dev": [items], "test": [items]}` or one list of items. One list, and every table, is split in two with
-    a fixed seed: a table into the rows whose column `split` says dev and test, if it has one.
+
+def read_published(path: Path, answers: Answers | None = None, group_by: str | None = None) -> dict[Part, list[Item]]:
+    """The parts of a data file, dev, test and perhaps train: JSON, JSON lines, CSV, TSV or Parquet, by the name's end.
+
+    JSON holds `{"dev": [items], "test": [items]}`, also with `train`, or one list of items. One list, and every table,
+    is divided: by the rows' column `split`, if it has one, else in two with a fixed seed.
 
     Args:
         path: The file.
@@ -42,13 +49,15 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
         UserError: Not readable, a split missing, a malformed item, an id twice; with file and line.
     """
     document, where = _read(path)
-    both: tuple[Split, ...] = ("dev", "test")
+    both: tuple[Part, ...] = ("dev", "test")
     if isinstance(document, list):
         if len(document) < 2:
             raise UserError(f"{path}: {len(document)} items; a list needs at least two, one for dev and one for test")
-        document = split_rows(document)
-        lines = document.pop("places")
-        places = {split: lines[split] for split in both}
+        try:
+            document = split_rows(document)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        places = document.pop("places")
     else:
         for split in both:
             if not isinstance(document, dict) or not isinstance(document.get(split), list):
@@ -61,42 +70,60 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
                     f'{path}: expected a list of items, or {{"dev": [items], "test": [items]}}, found no list {split!r}'
                     f" ({keys:.200})"
                 )
-        places = {split: list(range(len(document[split]))) for split in both}
+        if not isinstance(document.get("train", []), list):
+            raise UserError(f"{path}: train is a list of items, not {_kind(document['train'])}")
+        places = {split: list(range(len(document[split]))) for split in PARTS if split in document}
+    parts: list[Part] = [part for part in PARTS if part in places]
+    rows = [(part, k) for part in parts for k in range(len(document[part]))]
 
-    def place(split: Split, k: int) -> str:
-        return where(split, places[split][k])
+    def place(part: Part, k: int) -> str:
+        return where(part, places[part][k])
 
-    entries = [*document["dev"], *document["test"]]
-    size = len(document["dev"])
-    entries = lettered(entries, lambda k: place("dev", k) if k < size else place("test", k - size), answers)
-    splits: dict[Split, list[Item]] = {
-        "dev": checked_items(entries[:size], partial(place, "dev"), group_by),
-        "test": checked_items(entries[size:], partial(place, "test"), group_by),
+    entries = lettered([document[part][k] for part, k in rows], lambda at: place(*rows[at]), answers)
+    splits: dict[Part, list[Item]] = {
+        part: checked_items(
+            [entry for entry, (own, _) in zip(entries, rows, strict=True) if own == part],
+            partial(place, part),
+            group_by if part != "train" else None,
+        )
+        for part in parts
     }
     if (shown := document.get("icl_prompt")) is not None:  # the published files' name for a worked example
         if not isinstance(shown, str):
             raise UserError(f"{path}: icl_prompt is a text, not {type(shown).__name__}")
-        splits = {name: [item.model_copy(update={"preamble": shown}) for item in splits[name]] for name in both}
+        splits = {part: [item.model_copy(update={"preamble": shown}) for item in splits[part]] for part in parts}
     return splits
 
 
 def split_rows(rows: Sequence[Any]) -> dict[str, Any]:
     """Rows as dev and test: by their own column `split`, else one half each, chosen with a fixed seed.
 
-    Rows of one `source` stay together. `places` has the position of each row in `rows`.
+    Beside `test`, a column `split` has dev under any name (dev, validation, train), or `train` and one of the others:
+    then `train` is a part of its own. Rows of one `source` stay together. `places` has the position of each row in
+    `rows`.
+
+    Raises:
+        ValueError: The column `split` has names of parts, but not these.
     """
-    named = [row.get("split") if isinstance(row, dict) else None for row in rows]
-    if rows and set(named) <= {"dev", "test", "validation", "train"} and "test" in named and len(set(named)) == 2:
-        halves = {"dev": [k for k, name in enumerate(named) if name != "test"]}
+    named = [str(row.get("split")).casefold() if isinstance(row, dict) else None for row in rows]
+    if not SPLIT_NAMES.isdisjoint(named):
+        others = {str(name) for name in named if name != "test"}
+        dev = others - {"train"} or others
+        if "test" not in named or len(dev) != 1 or not others <= SPLIT_NAMES:
+            raise ValueError(
+                f"the column `split` says {', '.join(sorted(set(map(str, named))))}; accepted are test and dev (or"
+                " validation), with or without train, in every row"
+            )
+        parts: dict[str, Set[str]] = {"dev": dev, "test": {"test"}, **({"train": {"train"}} if others > dev else {})}
+        places = {part: [k for k, name in enumerate(named) if name in own] for part, own in parts.items()}
     else:
         sources = [str(row.get("source") or k) if isinstance(row, dict) else str(k) for k, row in enumerate(rows)]
         order = list(dict.fromkeys(sources))
         random.Random(0).shuffle(order)
         first = set(order[: (len(order) + 1) // 2])
-        halves = {"dev": [k for k, source in enumerate(sources) if source in first]}
-    inside = set(halves["dev"])
-    halves["test"] = [k for k in range(len(rows)) if k not in inside]
-    return {**{split: [rows[k] for k in places] for split, places in halves.items()}, "places": halves}
+        places = {"dev": [k for k, source in enumerate(sources) if source in first]}
+        places["test"] = sorted({*range(len(rows))} - {*places["dev"]})
+    return {**{part: [rows[k] for k in own] for part, own in places.items()}, "places": places}
 
 
 def _read(path: Path) -> tuple[Any, Callable[[str, int], str]]:

@@ -81,7 +81,7 @@ def smooth_scorer(scorer: Scorer) -> Scorer | None:
     """The smooth scorer of a scorer: its own, or the probability of the gold answer after the same prompt.
 
     Returns:
-        None if there is none. After a chat template, no probabilities are compared.
+        None if there is none.
     """
     from utilities.scorers.generation import GenerationScorer  # here: naming the objectives needs no jinja
     from utilities.scorers.gold_logprob import GoldLogprob
@@ -91,7 +91,7 @@ def smooth_scorer(scorer: Scorer) -> Scorer | None:
         return own
     if isinstance(scorer, MultipleChoice):
         smooth = GoldLogprob(answer_by=scorer.answer_by, normalize=scorer.normalize, scale="probability")
-    elif isinstance(scorer, GenerationScorer) and not scorer.chat:
+    elif isinstance(scorer, GenerationScorer):
         smooth = GoldLogprob(scale="probability")
     else:
         return None
@@ -118,8 +118,8 @@ def choose_objective(requested: ObjectiveKind | Literal["auto"], task: Task) -> 
         return "smooth" if free else "metric"
     if requested != "metric" and without:
         raise UserError(
-            f"--objective {requested}: the scorer of item set {without[0]!r} has no smooth score (accuracies without a"
-            " chat template have one); --objective metric is accepted"
+            f"--objective {requested}: the scorer of item set {without[0]!r} has no smooth score (accuracies have one);"
+            " --objective metric is accepted"
         )
     return requested
 

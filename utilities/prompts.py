@@ -36,6 +36,10 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\
 """A word, for limits: one CJK character, or at most 40 other characters without a space."""
 
 
+QUESTION_LABEL = re.compile(r"(?:\A|\n)[ \t]*([^\n{}]{1,40}[:\uff1a])[ \t]*\{\{-?[ ]*question\b")
+"""The words before the question on its line, such as "Question:"."""
+
+
 def bundled(name: str) -> Path:
     """A data folder of the project: beside the package in a checkout, inside it in an installed wheel."""
     inside = Path(__file__).parent / "bundled" / name
@@ -99,8 +103,6 @@ class FrontMatter(BaseModel):
     """What a reply looks like: a schema, or its form in words."""
     source: str
     """Paper or benchmark that the prompt follows."""
-    stop: tuple[str, ...] = ()
-    """What ends a reply by default, without a chat template: how the prompt itself begins a question."""
 
 
 class Prompt:
@@ -121,7 +123,9 @@ class Prompt:
         self._template = environment.from_string(source)
         self.name, self.about, self.source = name, about, source
         self.purpose, self.version = (about.purpose, about.version) if about else ("", 0)
-        self.stop = about.stop if about else ()
+        label = QUESTION_LABEL.search(source)
+        self.stop = (f"\n{label[1]}",) if label else ()
+        """What ends a reply by default, without a chat template: how the prompt itself begins a question."""
         self.hash = prompt_hash(source)
         """Hash of the template without its front matter."""
 

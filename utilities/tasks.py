@@ -32,11 +32,13 @@ from utilities.answer_keys import Answers, lettered
 from utilities.bounded_input import read_yaml
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
-from utilities.data_files import checked_items, read_published
+from utilities.data_files import Part, checked_items, read_published
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
+from utilities.prompt_format import draw_examples
 from utilities.prompts import bundled
 from utilities.registry import unknown_name
+from utilities.scorers.base import PromptedScorer
 from utilities.scorers.function import DecoratedFunction, scorer_from_file
 from utilities.user_code import absolute_spec, file_of
 
@@ -54,6 +56,8 @@ __all__ = [
     "make_scorer",
     "read_items",
     "read_task_file",
+    "scorer_of",
+    "with_examples",
 ]
 
 RECOMMENDED = {
@@ -107,8 +111,11 @@ class ItemSetFile(_Strict):
     """Arguments of the scorer."""
     file: str | None = None
     """File name in `--data`, or in the folder `data` beside the task file."""
-    items: dict[Split, list[Any]] | None = None
-    """The items themselves, in place of a file: `dev` and `test`, each a list of instructions or of items."""
+    items: dict[Part, list[Any]] | None = None
+    """The items themselves, in place of a file: the lists `dev`, `test` and perhaps `train`, of texts or items."""
+    examples: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A file of the same folder whose items are the examples of `few_shot`; by default the `train` part of the data, or
+    items of dev, which are then not asked."""
     hub: Hub | None = None
     """Read from here where no `--data` is given and the folder beside the task file does not have the file."""
     answers: Answers | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -125,7 +132,7 @@ class ItemSetFile(_Strict):
     def _has_items(self) -> ItemSetFile:
         if (self.file is None) == (self.items is None):
             raise ValueError("an item set has either a file or items")
-        if self.items is not None and set(self.items) != {"dev", "test"}:
+        if self.items is not None and not {"dev", "test"} <= set(self.items):
             raise ValueError(f"items: expected the lists dev and test, found {', '.join(self.items) or 'nothing'}")
         return self
 
@@ -229,7 +236,7 @@ class TaskFile(_Strict):
                     if isinstance(value, str) and name not in TEXTS and "{{" not in value  # an inline prompt
                 ]
             for item_set in edition.item_sets.values():
-                paths += [("file", item_set.file)] if item_set.file else []
+                paths += [("file", file) for file in (item_set.file, item_set.examples) if file]
                 paths += [("hub", item_set.hub.path)] if item_set.hub else []
         return paths
 
@@ -265,6 +272,8 @@ class ItemSet:
     overlap: tuple[str, ...] = ()
     """Ids of the test items that also occur in dev; see `find_overlap`."""
     group_by: GroupBy | None = None
+    examples: str = ""
+    """Where the examples of `few_shot` are from; empty if there are none."""
 
     def split(self, name: Split) -> tuple[Item, ...]:
         """The items of a split."""
@@ -440,7 +449,7 @@ def _task_of_data(path: Path) -> TaskFile:
     splits = read_published(path)
     items = [item for split in splits.values() for item in split]
     scorer, options, kind = _scorer_of(path, items)
-    sizes = ", ".join(f"{len(part)} {split}" for split, part in splits.items())
+    sizes = ", ".join(f"{len(own)} {part}" for part, own in splits.items())
     file = ItemSetFile(scorer=scorer, options=options, file=path.name)
     title = f"{path.name}: {kind}, scored by {scorer}; {sizes} items"
     return TaskFile(name=path.stem, title=title, editions={"own": Edition(item_sets={"items": file})})
@@ -605,14 +614,11 @@ def _load_item_set(
     judge: Panel | None,
 ) -> ItemSet:
     try:
-        if utility is None:
-            spec = absolute_spec(described.scorer, beside.parent)
-            scorer = make_scorer(spec, {**_from_folder(described.options, beside.parent), **options}, judge)
-        else:
-            scorer = make_scorer(utility, options, judge)
+        scorer = scorer_of(described, beside.parent, utility, options, judge)
     except UserError as error:
         raise UserError(f"item set {name!r}: {error}") from error
     splits, origin = _read_splits(name, described, beside, data)
+    splits, examples = with_examples(scorer, described, splits, origin)
     for split, items in splits.items():
         if not items:
             raise UserError(f"{origin}: split {split!r} is empty")
@@ -625,7 +631,54 @@ def _load_item_set(
                     f" {name!r} is grouped"
                 )
     dev, test = splits["dev"][:limit], splits["test"][:limit]
-    return ItemSet(name, scorer, tuple(dev), tuple(test), origin, find_overlap(dev, test), described.group_by)
+    overlap = find_overlap(dev, test)
+    return ItemSet(name, scorer, tuple(dev), tuple(test), origin, overlap, described.group_by, examples)
+
+
+def scorer_of(
+    described: ItemSetFile, folder: Path, utility: str | None, options: Mapping[str, Any], judge: Panel | None = None
+) -> Scorer:
+    """The scorer of an item set with all its options, or the utility that replaces it.
+
+    Raises:
+        UserError: As `make_scorer`.
+    """
+    if utility is not None:
+        return make_scorer(utility, options, judge)
+    own = {**_from_folder(described.options, folder), **options}
+    return make_scorer(absolute_spec(described.scorer, folder), own, judge)
+
+
+def with_examples(
+    scorer: Scorer, described: ItemSetFile, parts: Mapping[Part, list[Item]], origin: str
+) -> tuple[dict[Split, list[Item]], str]:
+    """Gives the scorer its examples for `few_shot`.
+
+    Returns:
+        The items that are asked, by split, and where the examples are from, in words.
+
+    Raises:
+        UserError: The scorer takes no examples, or there are not enough.
+    """
+    asked: dict[Split, list[Item]] = {"dev": parts["dev"], "test": parts["test"]}
+    if not isinstance(scorer, PromptedScorer) or not scorer.prompt.few_shot:
+        return asked, ""
+    count, train = scorer.prompt.few_shot, parts.get("train")
+    source = described.examples or ("train" if train is not None else "dev")
+    answered = [item for item in (asked["dev"] if train is None else train) if scorer.gold_text(item).strip()]
+    drawn = draw_examples(count, answered, [*asked["dev"], *asked["test"]])
+    if drawn is None or (train is None and len(drawn) == len(asked["dev"])):
+        raise UserError(
+            f"{origin}: few_shot: {count}: {source} has {len(answered)} items with an answer, which are too few for"
+            f" {count} examples of other questions and sources before every item; name a file with `examples`, add a"
+            " list `train` to the data, or take fewer"
+        )
+    scorer.show_examples(drawn)
+    if train is not None:
+        return asked, f"{len(drawn)} items of {source}"
+    shown = {item.id for item in drawn}
+    asked["dev"] = [item for item in asked["dev"] if item.id not in shown]
+    return asked, f"{len(drawn)} items of dev, which are not asked"
 
 
 def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -640,11 +693,27 @@ def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _read_splits(
     name: str, described: ItemSetFile, beside: Path, data: Path | None
-) -> tuple[Mapping[Split, list[Item]], str]:
-    """The items of both splits, and their origin."""
-    path = (data or beside) / (described.file or "")
-    if data is None and described.file and not path.is_file() and (beside.parent / described.file).is_file():
-        path = beside.parent / described.file
+) -> tuple[dict[Part, list[Item]], str]:
+    """The items of both splits, examples in `train`, and their origin."""
+    parts, origin = _read_parts(name, described, beside, data)
+    if described.examples is not None:
+        path = _in_folders(described.examples, beside, data)
+        if not path.is_file():
+            raise UserError(f"item set {name!r}: the file of its examples {path} does not exist")
+        return {**parts, "train": [i for own in read_published(path, described.answers).values() for i in own]}, origin
+    return parts, origin
+
+
+def _in_folders(file: str, beside: Path, data: Path | None) -> Path:
+    """Path of a data file in `--data`, or in the folder `data` beside the task file, or beside it."""
+    path = (data or beside) / file
+    return beside.parent / file if data is None and not path.is_file() and (beside.parent / file).is_file() else path
+
+
+def _read_parts(
+    name: str, described: ItemSetFile, beside: Path, data: Path | None
+) -> tuple[dict[Part, list[Item]], str]:
+    path = _in_folders(described.file or "", beside, data)
     if described.items is not None:
         return _inline(described, f"{beside.parent}, item set {name!r}"), f"{beside.parent}, item set {name!r}"
     if path.is_file():
@@ -655,15 +724,15 @@ def _read_splits(
     if described.hub is not None:
         own = beside.parent / described.hub.path  # relative to the task file's folder
         source = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
-        return read_hub(source, described.group_by), described.hub.path
+        return dict(read_hub(source, described.group_by).items()), described.hub.path
     raise UserError(
         f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
         f" give the folder that holds {described.file} with --data DIR"
     )
 
 
-def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict[tuple[str, Split], list[Item]]:
-    """The items of an edition by (item set, split), without its scorers.
+def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict[str, dict[Part, list[Item]]]:
+    """The items of an edition by item set and part, without its scorers.
 
     Args:
         edition: An edition of a task file.
@@ -673,11 +742,10 @@ def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict
     Raises:
         UserError: Data are missing or malformed.
     """
-    sets = {name: _read_splits(name, s, folder / "data", data)[0] for name, s in edition.item_sets.items()}
-    return {(name, split): items for name, splits in sets.items() for split, items in splits.items()}
+    return {name: _read_splits(name, s, folder / "data", data)[0] for name, s in edition.item_sets.items()}
 
 
-def _inline(described: ItemSetFile, where: str) -> dict[Split, list[Item]]:
+def _inline(described: ItemSetFile, where: str) -> dict[Part, list[Item]]:
     """Items inside the task file; a plain text is an instruction."""
     lists = described.items or {}
     entries = [
@@ -687,7 +755,7 @@ def _inline(described: ItemSetFile, where: str) -> dict[Split, list[Item]]:
     ]
     locations = [f"{where}, {split} item {k}" for split, k, _ in entries]
     items = lettered([entry for *_, entry in entries], locations.__getitem__, described.answers)
-    splits: dict[Split, list[Item]] = {}
+    splits: dict[Part, list[Item]] = {}
     for split in lists:
         indices = [k for k, (name, *_) in enumerate(entries) if name == split]
         own_locations = [locations[k] for k in indices]

@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from harness.baselines.training_texts import Pair
 from utilities.core import Item
 from utilities.errors import UserError
-from utilities.scorers.base import prompt_variables
+from utilities.scorers.base import PromptedScorer
 
 __all__ = ["Finetuned", "finetune", "pairs_of", "why_no_pairs"]
 
@@ -50,22 +50,18 @@ class Finetuned(NamedTuple):
 
 def why_no_pairs(scorer: Any, items: Sequence[Item]) -> str | None:
     """The reason why `scorer` and `items` give no training pairs; None if they do."""
-    if not hasattr(scorer, "prompt"):
+    if not isinstance(scorer, PromptedScorer):
         return f"{type(scorer).__name__} has no prompt of its own"
+    if scorer.prompt.chat:
+        return "the prompts are in a chat template, which the training does not use"
     if missing := next((item for item in items if not (item.answer or "").strip()), None):
         return f"item {missing.id!r} has no right answer to train on"
     return None
 
 
-def pairs_of(scorer: Any, items: Sequence[Item]) -> list[Pair]:
+def pairs_of(scorer: PromptedScorer, items: Sequence[Item]) -> list[Pair]:
     """Pairs of the scorer's prompt and the gold answer: the option's text, its letter, or the answer."""
-
-    def gold(item: Item) -> str:
-        if item.choices and hasattr(scorer, "options"):
-            return str(scorer.options(item)[list(item.choices).index(item.answer or "")])
-        return f" {item.answer}"
-
-    return [Pair(scorer.prompt.render(**prompt_variables(item)), gold(item)) for item in items]
+    return [Pair(scorer.prompt.render(item), f" {scorer.gold_text(item)}") for item in items]
 
 
 def finetune(

@@ -32,6 +32,7 @@ def run_validate(settings: RunSettings, json: bool) -> None:
 
     from harness.display.console import open_console, print_json
     from harness.session.session import open_session
+    from utilities.scorers.base import PromptedScorer
 
     session = open_session(settings, ask=False)
     session.close()  # nothing is evaluated
@@ -48,6 +49,8 @@ def run_validate(settings: RunSettings, json: bool) -> None:
             "answers": dict(sorted(Counter(_answer_kind(item) for item in both).items())),
             "overlap": len(s.overlap),
         }
+        if isinstance(s.scorer, PromptedScorer):
+            sets[name] |= {"prompt": s.scorer.prompt.describe(), "first_prompt": s.scorer.prompt.render(s.dev[0])}
     experts = {"kind": pool.kind, "names": pool.names, "parameters": pool.parameters}
     console = open_console(stderr=json)
     if json:
@@ -68,6 +71,9 @@ def run_validate(settings: RunSettings, json: bool) -> None:
             str(about["overlap"]),
         )
     console.print(table)
+    for name, about in sets.items():
+        if "prompt" in about:
+            console.print(f"prompt of {name}: {about['prompt']}", markup=False, highlight=False)
     for note in session.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     console.print(

@@ -32,7 +32,6 @@ from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import PRESETS, SwarmSettings
 from utilities.core import Evaluation, Item, Response, Split
-from utilities.scorers.base import prompt_variables
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import ItemSet, Task
@@ -192,7 +191,8 @@ async def pack_of_llms(context: MethodContext) -> MethodResult:
     async def choose(split: Split) -> CombineAnswers:
         weights = {}
         for s in evaluator.task.item_sets.values():
-            prompts = [s.scorer.prompt.render(**prompt_variables(item)) for item in s.split(split)]  # type: ignore[attr-defined]  # it compares options
+            plain = replace(s.scorer.prompt, chat=False)  # type: ignore[attr-defined]  # it compares options
+            prompts = [plain.render(item) for item in s.split(split)]
             models = [evaluator.model(evaluator.expert_row(name)) for name in evaluator.experts]
             weights[s.name] = pack_weights(np.array([await log_perplexities(model, prompts) for model in models]))
         return _mixture(weights)

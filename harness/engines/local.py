@@ -386,11 +386,9 @@ class LocalEngine:
 
     # -- generation --------------------------------------------------------------------------------------------------
 
-    def generate(
-        self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool = False
-    ) -> list[Response | Unscored]:
+    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Response | Unscored]:
         """Greedy continuations in the folded model; runs in the engine's thread."""
-        encoded = self.tokens.prompts(prompts, max_tokens, chat)
+        encoded = self.tokens.prompts(prompts, max_tokens)
         answers: list[Response | Unscored | None] = [one if isinstance(one, Unscored) else None for one in encoded]
         ids = {k: one for k, one in enumerate(encoded) if not isinstance(one, Unscored)}
         fitting = list(ids)
@@ -468,11 +466,11 @@ class _Particle:
         self._engine, self._row = engine, row
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
         """Greedy continuations, one per prompt."""
         work = self._engine
-        return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop, chat))
+        return await work.submit(self._row, lambda: work.generate(prompts, max_tokens, stop))
 
     async def choice_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]

@@ -19,7 +19,6 @@ from harness.engines.tokenizer import Tokens
 from harness.experts.pool import Pool
 from utilities.core import UNSCORED_LIMIT, Item, Scorer, Unscored
 from utilities.errors import UserError
-from utilities.scorers.base import prompt_variables
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import Task
@@ -96,12 +95,12 @@ def _unscorable(tokens: Tokens, scorer: Scorer, items: Sequence[Item], rows: int
     """Reasons of the items that the engine cannot score; custom scorers are not checked."""
     if not items or not isinstance(scorer, MultipleChoice | GenerationScorer):
         return []
-    prompts = [scorer.prompt.render(**prompt_variables(item)) for item in items]
+    prompts = [scorer.prompt.render(item) for item in items]
     if isinstance(scorer, MultipleChoice):
         questions = tokens.questions(prompts, [scorer.options(item) for item in items])
         ids = [one if isinstance(one, Unscored) else [*one[0], *chain(*one[1])] for one in questions]
     else:
-        ids = list(tokens.prompts(prompts, scorer.max_tokens, scorer.chat))
+        ids = list(tokens.prompts(prompts, scorer.max_tokens))
     largest = max((token for one in ids if not isinstance(one, Unscored) for token in one), default=0)
     if largest >= rows:
         raise UserError(

@@ -530,10 +530,10 @@ class _Particle:
         self._engine, self._row = engine, row
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
         """Greedy continuations, one per prompt."""
-        how = {"max_tokens": max_tokens, "stop": tuple(stop), "chat": chat}
+        how = {"max_tokens": max_tokens, "stop": tuple(stop)}
         return await self._engine.ask(self._row, prompts, None, how)
 
     async def choice_logprobs(

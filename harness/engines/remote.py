@@ -288,10 +288,10 @@ class RemoteEngine:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     async def generate(
-        self, row: Row | None, prompts: Sequence[str], max_tokens: int, stop: Sequence[str], chat: bool
+        self, row: Row | None, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]
     ) -> list[Response | Unscored]:
         """Greedy continuations, one per prompt."""
-        encoded = self._tokens.prompts(prompts, max_tokens, chat)
+        encoded = self._tokens.prompts(prompts, max_tokens)
         options = {
             "max_tokens": max_tokens,
             "stop": list(stop),
@@ -421,11 +421,11 @@ class _Particle:
         self._engine, self._row = engine, row
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
         """Greedy continuations, one per prompt."""
         work = self._engine
-        return await work.submit(lambda: work.generate(self._row, prompts, max_tokens, stop, chat))
+        return await work.submit(lambda: work.generate(self._row, prompts, max_tokens, stop))
 
     async def choice_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]

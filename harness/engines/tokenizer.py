@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.model_config import context_length
-from utilities.core import Reason, Response, Unscored
+from utilities.core import Chat, Reason, Response, Unscored
 from utilities.deadline import deadline
 from utilities.errors import UserError, first_line
 
@@ -16,6 +16,9 @@ __all__ = ["Tokens"]
 
 PROBE = "Is it 1 or 2?"
 """A text that every tokenizer can encode."""
+
+ANSWER = "\ue000answer\ue000"
+"""An assistant's message by which the place of the answer is found in a chat template's text."""
 
 KEPT = 16
 """Prompt sets whose token ids are cached: every particle is evaluated on the same ones."""
@@ -80,18 +83,17 @@ class Tokens:
             return [ids[: -len(closing)] if ids[-len(closing) :] == closing else ids for ids in encoded]
         return encoded
 
-    def prompts(self, prompts: Sequence[str], max_tokens: int, chat: bool) -> list[list[int] | Unscored]:
+    def prompts(self, prompts: Sequence[str], max_tokens: int) -> list[list[int] | Unscored]:
         """Token ids of prompts to continue by at most `max_tokens`; `Unscored` if they exceed the context.
 
         Raises:
-            UserError: `chat` is set and the model has no chat template.
+            UserError: A prompt is a chat, and the model has no chat template or it does not take the messages.
         """
-        return self._once(prompts, (id(prompts), max_tokens, chat), lambda: self._prompts(prompts, max_tokens, chat))
+        return self._once(prompts, (id(prompts), max_tokens), lambda: self._prompts(prompts, max_tokens))
 
-    def _prompts(self, prompts: Sequence[str], max_tokens: int, chat: bool) -> list[list[int] | Unscored]:
-        texts = self._as_messages(prompts) if chat else prompts
+    def _prompts(self, prompts: Sequence[str], max_tokens: int) -> list[list[int] | Unscored]:
         encoded: list[list[int] | Unscored] = []
-        for ids in self.ids(texts, add_special_tokens=not chat):  # a template adds the begin token itself
+        for ids in self._encoded(self._templated(prompts, add_generation_prompt=True), prompts):
             if len(ids) + max_tokens > self.context or not ids:
                 detail = f"{len(ids)} + {max_tokens} tokens, the context has {self.context}"
                 encoded.append(Unscored(Reason.TRUNCATED, detail))
@@ -107,11 +109,13 @@ class Tokens:
     def _questions(self, prompts: Sequence[str], options: Sequence[Sequence[str]]) -> list[Question | Unscored]:
         # Each prompt and option are encoded as one text; blanks between them belong to the option. If an option changes
         # the prompt's last tokens, all options begin at the end of the common prefix.
-        heads = [prompt.rstrip() for prompt in prompts]
-        texts = [prompt + option for prompt, choices in zip(prompts, options, strict=True) for option in choices]
-        joined = iter(self.ids(texts))
+        begins = self._answers_begin(prompts)
+        heads = [text if isinstance(p, Chat) else text.rstrip() for p, text in zip(prompts, begins, strict=True)]
+        texts = [text + option for text, choices in zip(begins, options, strict=True) for option in choices]
+        kinds = [prompt for prompt, choices in zip(prompts, options, strict=True) for _ in choices]
+        joined = iter(self._encoded(texts, kinds))
         questions: list[Question | Unscored] = []
-        for head, choices in zip(self.ids(heads), options, strict=True):
+        for head, choices in zip(self._encoded(heads, prompts), options, strict=True):
             encoded = [next(joined) for _ in choices]
             longest = max(map(len, encoded))
             start = min(_shared(head, ids) for ids in encoded)
@@ -151,17 +155,50 @@ class Tokens:
         self._cache.move_to_end(key)
         return self._cache[key][1]
 
-    def _as_messages(self, prompts: Sequence[str]) -> list[str]:
+    def _encoded(self, texts: Sequence[str], prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of the text of each prompt; a chat template adds the begin token itself."""
+        chats = [isinstance(prompt, Chat) for prompt in prompts]
+        ids = {
+            kind: iter(self.ids([text for text, chat in zip(texts, chats, strict=True) if chat is kind], **options))
+            for kind, options in ((False, {}), (True, {"add_special_tokens": False}))
+        }
+        return [next(ids[chat]) for chat in chats]
+
+    def _answers_begin(self, prompts: Sequence[str]) -> list[str]:
+        """Each prompt as a text that ends where its answer begins.
+
+        A chat ends where the template puts the assistant's message: some write a blank or an empty thought before it.
+        """
+        answered = [Chat.of([*_turns(p), ("assistant", ANSWER)]) if isinstance(p, Chat) else p for p in prompts]
+        texts = self._templated(answered)
+        if any(ANSWER not in text for p, text in zip(prompts, texts, strict=True) if isinstance(p, Chat)):
+            return self._templated(prompts, add_generation_prompt=True)  # it leaves out the last answer
+        return [t.rpartition(ANSWER)[0] if isinstance(p, Chat) else t for p, t in zip(prompts, texts, strict=True)]
+
+    def _templated(self, prompts: Sequence[str], **options: bool) -> list[str]:
+        """The prompts as texts, with chats in the chat template."""
+        chats = [prompt for prompt in prompts if isinstance(prompt, Chat)]
+        if not chats:
+            return list(prompts)
         if not self.tokenizer.chat_template:
             raise UserError("the task asks for a chat template and this base model has none; use an instruct model")
-        messages = ([{"role": "user", "content": prompt}] for prompt in prompts)
+        apply = self.tokenizer.apply_chat_template
         try:
-            with deadline(2.0 + len(prompts) / 100):
-                return [
-                    self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in messages
-                ]
+            with deadline(2.0 + len(chats) / 100):
+                texts = iter([apply(chat.messages, tokenize=False, **options) for chat in chats])
         except TimeoutError:
             raise UserError("the base model's chat template does not end; correct its chat_template") from None
+        except Exception as error:  # a template raises what it likes
+            roles = ", ".join(dict.fromkeys(role for role, _ in _turns(chats[0])))
+            raise UserError(
+                f"the base model's chat template does not take the messages of the task ({roles}): {first_line(error)};"
+                " remove system_prompt or few_shot, or put their text into the prompt"
+            ) from error
+        return [next(texts) if isinstance(prompt, Chat) else prompt for prompt in prompts]
+
+
+def _turns(chat: Chat) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in chat.messages]
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

@@ -537,12 +537,12 @@ class _Particle:
         self._engine, self._row = engine, row
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
         """Greedy continuations, one per prompt."""
         from vllm import SamplingParams
 
-        encoded = self._engine.tokens.prompts(prompts, max_tokens, chat)
+        encoded = self._engine.tokens.prompts(prompts, max_tokens)
         params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop=list(stop) or None)
         requests = [(ids, params) for ids in encoded if not isinstance(ids, Unscored)]
         read = self._engine.tokens.answer

@@ -23,12 +23,11 @@ class _CachingModel:
         self._answers: dict[Any, Any] = {}
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
-        options = (max_tokens, tuple(stop), chat)
+        options = (max_tokens, tuple(stop))
         new = list(dict.fromkeys(prompt for prompt in prompts if (prompt, options) not in self._answers))
-        more = {"chat": True} if chat else {}
-        answers = await self._model.generate(new, max_tokens=max_tokens, stop=stop, **more) if new else []
+        answers = await self._model.generate(new, max_tokens=max_tokens, stop=stop) if new else []
         fresh = {(prompt, options): answer for prompt, answer in zip(new, answers, strict=True)}
         return self._cache(fresh, [(prompt, options) for prompt in prompts])
 

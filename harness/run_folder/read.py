@@ -25,12 +25,14 @@ from harness.run_folder.events import IterationDone
 from harness.run_folder.result import Result, Winner
 from harness.run_folder.store import Store
 from harness.run_folder.version_0_1 import current_names
+from utilities.bounded_input import read_yaml
 from utilities.core import Item, Scorer
+from utilities.data_files import Part
 from utilities.errors import UserError, in_words
 from utilities.prompts import prompt_hash
-from utilities.scorers.base import prompt_variables
-from utilities.tasks import Edition, make_scorer, read_items, read_task_file
-from utilities.user_code import absolute_spec, file_of
+from utilities.scorers.base import PromptedScorer
+from utilities.tasks import Edition, read_items, read_task_file, scorer_of, with_examples
+from utilities.user_code import file_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,27 +261,31 @@ class _Items:
             edition = described.editions[described.choose(settings.get("edition"), preferred)]
             self.first = next(iter(edition.item_sets))
             data = settings.get("data")
-            for (name, split), items in read_items(edition, path.parent, data and Path(data)).items():
-                self.items |= {(name, split, item.id): item for item in items}
-            self._scorers = {name: self._scorer(edition, path.parent, name) for name in edition.item_sets}
+            for name, parts in read_items(edition, path.parent, data and Path(data)).items():
+                self.items |= {(name, split, item.id): item for split, own in parts.items() for item in own}
+                self._scorers[name] = self._scorer(edition, path.parent, name, parts)
         except UserError:
             return  # the answers are complete without them
 
-    def _scorer(self, edition: Edition, folder: Path, name: str) -> Scorer | None:
+    def _scorer(self, edition: Edition, folder: Path, name: str, parts: Mapping[Part, list[Item]]) -> Scorer | None:
         described, own = edition.item_sets[name], self._settings.get("utility")
         if file_of(own or described.scorer) is not None:
             return None  # reading a run must not execute user code
+        pairs = (one.partition("=") for one in self._settings.get("option") or ())
         try:
-            return make_scorer(own or absolute_spec(described.scorer, folder), {} if own else described.options)
+            options = {name.strip(): read_yaml(value) for name, _, value in pairs}
+            scorer = scorer_of(described, folder, own, options)
+            with_examples(scorer, described, parts, name)
         except UserError:  # it needs a judge
             return None
+        return scorer
 
     def describe(self, item_set: str, split: str, item_id: str, hashed: str) -> tuple[Any, Any, Any, Any]:
         """Question, options, gold answer and prompt of an item."""
         item = self.items.get((item_set, split, item_id))
         if item is None:
             return None, None, None, None
-        template = getattr(self._scorers.get(item_set), "prompt", None)
-        prompt = template.render(**prompt_variables(item)) if template is not None else None
+        scorer = self._scorers.get(item_set)
+        prompt = scorer.prompt.render(item) if isinstance(scorer, PromptedScorer) else None
         same = prompt is not None and prompt_hash(prompt) == hashed
         return item.question, item.choices, item.answer, prompt if same else None

@@ -17,6 +17,7 @@ from harness.run_folder.store import Store
 from harness.session.session import Session
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
+from utilities.scorers.base import PromptedScorer
 from utilities.tasks import Task, read_task_file
 from utilities.user_code import absolute_spec, file_of
 
@@ -121,13 +122,17 @@ def _commit() -> str | None:
 def task_hash(settings: RunSettings, task: Task) -> str:
     """Hash of the task file's scorers and combination, and of the user's own scorer files.
 
-    Titles and recommended settings are not part of it.
+    Titles and recommended settings are not part of it; prompt files and few-shot examples are.
     """
     task_file, path = read_task_file(settings.task, trust=settings.trust_task)
     edition = task_file.editions[task.edition]
     parts = [task.combination, *(f"{name} {s.model_dump_json()}" for name, s in edition.item_sets.items())]
     parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
     digest = sha256("\n".join(parts).encode())
+    for item_set in task.item_sets.values():
+        scorer = item_set.scorer
+        if isinstance(scorer, PromptedScorer) and (scorer.prompt.template.about is None or scorer.prompt.examples):
+            digest.update(scorer.prompt.fingerprint.encode())
     utility = settings.utility
     for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
         if (own := file_of(spec)) is not None:

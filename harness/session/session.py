@@ -207,6 +207,7 @@ def open_session(
         check_finite(pool)
         engine = engine_start.engine_name(settings, pool)
         remarks = check_runnable(base, pool, task, settings.engine_settings, engine)
+        remarks += [f"{name}: few_shot examples: {s.examples}" for name, s in task.item_sets.items() if s.examples]
     except BaseException:
         if judges is not None:
             judges.close()

@@ -15,7 +15,7 @@ from harness.embedded import BASE, expert_folders
 from harness.engines.base import Engine, engines
 from harness.engines.settings import EngineSettings
 from harness.experts.pool import Pool, open_pool
-from utilities.core import ChoiceLogprobs, Reason, Response, Unscored
+from utilities.core import Chat, ChoiceLogprobs, Reason, Response, Unscored
 from utilities.errors import UserError
 from utilities.tasks import load_task
 
@@ -181,7 +181,7 @@ class EngineConformance:
     def test_a_missing_chat_template_is_a_user_error(self, engine: Engine) -> None:
         """The base model has no chat template."""
         with pytest.raises(UserError, match="chat template"):
-            self.texts(engine, [None], ["hello"], max_tokens=4, chat=True)
+            self.texts(engine, [None], [Chat.of([("user", "hello")])], max_tokens=4)
 
     def test_it_reports_its_device_and_times(self, engine: Engine, questions: Any) -> None:
         """`device` is for people, `times.forward` in seconds."""

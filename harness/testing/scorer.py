@@ -36,7 +36,7 @@ class ConstantModel:
         self.texts, self.missing = texts, missing
 
     async def generate(
-        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = (), chat: bool = False
+        self, prompts: Sequence[str], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> list[Response | Unscored]:
         """The texts in turn."""
         return [

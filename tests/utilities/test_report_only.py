@@ -12,7 +12,7 @@ from utilities.tasks import load_task, make_scorer
 
 
 class Says:
-    async def generate(self, prompts, *, max_tokens, stop=(), chat=False):
+    async def generate(self, prompts, *, max_tokens, stop=()):
         return [Response(f"{prompt.strip()}!", finish_reason="stop") for prompt in prompts]
 
     async def choice_logprobs(self, prompts, options):

@@ -516,4 +516,4 @@ def test_a_prompt_file_is_found_from_the_task_files_folder(tmp_path):
         path = tmp_path / "t.yaml"
         path.write_text(json.dumps({"name": "t", "title": "t", "editions": {"own": {"item_sets": {"s": item_set}}}}))
         scorer = load_task(str(path)).item_sets["s"].scorer
-        assert scorer.prompt.render(question="Why?") == "Q: Why?\nA:"
+        assert scorer.prompt.template.render(question="Why?") == "Q: Why?\nA:"

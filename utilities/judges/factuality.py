@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,7 @@ from utilities.judges.parsing import Message, Reply, as_object
 from utilities.judges.search_tool import SearchFailed, SearchTool
 from utilities.judges.sentences import is_finished, is_question, sentences
 from utilities.judges.word_overlap import nearest
+from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
 from utilities.user_code import file_of
@@ -165,7 +166,7 @@ class Factuality(PanelScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`; the paper's 200.
         stop: As in `GenerationScorer`.
-        chat: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
         judge: The panel.
 
     Raises:
@@ -185,10 +186,10 @@ class Factuality(PanelScorer):
         prompt: str = "bare",
         max_tokens: int = 200,
         stop: Sequence[str] = (),
-        chat: bool = False,
         judge: Panel | None = None,
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(judge, prompt, max_tokens, stop, chat)
+        super().__init__(judge, prompt, max_tokens, stop, **options)
         if mode not in get_args(Mode):
             raise unknown_name("mode", str(mode), get_args(Mode))
         for name, number in {"k": k, "top": top, "words": words, "searches": searches}.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ from utilities.core import Item, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges.panel_scorer import JudgedScorer, Judgement
 from utilities.judges.parsing import Message, Reply, as_object, without_default
+from utilities.prompt_format import PromptOptions
 from utilities.prompts import cut, load_prompt
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Pairwise(JudgedScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
-        chat: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
         words: As in `JudgedScorer`; for the reference too.
         judge: The panel; the embedded judge cannot compare.
 
@@ -66,13 +67,13 @@ class Pairwise(JudgedScorer):
         prompt: str = "bare",
         max_tokens: int = 512,
         stop: Sequence[str] = (),
-        chat: bool = False,
         words: int = 2000,
         judge: Panel | None = None,
+        **options: Unpack[PromptOptions],
     ) -> None:
         if judge is not None and judge.embedded:
             raise UserError("pairwise: the embedded judge cannot compare two answers; name another with --judge")
-        super().__init__(load_prompt("pairwise"), words, judge, prompt, max_tokens, stop, chat)
+        super().__init__(load_prompt("pairwise"), words, judge, prompt, max_tokens, stop, **options)
         self.topic = topic
 
     def check(self, item: Item) -> str | None:

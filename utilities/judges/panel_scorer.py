@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from utilities.core import Evaluation, Item, Model, Outcome, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import estimate_tokens
 from utilities.judges.text_features import words as words_of
+from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut
 from utilities.scorers.generation import GenerationScorer
 
@@ -42,7 +43,7 @@ class PanelScorer(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
-        chat: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
     """
 
     judged = True
@@ -50,8 +51,15 @@ class PanelScorer(GenerationScorer):
     name = ""
     """Name shown to the user."""
 
-    def __init__(self, judge: Panel | None, prompt: str, max_tokens: int, stop: Sequence[str], chat: bool) -> None:
-        super().__init__(prompt, max_tokens, stop, chat)
+    def __init__(
+        self,
+        judge: Panel | None,
+        prompt: str,
+        max_tokens: int,
+        stop: Sequence[str],
+        **options: Unpack[PromptOptions],
+    ) -> None:
+        super().__init__(prompt, max_tokens, stop, **options)
         self.judge = judge
 
     def check(self, item: Item) -> str | None:
@@ -87,7 +95,7 @@ class JudgedScorer(PanelScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
-        chat: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
 
     Raises:
         UserError: `words` is not a positive integer.
@@ -104,9 +112,9 @@ class JudgedScorer(PanelScorer):
         prompt: str,
         max_tokens: int,
         stop: Sequence[str],
-        chat: bool,
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(judge, prompt, max_tokens, stop, chat)
+        super().__init__(judge, prompt, max_tokens, stop, **options)
         if not isinstance(words, int) or words < 1:
             raise UserError(f"words is {words!r}; a whole number from 1 is accepted")
         self.template, self.words = template, words

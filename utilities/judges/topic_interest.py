@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import harmonic_mean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,7 @@ from utilities.judges.parsing import (
     without_default,
 )
 from utilities.judges.word_overlap import shared_words
+from utilities.prompt_format import PromptOptions
 from utilities.prompts import load_prompt
 from utilities.registry import unknown_name
 
@@ -134,7 +135,7 @@ class TopicInterest(JudgedScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
-        chat: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
         words: As in `JudgedScorer`; at most 300 for the brief prompt.
         judge: The panel.
 
@@ -152,9 +153,9 @@ class TopicInterest(JudgedScorer):
         prompt: str = "bare",
         max_tokens: int = 512,
         stop: Sequence[str] = (),
-        chat: bool = False,
         words: int = 2000,
         judge: Panel | None = None,
+        **options: Unpack[PromptOptions],
     ) -> None:
         if not isinstance(topic, str) or not topic.strip():
             raise UserError('topic is empty; say what the person is interested in, as in topic="electric vehicles"')
@@ -165,7 +166,7 @@ class TopicInterest(JudgedScorer):
             variant = "brief" if embedded else "rubric"
         elif embedded and variant != "brief":
             raise UserError(f"variant={variant} is beyond the embedded judge; use variant=brief, or another --judge")
-        super().__init__(load_prompt(f"topic_interest_{variant}"), words, judge, prompt, max_tokens, stop, chat)
+        super().__init__(load_prompt(f"topic_interest_{variant}"), words, judge, prompt, max_tokens, stop, **options)
         if variant == "brief":
             self.words = min(self.words, BRIEF_WORDS)
         self.topic, self.expected, self.way = topic, expected, WAYS[variant]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from utilities.bounded_input import read_json
 from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
+from utilities.prompt_format import PromptOptions
 from utilities.registry import unknown_name
 from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes
 from utilities.rewards.normalization import Normalization, normalizations
@@ -42,6 +43,7 @@ class Reward(GenerationScorer):
         stop: As in `GenerationScorer`.
         trust_remote_code: As in `RewardModel.load`.
         own_scoring: As in `RewardModel.load`.
+        options: As in `GenerationScorer`.
 
     Raises:
         UserError: No model is specified, or an option has an invalid value.
@@ -61,8 +63,9 @@ class Reward(GenerationScorer):
         stop: Sequence[str] = (),
         trust_remote_code: bool = False,
         own_scoring: bool = False,
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         if not model:
             raise UserError("no reward model given; name a folder or a hub id with --option model=NAME")
         if normalize not in get_args(Normalize):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Unpack
 
 from utilities.core import (
     Evaluation,
@@ -14,13 +15,13 @@ from utilities.core import (
     Reason,
     Response,
     Score,
-    Scorer,
     Unscored,
     Usage,
     scorer_registry,
 )
+from utilities.prompt_format import PromptFormat, PromptOptions
 from utilities.prompts import load_prompt
-from utilities.scorers.base import item_results, prompt_variables
+from utilities.scorers.base import PromptedScorer, item_results
 from utilities.scorers.extract_letter import extract_letter
 from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
 from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
@@ -32,7 +33,7 @@ VERDICTS = ("true", "false")
 
 
 @scorer_registry.register("abstain")
-class Abstain(Scorer):
+class Abstain(PromptedScorer):
     """Effective reliability: (answered right - answered wrong) / all questions.
 
     Two rounds: the question, then whether the proposed answer is true or false; "false" abstains. A correct answer
@@ -45,6 +46,7 @@ class Abstain(Scorer):
         answer_by: As in `MultipleChoice`, for log-likelihoods.
         normalize: As in `MultipleChoice`.
         max_tokens: Maximum tokens of a generated reply.
+        options: `chat` and `system_prompt` of both rounds, and `few_shot` of the first.
 
     Raises:
         UserError: The prompt does not exist, or an option has an invalid value.
@@ -58,12 +60,28 @@ class Abstain(Scorer):
         answer_by: AnswerBy = "letter",
         normalize: Normalize = "none",
         max_tokens: int = 10,
+        **options: Unpack[PromptOptions],
     ) -> None:
         self.generated, self.max_tokens = generated, max_tokens
         self.first: MultipleChoice | MultipleChoiceGenerated = (
-            MultipleChoiceGenerated(prompt, max_tokens) if generated else MultipleChoice(prompt, answer_by, normalize)
+            MultipleChoiceGenerated(prompt, max_tokens, **options)
+            if generated
+            else MultipleChoice(prompt, answer_by, normalize, **options)
         )
-        self.check_prompt = load_prompt(check_prompt)
+        self.check_prompt = replace(self.first.prompt, template=load_prompt(check_prompt), few_shot=0)
+
+    @property
+    def prompt(self) -> PromptFormat:  # type: ignore[override]
+        """The prompts of the first round."""
+        return self.first.prompt
+
+    def gold_text(self, item: Item) -> str:
+        """As in the first round."""
+        return self.first.gold_text(item)
+
+    def show_examples(self, items: Sequence[Item]) -> None:
+        """Sets the examples of the first round."""
+        self.first.show_examples(items)
 
     def check(self, item: Item) -> str | None:
         """Requires an item with options."""
@@ -113,14 +131,15 @@ class Abstain(Scorer):
         return extract_letter(response.text, item.choices or {})
 
     def _check_prompt(self, item: Item, letter: str | None) -> str:
-        return self.check_prompt.render(**prompt_variables(item), proposal=(item.choices or {}).get(letter or "", ""))
+        return self.check_prompt.render(item, proposal=(item.choices or {}).get(letter or "", ""))
 
     async def _verdicts(self, model: Model, prompts: Sequence[str]) -> list[str | Unscored]:
         if self.generated:
             replies = await model.generate(prompts, max_tokens=self.max_tokens)
             return [one if isinstance(one, Unscored) else one.text for one in replies]
-        options = await model.choice_logprobs(prompts, [[f" {verdict}" for verdict in VERDICTS]] * len(prompts))
-        return [one if isinstance(one, Unscored) else _likelier(one.logprobs) for one in options]
+        options = [f"{'' if self.prompt.chat else ' '}{verdict}" for verdict in VERDICTS]
+        compared = await model.choice_logprobs(prompts, [options] * len(prompts))
+        return [one if isinstance(one, Unscored) else _likelier(one.logprobs) for one in compared]
 
 
 def _likelier(logprobs: Sequence[float]) -> str | Unscored:

@@ -1,18 +1,28 @@
-"""Shared functions of scorers: the variables of a prompt, and the results of items."""
+"""Shared parts of scorers: the prompts of items, and the results of items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from utilities.core import Item, ItemResult, Response, Scorer, Unscored
+from utilities.prompt_format import Example, PromptFormat
 
-__all__ = ["item_results", "prompt_variables"]
+__all__ = ["PromptedScorer", "item_results"]
 
 
-def prompt_variables(item: Item) -> Mapping[str, Any]:
-    """The variables of a template for an item, without its answer."""
-    return {"question": item.question, "choices": item.choices or {}, "preamble": item.preamble or ""}
+class PromptedScorer(Scorer):
+    """A scorer that makes one prompt of each item; a subclass sets `prompt`."""
+
+    prompt: PromptFormat
+
+    def gold_text(self, item: Item) -> str:
+        """The correct answer as a response should state it, shown in examples; empty if there is none."""
+        return item.answer or ""
+
+    def show_examples(self, items: Sequence[Item]) -> None:
+        """Sets the items that may be shown as answered examples, in order."""
+        self.prompt = replace(self.prompt, examples=tuple(Example(item, self.gold_text(item)) for item in items))
 
 
 async def item_results(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.prompt_format import PromptOptions
 from utilities.registry import unknown_name
 from utilities.reply_text import own_answer
 from utilities.scorers.extract_number import extract_number, parse_number, same_number
@@ -29,6 +30,7 @@ class ExactMatch(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
 
     Raises:
         UserError: The prompt or the answer type does not exist.
@@ -37,9 +39,14 @@ class ExactMatch(GenerationScorer):
     accuracy_like = True
 
     def __init__(
-        self, reads: Reads = "auto", prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()
+        self,
+        reads: Reads = "auto",
+        prompt: str = "bare",
+        max_tokens: int = 10,
+        stop: Sequence[str] = (),
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         if reads not in get_args(Reads):
             raise unknown_name("reads", str(reads), get_args(Reads))
         self.reads = reads

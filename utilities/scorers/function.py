@@ -6,10 +6,11 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from utilities.core import Item, Outcome, Reason, Response, Scorer, Unscored
 from utilities.errors import UserError
+from utilities.prompt_format import PromptOptions
 from utilities.scorers.generation import GenerationScorer
 from utilities.user_code import object_in_file
 from utilities.user_process import process_of, scored
@@ -35,6 +36,7 @@ class FunctionScorer(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
         time_limit_s: Maximum seconds of one call.
         spec: FILE.py:NAME to call the function in a separate process; None to call it in a thread.
 
@@ -50,8 +52,9 @@ class FunctionScorer(GenerationScorer):
         stop: Sequence[str] = (),
         time_limit_s: float = 5.0,
         spec: str | None = None,
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         if not time_limit_s > 0:
             raise UserError(f"time_limit_s is {time_limit_s}; a call needs more than 0 seconds")
         self.function, self.time_limit_s, self.spec = function, time_limit_s, spec

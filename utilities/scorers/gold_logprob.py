@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from utilities.core import (
     ChoiceLogprobs,
@@ -15,6 +15,7 @@ from utilities.core import (
     Unscored,
     scorer_registry,
 )
+from utilities.prompt_format import PromptOptions
 from utilities.registry import unknown_name
 from utilities.scorers.multiple_choice import AnswerBy, MultipleChoice, Normalize
 
@@ -38,6 +39,7 @@ class GoldLogprob(MultipleChoice):
         scale: `probability` takes the exponential of each item's value: the expected accuracy of a sampled answer (of a
             free answer, the geometric mean of its tokens' probabilities). It is in [0, 1] like an accuracy, so it can
             be combined like one, and a single confidently wrong item does not dominate the mean.
+        options: As of `MultipleChoice`.
     """
 
     accuracy_like = False  # already smooth
@@ -48,8 +50,9 @@ class GoldLogprob(MultipleChoice):
         answer_by: AnswerBy = "letter",
         normalize: Normalize = "none",
         scale: Scale = "log",
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, answer_by, normalize)
+        super().__init__(prompt, answer_by, normalize, **options)
         if scale not in get_args(Scale):
             raise unknown_name("scale", str(scale), get_args(Scale))
         self.scale = scale
@@ -60,7 +63,11 @@ class GoldLogprob(MultipleChoice):
 
     def options(self, item: Item) -> list[str]:
         """The options, or the gold text alone."""
-        return super().options(item) if item.choices else [f" {item.answer}"]
+        return super().options(item) if item.choices else [f"{'' if self.prompt.chat else ' '}{item.answer}"]
+
+    def gold_text(self, item: Item) -> str:
+        """The gold option as options are compared, or the gold text."""
+        return super().gold_text(item) if item.choices else item.answer or ""
 
     def choose(self, item: Item, answer: ChoiceLogprobs) -> Response | Unscored:
         """The most likely option; for a free answer the log-probability per token."""

@@ -7,8 +7,10 @@ They show how much of a difference from published numbers is due to the parser; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
+from utilities.prompt_format import PromptOptions
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.multiple_choice_generated import MultipleChoiceGenerated
 
@@ -67,14 +69,20 @@ class LegacyNumber(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
     """
 
     accuracy_like = True
 
     def __init__(
-        self, last_words: int | None = None, prompt: str = "bare", max_tokens: int = 10, stop: Sequence[str] = ()
+        self,
+        last_words: int | None = None,
+        prompt: str = "bare",
+        max_tokens: int = 10,
+        stop: Sequence[str] = (),
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         self.last_words = last_words
 
     def score_one(self, item: Item, response: Response) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from utilities.core import (
     ChoiceLogprobs,
@@ -16,14 +16,14 @@ from utilities.core import (
     Reason,
     Response,
     Score,
-    Scorer,
     Unscored,
     Usage,
     scorer_registry,
 )
-from utilities.prompts import load_prompt, prompt_hash
+from utilities.prompt_format import PromptOptions, prompt_format
+from utilities.prompts import prompt_hash
 from utilities.registry import unknown_name
-from utilities.scorers.base import item_results, prompt_variables
+from utilities.scorers.base import PromptedScorer, item_results
 
 __all__ = ["MultipleChoice"]
 
@@ -35,15 +35,17 @@ PREPARED_KEPT = 32
 
 
 @scorer_registry.register("multiple_choice")
-class MultipleChoice(Scorer):
+class MultipleChoice(PromptedScorer):
     """Accuracy of the most likely option.
 
     Args:
-        prompt: Name of the template in `prompts/`, with variables `question`, `choices` and `preamble`.
+        prompt: Name, file or text of the template, see `load_prompt`.
         answer_by: `text` scores each option's text after the prompt; `letter` scores its letter, for prompts that list
             the options.
         normalize: `none` compares summed log-probabilities; `length` divides by the option's length in characters, so
             that long options have no disadvantage (`acc` and `acc_norm` of lm-evaluation-harness).
+        options: `chat`, `system_prompt` and `few_shot`, see `PromptOptions`; in a chat, each option is scored as the
+            assistant's message.
 
     Raises:
         UserError: The prompt does not exist, or an option has an invalid value.
@@ -56,12 +58,13 @@ class MultipleChoice(Scorer):
         prompt: str = "lettered",
         answer_by: AnswerBy = "letter",
         normalize: Normalize = "none",
+        **options: Unpack[PromptOptions],
     ) -> None:
         # Task files are written by hand: a misspelled value must not silently mean the other one.
         for option, value, choices in (("answer_by", answer_by, AnswerBy), ("normalize", normalize, Normalize)):
             if value not in get_args(choices):
                 raise unknown_name(option, str(value), get_args(choices))
-        self.prompt, self.answer_by, self.normalize = load_prompt(prompt), answer_by, normalize
+        self.prompt, self.answer_by, self.normalize = prompt_format(prompt, **options), answer_by, normalize
         self._prepared: OrderedDict[int, tuple[tuple[Item, ...], list[str], list[str], list[list[str]]]] = OrderedDict()
 
     def check(self, item: Item) -> str | None:
@@ -121,7 +124,7 @@ class MultipleChoice(Scorer):
         if cached is not None and cached[0] == now:  # the list may have changed
             self._prepared.move_to_end(id(items))
             return cached[1:]
-        prompts = [self.prompt.render(**prompt_variables(item)) for item in items]
+        prompts = [self.prompt.render(item) for item in items]
         options = [self.options(item) for item in items]
         hashes = [prompt_hash(prompt) for prompt in prompts]
         self._prepared[id(items)] = (now, prompts, hashes, options)
@@ -131,6 +134,12 @@ class MultipleChoice(Scorer):
         return prompts, hashes, options
 
     def options(self, item: Item) -> list[str]:
-        """The continuations of the prompt that are compared."""
+        """The continuations of the prompt that are compared; an assistant's message begins without a blank."""
         choices = item.choices or {}
-        return [f" {text}" for text in (choices if self.answer_by == "letter" else choices.values())]
+        blank = "" if self.prompt.chat else " "
+        return [f"{blank}{text}" for text in (choices if self.answer_by == "letter" else choices.values())]
+
+    def gold_text(self, item: Item) -> str:
+        """The letter or the text of the gold option, as options are compared."""
+        choices = item.choices or {}
+        return (item.answer or "") if self.answer_by == "letter" else choices.get(item.answer or "", "")

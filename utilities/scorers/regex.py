@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Unpack
 
 from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, scorer_registry
 from utilities.deadline import deadline
 from utilities.errors import UserError
+from utilities.prompt_format import PromptOptions
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
 
@@ -49,6 +51,7 @@ class Regex(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
 
     Raises:
         UserError: The pattern is not a regular expression or is too slow, or the prompt does not exist.
@@ -61,8 +64,9 @@ class Regex(GenerationScorer):
         prompt: str = "bare",
         max_tokens: int = 10,
         stop: Sequence[str] = (),
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         try:
             self.pattern = re.compile(pattern, re.IGNORECASE if ignore_case else 0)
         except re.error as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Unpack
 
 from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
+from utilities.prompt_format import PromptOptions
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.toxicity_classifiers import ToxicityClassifier, make_classifier
 
@@ -25,6 +27,7 @@ class Toxicity(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
         trust_remote_code: Allow execution of Python code from the classifier's repository.
 
     Raises:
@@ -39,8 +42,9 @@ class Toxicity(GenerationScorer):
         max_tokens: int = 10,
         stop: Sequence[str] = (),
         trust_remote_code: bool = False,
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         if not classifier:
             raise UserError(
                 "no toxicity classifier given; name one with --option classifier=NAME: a text-classification model"

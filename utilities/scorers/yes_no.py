@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from utilities.core import Item, Outcome, Response, Score, scorer_registry
 from utilities.errors import UserError
+from utilities.prompt_format import PromptOptions
 from utilities.reply_text import SPACELESS, own_answer, plain_text, word_pattern
 from utilities.scorers.extract_letter import ANSWER_IS, conditional
 from utilities.scorers.generation import GenerationScorer
@@ -106,6 +107,7 @@ class YesNo(GenerationScorer):
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
+        options: As in `GenerationScorer`.
 
     Raises:
         UserError: The prompt does not exist, or an answer is not a text.
@@ -119,8 +121,9 @@ class YesNo(GenerationScorer):
         prompt: str = "bare",
         max_tokens: int = 10,
         stop: Sequence[str] = (),
+        **options: Unpack[PromptOptions],
     ) -> None:
-        super().__init__(prompt, max_tokens, stop)
+        super().__init__(prompt, max_tokens, stop, **options)
         if isinstance(answers, str) or not all(isinstance(answer, str) for answer in answers):
             raise UserError(f"answers={answers!r}: expected a list of words; in YAML, yes and no need quotes")
         self.answers = tuple(answers)
@@ -130,6 +133,10 @@ class YesNo(GenerationScorer):
         gold = _gold(item)
         verdicts = {answer.casefold() for answer in self.answers}
         return None if gold.casefold() in verdicts else f"its answer {gold!r} is none of {', '.join(self.answers)}"
+
+    def gold_text(self, item: Item) -> str:
+        """The gold verdict."""
+        return _gold(item)
 
     def score_one(self, item: Item, response: Response) -> Outcome:
         """1 if the response states the gold verdict and no other, else 0."""

@@ -28,6 +28,7 @@ from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
 from harness.experts.pool import open_pool
+from utilities.core import Chat
 from utilities.errors import UserError
 
 PROMPTS = ["Where is it?", "x", "There it is. " * 6 + "So:", "It was long. " * 12 + "So:"]
@@ -214,7 +215,7 @@ def test_prompt_and_option_are_encoded_as_one_text_without_the_tokenizers_end(en
     read = tokens.tokenizer.convert_ids_to_tokens
     assert read(prompt) == ["<s>", "▁", "s", "o", ":"]
     assert [read(option) for option in options] == [["▁a"], ["▁town"]]
-    assert tokens.prompts(["so:"], 4, chat=False) == [prompt]
+    assert tokens.prompts(["so:"], 4) == [prompt]
     assert_like_reference(base, [make_lora(base, tmp_path / "a")])
 
 
@@ -247,3 +248,63 @@ def test_weights_that_a_config_describes_and_the_files_lack_are_named(tmp_path):
     edit_tensors(base / WEIGHTS, lambda held: {k: v for k, v in held.items() if k != "lm_head.weight"})
     with pytest.raises(UserError, match=r"the weight files hold no lm_head\.weight"):
         LocalEngine(base, None, EngineSettings(device="cpu"))
+
+
+CHATML = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+INST = (
+    "<s>{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% elif m.role == 'assistant' %} {{ m.content | trim }}</s>"
+    "{% else %}{{ raise_exception('System role not supported') }}{% endif %}{% endfor %}"
+)
+THINKS = CHATML.replace(
+    "<{{ m.role }}> ", "<{{ m.role }}> {% if loop.last and m.role == 'assistant' %}<think></think>{% endif %}"
+)
+CHATS = [
+    Chat.of([("user", "Where is it?")]),
+    Chat.of([("user", "one?"), ("assistant", "two"), ("user", "What is it? " * 3)]),
+]
+
+
+@pytest.mark.parametrize(("template", "gap"), [(CHATML, ""), (INST, " "), (THINKS, "<think></think>")])
+def test_in_a_chat_an_option_is_scored_as_the_assistants_message(template, gap, tmp_path):
+    base = make_model(tmp_path / "base")
+    blank_tokenizer(base, end=True)  # it adds <s> and </s> by itself, as the templates do
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(base)
+    options = [["a", "town"], ["yes", "no", "its"]]
+    opened = {"tokenize": False, "add_generation_prompt": True}
+    heads = [tokenizer.apply_chat_template(chat.messages, **opened) + gap for chat in CHATS]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    tokens = Tokens(base)
+    prompts = [*CHATS, "x", "x"]  # texts among chats
+    found, *_ = product(base, [make_lora(base, tmp_path / "a")], (0.0,), prompts, [*options, [" a"], [" b"]])
+    for head, own, values, question in zip(heads, options, found, tokens.questions(CHATS, options), strict=False):
+        expected = []
+        for option in own:
+            ids = tokenizer(head + option, add_special_tokens=False)["input_ids"]
+            start = len(question[0])
+            assert ids[:start] == question[0] and 0 not in ids[1:]
+            with torch.inference_mode():
+                logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+            expected.append(sum(float(logprobs[k - 1, ids[k]]) for k in range(start, len(ids))))
+            assert "".join(tokenizer.convert_ids_to_tokens(ids[start:])).lstrip("▁") == option
+        assert np.allclose(values, expected, atol=1e-4)
+
+
+def test_a_chat_template_without_the_tasks_roles_is_refused_in_one_sentence(tmp_path):
+    base = make_model(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = INST
+    tokenizer.save_pretrained(base)
+    with pytest.raises(UserError, match=r"does not take the messages of the task \(system, user\): System role not"):
+        Tokens(base).prompts([Chat.of([("system", "Be brief."), ("user", "Why?")])], 4)
+    tokenizer.chat_template = None
+    for file in ("chat_template.jinja", "tokenizer_config.json"):
+        (base / file).unlink(missing_ok=True)
+    tokenizer.save_pretrained(base)
+    with pytest.raises(UserError, match="this base model has none"):
+        Tokens(base).questions([CHATS[0]], [["a", "b"]])

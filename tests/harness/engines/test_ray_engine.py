@@ -34,7 +34,7 @@ from harness.run_folder.events import Bus, Evaluated
 from harness.run_folder.store import Store
 from harness.session.session import Session, open_session
 from harness.session.settings import run_settings
-from utilities.core import Reason, Unscored
+from utilities.core import Chat, Reason, Unscored
 from utilities.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -270,7 +270,7 @@ def test_errors_of_a_job_come_back_as_themselves_and_the_worker_lives(cluster, m
     engine = make(workers=1)
     pids = [one.pid for one in engine._members]
     with pytest.raises(UserError, match="chat template"):
-        asyncio.run(engine.particle(ROWS[0]).generate(PROMPTS, max_tokens=4, chat=True))
+        asyncio.run(engine.particle(ROWS[0]).generate([Chat.of([("user", "hello")])], max_tokens=4))
     with pytest.raises((ValueError, RuntimeError)):
         asyncio.run(engine.particle(np.ones(7)).choice_logprobs(PROMPTS, OPTIONS))
     found = asyncio.run(engine.particle(ROWS[0]).generate(["a" * 600], max_tokens=4))

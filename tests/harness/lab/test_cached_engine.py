@@ -20,7 +20,7 @@ class Counting:
     def particle(self, row):
         return self
 
-    async def generate(self, prompts, *, max_tokens, stop=(), chat=False):
+    async def generate(self, prompts, *, max_tokens, stop=()):
         self.asked += [(prompt, max_tokens) for prompt in prompts]
         lost = Unscored(Reason.TRANSPORT, "lost")
         return [lost if prompt == "lost" else Response(prompt.upper()) for prompt in prompts]

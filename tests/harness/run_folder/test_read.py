@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from harness.run_folder.read import open_run
 from harness.run_folder.store import _record_schema
+from utilities.core import Item
 from utilities.errors import UserError
 from utilities.scorers import MultipleChoice
 
@@ -83,7 +84,9 @@ def old_run(tmp_path):
     ]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + '{"kind": "it')
     unscored = {"score": None, "measures": [], "unscored": "truncated", "detail": "prompt too long"}
-    prompt = MultipleChoice().prompt.render(question="Which is blue?", choices={"A": "red", "B": "blue"}, preamble="")
+    prompt = MultipleChoice().prompt.render(
+        Item(id="1", question="Which is blue?", choices={"A": "red", "B": "blue"}, answer="B")
+    )
     from utilities.prompts import prompt_hash
 
     for name, rows in {

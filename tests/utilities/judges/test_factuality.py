@@ -8,7 +8,7 @@ import pytest
 from scripted_panel import ScriptedJudge, ScriptedPanel, lost
 from stub_server import says
 
-from utilities.core import Evaluation, Item, Reason, Response, Unscored, scorer_registry
+from utilities.core import Chat, Evaluation, Item, Reason, Response, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.judges import factuality
 from utilities.judges.budget import Budget
@@ -471,8 +471,8 @@ class Model:
     def __init__(self, *texts):
         self.texts, self.asked = texts, []
 
-    async def generate(self, prompts, *, max_tokens, stop=(), chat=False):
-        self.asked.append((list(prompts), max_tokens, chat))
+    async def generate(self, prompts, *, max_tokens, stop=()):
+        self.asked.append((list(prompts), max_tokens))
         return [Response(text) for text in self.texts]
 
 
@@ -481,7 +481,7 @@ def test_a_model_is_asked_and_its_responses_are_scored_and_stored_with_their_cla
     model = Model(TRUE, FALSE)
     scorer = Factuality(judge=panel(Reader(), embedded=True), chat=True)
     evaluation = asyncio.run(scorer(model, items))
-    assert model.asked == [(["What do animals eat?", "And ants?"], 200, True)]
+    assert model.asked == [([Chat.of([("user", item.question)]) for item in items], 200)]
     assert evaluation.value == pytest.approx((2 / 9 + 0) / 2)
     again = Evaluation.from_json(evaluation.to_json())
     assert [claimed(result.outcome) for result in again.results] == [{TRUE: "supported"}, {FALSE: "contradicted"}]

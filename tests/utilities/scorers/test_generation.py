@@ -7,7 +7,7 @@ import pytest
 from utilities.core import Item, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.prompts import prompt_hash
-from utilities.scorers.base import item_results, prompt_variables
+from utilities.scorers.base import item_results
 from utilities.scorers.generation import GenerationScorer
 
 
@@ -58,12 +58,11 @@ def test_a_single_stop_text_is_not_its_letters():
 
 
 def test_a_template_never_sees_the_answer():
-    secret = item(answer="xyzzy", choices={"A": "ant", "xyzzy": "bee"}, domain="xyzzy", source="xyzzy")
-    assert prompt_variables(secret) == {
-        "question": "Which animal?",
-        "choices": {"A": "ant", "xyzzy": "bee"},
-        "preamble": "",
-    }
+    secret = item(answer="xyzzy", domain="xyzzy", source="xyzzy")
+    for variable in ("answer", "source", "item"):
+        with pytest.raises(UserError, match="not a valid template"):
+            Loud(f"{{{{ question }}}} {{{{ {variable} }}}}")
+    assert Loud("{{ question }} {{ choices }} {{ preamble }}").prompt.render(secret) == "Which animal? {} "
 
 
 def test_a_worked_example_stands_before_the_question():
