@@ -496,7 +496,7 @@ def test_a_run_joins_a_cluster_and_leaves_it_as_it_was(cluster, search, base, ad
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_is_resumed(base, adapters, tmp_path, stop):
     experts = [part for folder in adapters for part in ("--experts", folder)]
-    job = ["search", "--task", "medical", "--edition", "mini", "--limit", 30, "--particles", 6, "--iterations", 12]
+    job = ["search", "--task", "medical", "--edition", "mini", "--limit", 30, "--particles", 6, "--iterations", 8]
     job += ["--base-model", base, *experts, "--device", "cpu", "--out", tmp_path, "--patience", 40, "--preset", "paper"]
     run = started(*job, "--name", "ray", "--engine", "ray", "--workers", 1, "--display", "plain")
     state = tmp_path / "ray" / "checkpoint" / "state.json"

@@ -218,7 +218,15 @@ def test_who_still_waits_when_it_is_closed_is_told(pool):
 
 def run(*arguments, **options):
     command = [sys.executable, "run.py", *map(str, arguments), "--engine", "vllm"]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest runs in the background
+        **options,
+    )
 
 
 @slow
