@@ -12,7 +12,6 @@ import pytest
 import utilities
 import utilities.lab
 import utilities.scorers
-from utilities.core import scorer_registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -233,10 +232,3 @@ def test_public_names_and_their_homes_are_the_same_list(package):
 def test_an_unknown_attribute_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'evaluate_everything'"):
         package.evaluate_everything  # noqa: B018 - looking it up is the test
-
-
-def test_every_scorer_class_that_a_task_may_name_is_exported():
-    others = {"reward", "factuality", "pairwise", "topic_interest"}  # of `utilities.rewards` and `utilities.judges`
-    built_in = {name: scorer_registry.get(name) for name in scorer_registry if name not in others}
-    exported = {getattr(utilities.scorers, name) for name in utilities.scorers.__all__}
-    assert [name for name, maker in built_in.items() if maker not in exported] == []

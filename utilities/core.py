@@ -335,24 +335,8 @@ class Utility(Protocol):
 
 scorer_registry: Registry[Callable[..., Scorer]] = Registry(
     "scorer",
-    {
-        "abstain": "utilities.scorers.abstain",
-        "exact_match": "utilities.scorers.exact_match",
-        "factuality": "utilities.judges.factuality",
-        "gold_logprob": "utilities.scorers.gold_logprob",
-        "legacy_letter": "utilities.scorers.legacy",
-        "legacy_number": "utilities.scorers.legacy",
-        "multiple_choice": "utilities.scorers.multiple_choice",
-        "multiple_choice_generated": "utilities.scorers.multiple_choice_generated",
-        "numeric": "utilities.scorers.numeric",
-        "pairwise": "utilities.judges.pairwise",
-        "regex": "utilities.scorers.regex",
-        "reward": "utilities.rewards.reward",
-        "token_f1": "utilities.scorers.token_f1",
-        "topic_interest": "utilities.judges.topic_interest",
-        "toxicity": "utilities.scorers.toxicity",
-        "yes_no": "utilities.scorers.yes_no",
-    },
+    ("utilities.scorers", "utilities.judges", "utilities.rewards"),
+    ("scorer_registry.register",),
     group="model_swarms.scorers",
 )
 """Constructors of `Scorer`s; a task file names one per item set, with its options."""

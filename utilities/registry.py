@@ -1,7 +1,7 @@
 """Open registries: a name to a scorer, an engine, an optimiser, a baseline or a combination.
 
 An entry comes from one of four places, and none of them needs an edit elsewhere:
-- a module of this project, imported when its name is requested;
+- a module in a package of this project, found by its decorator and imported when its name is requested;
 - a decorator in code that has already run: `@optimisers.register("mine")`;
 - a user's file, by the name `FILE.py:NAME`;
 - an installed package that declares an entry point in the registry's group, such as
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -34,7 +36,9 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the entries are, as the user knows them ("engine").
-        modules: Names and the module that registers each; it is imported when the name is first requested.
+        packages: Packages whose files register entries.
+        decorators: The decorators by which they do, as written there ("engines.register").
+        modules: Names and the module that registers each, in place of packages.
         group: Entry point group through which installed packages add entries. A name of this project cannot be
             replaced.
 
@@ -46,11 +50,34 @@ class Registry(Generic[T]):
         True
     """
 
-    def __init__(self, kind: str, modules: Mapping[str, str] | None = None, group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        packages: Sequence[str] = (),
+        decorators: Sequence[str] = (),
+        *,
+        modules: Mapping[str, str] | None = None,
+        group: str | None = None,
+    ) -> None:
         self.kind = kind
         self.group = group
-        self._modules = dict(modules or {})
+        self._packages, self._decorators, self._declared = packages, decorators, modules or {}
         self._entries: dict[str, T] = {}
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        """Names of this project's entries and the module that registers each, read without importing the modules."""
+        found = dict(self._declared)
+        pattern = re.compile(rf'^@(?:{"|".join(map(re.escape, self._decorators))})\(\s*"([^"]+)"', re.MULTILINE)
+        for package in self._packages:
+            spec = find_spec(package)
+            for path in (
+                path for folder in spec.submodule_search_locations or () for path in Path(folder).glob("*.py")
+            ):
+                for name in pattern.findall(path.read_text(encoding="utf-8")):
+                    if found.setdefault(name, module := f"{package}.{path.stem}") != module:
+                        raise ValueError(f"{self.kind} {name!r} is registered by {found[name]} and by {module}")
+        return found if self._declared else dict(sorted(found.items()))
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that adds the decorated object under `name`.
@@ -129,7 +156,7 @@ class Registry(Generic[T]):
         return name in self._entries or name in self._modules or name in self._points()
 
     def __iter__(self) -> Iterator[str]:
-        """The names of this project's modules as declared, then the others, sorted."""
+        """The names of this project, then the others, both sorted; declared ones in their order."""
         return iter([*self._modules, *sorted({*self._entries, *self._points()} - set(self._modules))])
 
 

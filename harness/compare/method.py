@@ -106,7 +106,7 @@ _ADAPTERS, _METHODS = "harness.compare.adapters", "harness.compare.methods"
 
 methods: Registry[Method] = Registry(
     "method",
-    {
+    modules={
         "base": _METHODS,
         "best_single": _METHODS,
         "uniform_soup": _ADAPTERS,

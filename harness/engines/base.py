@@ -61,12 +61,8 @@ class Engine(Protocol):
 
 engines: Registry[Callable[[Path, Pool | None, EngineSettings, dict[str, Any]], Engine]] = Registry(
     "engine",
-    {
-        "local": "harness.engines.local",
-        "ray": "harness.engines.ray_engine",
-        "remote": "harness.engines.remote",
-        "vllm": "harness.engines.vllm",
-    },
+    ("harness.engines",),
+    ("engines.register",),
     group="model_swarms.engines",
 )
 """Factories of engines: (base model folder, expert pool, settings, earlier state) -> engine."""

@@ -21,7 +21,7 @@ from utilities.registry import Registry
 __all__ = ["make_optimiser", "make_strategy", "optimisers"]
 
 optimisers: Registry[Callable[[int, SwarmSettings, int, int], SearchStrategy]] = Registry(
-    "optimiser", group="model_swarms.optimisers"
+    "optimiser", ("harness.swarm",), ("optimisers.register",), group="model_swarms.optimisers"
 )
 """Makers of searches: (columns of one group's row, settings, seed, groups) -> search at its beginning."""
 

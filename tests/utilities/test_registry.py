@@ -76,7 +76,7 @@ def test_a_module_is_imported_only_when_its_name_is_requested(tmp_path, monkeypa
         "r.shapes.register('dot')(5)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    shapes = Registry("shape", {"star": "shapes_of_a_user", "dot": "shapes_of_a_user"})
+    shapes = Registry("shape", modules={"star": "shapes_of_a_user", "dot": "shapes_of_a_user"})
     monkeypatch.setitem(sys.modules, "registry_under_test", type("Holder", (), {"shapes": shapes}))
     assert list(shapes) == ["star", "dot"]
     assert "star" in shapes
@@ -90,10 +90,28 @@ def test_a_module_is_imported_only_when_its_name_is_requested(tmp_path, monkeypa
 
 
 def test_names_of_modules_are_suggested_without_importing_them():
-    shapes = Registry("shape", {"square": "no_such_module_anywhere"})
+    shapes = Registry("shape", modules={"square": "no_such_module_anywhere"})
     with pytest.raises(UserError, match="Did you mean 'square'"):
         shapes.get("squere")
     assert shapes.describe("square") == ""
+
+
+def test_a_file_of_a_package_registers_without_a_list_and_is_imported_when_it_is_requested(tmp_path, monkeypatch):
+    package = tmp_path / "shapes_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    code = 'from shapes_package import shapes\n\n\n@shapes.register("circle")\ndef make():\n    """A round shape."""\n'
+    (package / "round.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    import shapes_package
+
+    shapes_package.shapes = shapes = Registry("shape", ("shapes_package",), ("shapes.register",))
+    assert list(shapes) == ["circle"] and shapes.describe("circle") == "A round shape."
+    assert "shapes_package.round" not in sys.modules
+    assert shapes.get("circle").__name__ == "make"
+    (package / "oval.py").write_text(code)
+    with pytest.raises(ValueError, match=r"'circle' is registered by shapes_package\.\w+ and by"):
+        list(Registry("shape", ("shapes_package",), ("shapes.register",)))
 
 
 def test_an_object_of_a_file_is_an_entry(tmp_path):

@@ -65,16 +65,8 @@ class Merge:
 
 merges: Registry[Merge] = Registry(
     "merge",
-    {
-        "breadcrumbs": "harness.baselines.merging.breadcrumbs",
-        "dare_linear": "harness.baselines.merging.dare",
-        "dare_ties": "harness.baselines.merging.dare",
-        "model_stock": "harness.baselines.merging.model_stock",
-        "slerp": "harness.baselines.merging.slerp",
-        "task_arithmetic": "harness.baselines.merging.task_arithmetic",
-        "ties": "harness.baselines.merging.ties",
-        "uniform_soup": "harness.baselines.merging.uniform_soup",
-    },
+    ("harness.baselines.merging",),
+    ("linear", "elementwise"),
 )
 """Merge methods by name."""
 
