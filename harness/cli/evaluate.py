@@ -38,12 +38,13 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     Raises:
         typer.Exit: With code 1, if nothing could be scored.
     """
+    from harness.display.conclusion import evaluation_conclusion
     from harness.display.console import open_console, print_json
     from harness.display.tables import evaluation_table
     from harness.run_folder.store import Store
     from harness.session.evaluator import evaluate_models
     from harness.session.provenance import provenance
-    from harness.session.session import open_session
+    from harness.session.session import BASE, open_session
     from utilities.sync import run_sync
 
     settings = settings.anywhere()
@@ -59,6 +60,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
         finally:
             engine.close()
         if store is not None:
+            store.save_items(session.task, session.monitor_set, session.validation_set)
             store.save_records(f"evaluate_{split}", list(evaluations.items()))
     finally:
         session.close()
@@ -77,6 +79,8 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
     for note in session.judges.panel.take_notes() if session.judges else ():
         console.print(f"note: {note}", style="yellow", markup=False)
+    sentence = evaluation_conclusion(evaluations, BASE, split, task.combine)
+    console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)
 

@@ -92,6 +92,7 @@ def compare(
         store = open_folder(folder, "compare", _document(sessions, options), _differences)
         try:
             for number, one in enumerate(sessions, 1):
+                store.save_items(one.task, one.monitor_set, one.validation_set)
                 if one.judges is not None:
                     one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
             for text in dict.fromkeys(text for one in sessions for text in one.notes):

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from harness.display.conclusion import search_conclusion
 from harness.run_folder.result import Cost, Difference, Result, Watch
 from harness.run_folder.result import Row as ResultRow
 from utilities.core import Evaluation, Score, Unscored
@@ -234,7 +235,7 @@ def difference_line(label: str, difference: Difference) -> str:
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Prints the end of a run: table, differences, winner, cost, and the next commands."""
+    """Prints the end of a run: table, differences, winner, cost, the next commands, and last the conclusion."""
     console.print(result_table(result.rows, f"{result.task} ({result.edition})", best_initial=result.best_initial))
 
     def say(text: str) -> None:
@@ -269,3 +270,6 @@ def print_result(result: Result, console: Console) -> None:
     say(
         f"      python run.py evaluate --task {task} --edition {result.edition}{base} --experts {result.winner.adapter}"
     )
+    say(f"      python run.py report {result.run}")
+    sentence = f"conclusion: {search_conclusion(result)}"
+    console.print(sentence, style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -208,6 +208,7 @@ def examine_designs(
         }
         store = _open(out, _name(settings, designs), document)
         try:
+            store.save_items(sessions[0].task)
             for text in sessions[0].notes:
                 progress(f"note: {text}")
             judges = sessions[0].judges
@@ -314,6 +315,7 @@ def examine_stored(
         }
         store = _open(out, f"{_name(settings, designs)}-stored", document)
         try:
+            store.save_items(tasks[0])
             observed = [
                 Observations(design, stored.answered(task)) for design, task in zip(designs, tasks, strict=True)
             ]

@@ -102,6 +102,7 @@ class SearchRun:
         self._earlier_mixing = float(saved.get("times", {}).get("mixing", 0.0))
         self._began = began
         self._resumed = checkpoint is not None
+        store.save_items(session.task, session.monitor_set, session.validation_set)
         self._best_metric: float | None = saved.get("best_metric")
         self.monitor = OveroptimisationMonitor(self.evaluator, bus, saved.get("guard")) if session.task.judged else None
         if panel is not None and session.judges is not None:

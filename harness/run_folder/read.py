@@ -4,6 +4,7 @@
     >>> run.table()
     >>> run.history[["iteration", "best_metric"]]
     >>> run.answers.query("split == 'test' and label == 'winner' and score == 0")[["question", "gold", "response"]]
+    >>> run.models("test")["winner"].value
     >>> run.winner.save("my-expert")
 
 Folders of version 0.1 are read too.
@@ -13,20 +14,21 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from harness.run_folder.events import IterationDone
+from harness.run_folder.events import AnyEvent, IterationDone
 from harness.run_folder.result import Result, Winner
 from harness.run_folder.store import Store
 from harness.run_folder.version_0_1 import current_names
 from utilities.bounded_input import read_yaml
-from utilities.core import Item, Scorer
+from utilities.core import Evaluation, Item, Scorer, Split
 from utilities.data_files import Part
 from utilities.errors import UserError, in_words
 from utilities.prompts import prompt_hash
@@ -37,7 +39,20 @@ from utilities.user_code import file_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "RunWinner", "open_run"]
+__all__ = ["STUDIES", "Run", "RunWinner", "Study", "open_run"]
+
+Study = Literal["search", "evaluate", "compare", "sweep", "lab"]
+STUDIES: dict[Study, str] = {
+    "compare": "compare",
+    "sweep": "sweep",
+    "lab": "lab",
+    "evaluate": "evaluated",
+    "search": "settings",
+}
+"""Verbs that write a folder, and the key by which the settings of their folders are recognised, in this order."""
+BASE = "base model"
+"""Name of the base model in tables."""
+M = TypeVar("M", bound=BaseModel)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -95,9 +110,49 @@ class Run:
         return f"Run({str(self.folder)!r}, {'finished' if self.result else 'not finished'})"
 
     @cached_property
+    def document(self) -> dict[str, Any]:
+        """The content of `settings.yaml`: settings, versions, hashes of data and weights."""
+        return self._store.settings()
+
+    @property
+    def study(self) -> Study:
+        """The verb that wrote the folder.
+
+        Raises:
+            UserError: No verb of this project.
+        """
+        for study, key in STUDIES.items():
+            if key in self.document:
+                return study
+        raise UserError(f"{self.folder / 'settings.yaml'} has no settings of a run")
+
+    @property
+    def state(self) -> str:
+        """finished, running, or interrupted."""
+        if self.study == "evaluate":
+            finished = any((self.folder / "records").glob("evaluate_*.parquet"))
+        else:
+            finished = (self.folder / ("result.json" if self.study == "search" else f"{self.study}.json")).is_file()
+        return "running" if self._store.in_use else "finished" if finished else "interrupted"
+
+    def read(self, name: str, schema: type[M]) -> M | None:
+        """A JSON file of the folder as its schema; None if there is no such file.
+
+        Raises:
+            UserError: The file is corrupt.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            return schema.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path} is corrupt: {in_words(error)}") from error
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Settings by the names of the flags; `harness.search(**run.settings)` repeats the run."""
-        stored = self._store.settings().get("settings")
+        stored = self.document.get("settings")
         if not isinstance(stored, Mapping):
             raise UserError(f"{self.folder / 'settings.yaml'} has no settings of a run")
         flat = dict(stored)
@@ -112,13 +167,7 @@ class Run:
         Raises:
             UserError: The file is corrupt.
         """
-        path = self.folder / "result.json"
-        if not path.is_file():
-            return None
-        try:
-            return Result.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{path} is corrupt: {in_words(error)}") from error
+        return self.read("result.json", Result)
 
     @property
     def winner(self) -> RunWinner:
@@ -147,31 +196,96 @@ class Run:
         return pd.DataFrame(rows)
 
     @cached_property
+    def events(self) -> list[AnyEvent]:
+        """The logged events, in order."""
+        return list(self._store.events())
+
+    @property
+    def iterations(self) -> list[IterationDone]:
+        """The last event of each complete iteration; one that was repeated after an interruption counts once."""
+        last = {event.iteration: event for event in self.events if isinstance(event, IterationDone)}
+        return [last[iteration] for iteration in sorted(last)]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row for each scored row of the search: `iteration`, `evaluations` until it was scored (rows of an iteration
+        are spread evenly over its evaluations), `metric`, and `best_metric` until the end of its iteration."""
+        import pandas as pd
+
+        rows: list[tuple[int, float, float, float]] = []
+        before, best = 0, float("-inf")
+        for done in self.iterations:
+            scores = [score for score in done.scores if score is not None]
+            best = max([best, *scores])
+            step = (done.evaluations - before) / max(1, len(scores))
+            rows += [(done.iteration, before + step * k, score, best) for k, score in enumerate(scores, 1)]
+            before = done.evaluations
+        return pd.DataFrame(rows, columns=["iteration", "evaluations", "metric", "best_metric"])
+
+    @cached_property
+    def combine(self) -> Callable[..., Any] | None:
+        """The combination of the item sets' values; None if the task file cannot be read or names a user's function."""
+        return self._source.combine
+
+    @cached_property
+    def items(self) -> Mapping[tuple[str, str, str], Item]:
+        """The items by (item set, split, id): those stored in the folder, else those of the task's data if it can be
+        read; else empty."""
+        return self._source.items
+
+    @property
+    def first_item_set(self) -> str:
+        """The item set of records that name none."""
+        return self._source.first
+
+    @cached_property
+    def _source(self) -> _Items:
+        return _Items(self.settings, self._store.items())
+
+    def evaluations(self, record: str) -> dict[str, Evaluation]:
+        """The evaluations in `records/<record>.parquet` by label; empty if there is no such file.
+
+        Raises:
+            UserError: The file is corrupt.
+        """
+        return self._store.evaluations(record, self.combine or _unknown)
+
+    def models(self, split: Split) -> dict[str, Evaluation]:
+        """The final evaluations on a split by name: base model, experts, winner; those that are stored."""
+        if self.study == "evaluate":
+            return self.evaluations(f"evaluate_{split}")
+        found = {}
+        for path in sorted((self.folder / "records").glob(f"{split}_*.parquet")):
+            name = path.stem.removeprefix(f"{split}_")
+            if name in ("base", "winner") or name.startswith("expert_"):
+                found[BASE if name == "base" else name.removeprefix("expert_")] = next(
+                    iter(self.evaluations(path.stem).values())
+                )
+        return found
+
+    @cached_property
     def history(self) -> pd.DataFrame:
         """A row for each iteration: evaluations and seconds so far, the mean metric of its rows, the metric of the best
         row so far (`best_metric`), the objective, and the coefficients of the best row by objective, one column an
         expert (`coefficient NAME`)."""
         import pandas as pd
 
-        start: float | None = None
-        rows: dict[int, dict[str, Any]] = {}
+        start = self.events[0].at if self.events else 0.0
+        rows: list[dict[str, Any]] = []
         best: float | None = None
-        for event in self._store.events():
-            start = event.at if start is None else start
-            if not isinstance(event, IterationDone):
-                continue
+        for event in self.iterations:
             scores = [score for score in event.scores if score is not None]
             best = max([*scores, *([] if best is None else [best])], default=None)
-            rows[event.iteration] = {
+            row = {
                 "iteration": event.iteration,
                 "evaluations": event.evaluations,
                 "seconds": event.at - start,
                 "mean_metric": sum(scores) / len(scores) if scores else None,
                 "best_metric": best,
                 "objective": event.objective,
-                **{f"coefficient {name}": value for name, value in event.coefficients.items()},
             }
-        return pd.DataFrame(list(rows.values()))
+            rows.append(row | {f"coefficient {name}": value for name, value in event.coefficients.items()})
+        return pd.DataFrame(rows)
 
     @cached_property
     def _source(self) -> _Items:
@@ -189,8 +303,9 @@ class Run:
         Columns: `label` (base, best, winner, expert_NAME, or the particle's number), `split`, `iteration` (missing in
         the final evaluations), `report_only` (the scorer, if it is not the one of the search), `item_set`, `item`,
         `question`, `options`, `gold`, `prompt`, `response`, `score`, `unscored` (the reason), `detail`, `measures`,
-        `notes`, `tokens`, `choice_logprobs`. Question, options, gold and prompt come from the task's data; they are
-        None if the data cannot be read, and a prompt is None if it has changed.
+        `notes`, `tokens`, `choice_logprobs`. Question, options and gold answer are those stored in the folder; in
+        folders of version 0.1 they come from the task's data, and are None if it cannot be read. A prompt is None if
+        the task cannot be read or its prompt has changed.
         """
         import pandas as pd
         from pyarrow import ArrowException, parquet
@@ -248,21 +363,24 @@ COLUMNS = [
 
 
 class _Items:
-    """The items of a run's task, if its data can still be read."""
+    """The items of a run's task: as stored, or as read from its data if that can still be read."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.items: dict[tuple[str, str, str], Item] = {}
-        self.first = ""
+    def __init__(self, settings: Mapping[str, Any], stored: Mapping[tuple[str, str, str], Item]) -> None:
+        self.items = dict(stored)
+        self.first = next((name for name, _, _ in stored), "")
+        self.combine: Callable[..., Any] | None = None
         self._scorers: dict[str, Scorer | None] = {}
         self._settings = settings
         try:
             described, path = read_task_file(settings["task"])
-            preferred = "mini" if settings.get("base_model") == "embedded" else "full"
+            preferred: Literal["mini", "full"] = "mini" if settings.get("base_model") == "embedded" else "full"
             edition = described.editions[described.choose(settings.get("edition"), preferred)]
+            self.combine = _combination(settings.get("combine") or described.combine, described.weights)
             self.first = next(iter(edition.item_sets))
             data = settings.get("data")
             for name, parts in read_items(edition, path.parent, data and Path(data)).items():
-                self.items |= {(name, split, item.id): item for split, own in parts.items() for item in own}
+                read = {(name, split, item.id): item for split, own in parts.items() for item in own}
+                self.items = {**read, **self.items}
                 self._scorers[name] = self._scorer(edition, path.parent, name, parts)
         except UserError:
             return  # the answers are complete without them
@@ -289,3 +407,17 @@ class _Items:
         prompt = scorer.prompt.render(item) if isinstance(scorer, PromptedScorer) else None
         same = prompt is not None and prompt_hash(prompt) == hashed
         return item.question, item.choices, item.answer, prompt if same else None
+
+
+def _unknown(values: Mapping[str, Any]) -> Any:
+    """The value of one item set; nan for several, if their combination is not known."""
+    return next(iter(values.values())) if len(values) == 1 else np.nan
+
+
+def _combination(name: str, weights: Mapping[str, float] | None) -> Callable[..., Any] | None:
+    """A registered combination; None for a user's function, because reading a run must not execute user code."""
+    from utilities.combine import combinations, weighted_mean
+
+    if file_of(name) is not None:
+        return None
+    return partial(weighted_mean, weights=weights) if name == "weighted_mean" else combinations.get(name)

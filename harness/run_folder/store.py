@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from harness.run_folder.events import AnyEvent, parse_event
 from utilities.bounded_input import read_json, read_yaml
-from utilities.core import Evaluation, ItemResult, Reason, Response, Score, Unscored
+from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored
 from utilities.errors import UserError, describe, first_line
 from utilities.foreign_text import printable
+
+if TYPE_CHECKING:
+    from utilities.tasks import Task
 
 __all__ = ["Store", "checked_name", "free_folder", "write_atomically"]
 
@@ -73,7 +76,7 @@ def checked_name(name: str) -> str:
 class Store:
     """One run folder, locked by one process at a time.
 
-    Layout: settings.yaml, checkpoint/state.json, events.jsonl, records/*.parquet, best/, result.json.
+    Layout: settings.yaml, checkpoint/state.json, events.jsonl, items/*.parquet, records/*.parquet, best/, result.json.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,6 +151,20 @@ class Store:
     def close(self) -> None:
         """Releases the lock."""
         self._lock.release()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether another process holds the lock."""
+        if not (self.folder / ".lock").exists():
+            return False
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # not writable
+            return False
+        self._lock.release()
+        return False
 
     # -- settings and checkpoint -------------------------------------------------------------------------------------
 
@@ -250,6 +267,51 @@ class Store:
         path = self.folder / "records" / f"{name}.parquet"
         with _replacing_file(path) as partial:
             parquet.write_table(pa.Table.from_pylist(rows, schema=_record_schema()), partial, compression="zstd")
+
+    def save_items(self, task: Task, *held_out: Task | None) -> None:
+        """Writes `items/<task>.parquet`, the items that records refer to by id, unless it exists.
+
+        Args:
+            task: The task of the records.
+            held_out: Parts of it that a search does not see; None is skipped.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = self.folder / "items" / f"{task.name}.parquet"
+        if self.read_only or path.exists():
+            return
+        rows = [
+            {"item_set": name, "split": split, "item": item.id, "json": item.model_dump_json()}
+            for part in (task, *held_out)
+            if part is not None
+            for name, s in part.item_sets.items()
+            for split in ("dev", "test")
+            for item in s.split(split)  # type: ignore[arg-type]  # mypy widens the literals
+        ]
+        unique = {(row["item_set"], row["split"], row["item"]): row for row in rows}
+        path.parent.mkdir(exist_ok=True)
+        with _replacing_file(path) as partial:
+            schema = pa.schema([(name, pa.string()) for name in ("item_set", "split", "item", "json")])
+            parquet.write_table(pa.Table.from_pylist(list(unique.values()), schema=schema), partial, compression="zstd")
+
+    def items(self) -> dict[tuple[str, str, str], Item]:
+        """The items of `save_items` by (item set, split, id); empty if there are none.
+
+        Raises:
+            UserError: A file is corrupt.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        items = {}
+        for path in sorted((self.folder / "items").glob("*.parquet")):
+            try:
+                for row in parquet.read_table(path).to_pylist():
+                    items[row["item_set"], row["split"], row["item"]] = Item.model_validate_json(row["json"])
+            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path} is corrupt; delete it: {describe(error)}") from error
+        return items
 
     def evaluation(self, name: str, combine: Callable[..., Any]) -> Evaluation | None:
         """The evaluation of one model in `records/<name>.parquet`, its parts combined; None if there is no such file.

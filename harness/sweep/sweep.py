@@ -115,6 +115,7 @@ def sweep(
         try:
             if session.judges is not None:
                 session.judges.record_in(store.folder)
+            store.save_items(session.task, session.validation_set)
             for text in session.notes:
                 note(text)
             return Sweep(session, picking, confirming, plan, store, watch).run()
