@@ -20,7 +20,8 @@ FLOORS = """
 testing                                   conformance suites for scorers, engines and optimisers
 cli                                       the command line: one file a verb
 embedded_training                         builds and measures the bundled models
-lab sweep analysis report annotate        studies: each uses sessions
+report annotate                           what people see of finished folders
+lab sweep analysis                        studies: each uses sessions
 compare                                   methods at equal budget on one session
 run topics                                one search from start to result; drafting a topic's task
 session                                   settings, opening a session, evaluating rows

@@ -175,7 +175,7 @@ def _answers(run: Run, label: str) -> dict[str, _Answer]:
     stored = Store(run.folder).records(f"test_{label}")
     if stored is None:
         raise UserError(f"{run.folder} has no test answers of {label}")
-    first, items = run.items
+    first, items = run.first_item_set, run.items
     found: dict[str, _Answer] = {}
     letters = 0
     for (_, part), results in stored.items():

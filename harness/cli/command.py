@@ -37,7 +37,7 @@ __all__ = [
     "write_definitions",
 ]
 
-SECTIONS = ("Search", "Evaluate", "Compare", "Data", "Use")
+SECTIONS = ("Search", "Look", "Evaluate", "Compare", "Data", "Use")
 """Sections of the list of verbs, in the order of the help page."""
 
 Display = Literal["auto", "plain", "none"]

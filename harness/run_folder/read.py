@@ -233,6 +233,10 @@ class Run:
         read; else empty."""
         return self._source.items
 
+    def items_of(self, task: str) -> Mapping[tuple[str, str, str], Item]:
+        """The stored items of one task of a comparison."""
+        return self._store.items(task)
+
     @property
     def first_item_set(self) -> str:
         """The item set of records that name none."""
@@ -240,7 +244,7 @@ class Run:
 
     @cached_property
     def _source(self) -> _Items:
-        return _Items(self.settings, self._store.items())
+        return _Items(self.settings if "settings" in self.document else {}, self._store.items())
 
     def evaluations(self, record: str) -> dict[str, Evaluation]:
         """The evaluations in `records/<record>.parquet` by label; empty if there is no such file.
@@ -286,15 +290,6 @@ class Run:
             }
             rows.append(row | {f"coefficient {name}": value for name, value in event.coefficients.items()})
         return pd.DataFrame(rows)
-
-    @cached_property
-    def _source(self) -> _Items:
-        return _Items(self.settings)
-
-    @property
-    def items(self) -> tuple[str, Mapping[tuple[str, str, str], Item]]:
-        """Name of the first item set, and the task's items by item set, split and id; empty if they cannot be read."""
-        return self._source.first, self._source.items
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -371,6 +366,8 @@ class _Items:
         self.combine: Callable[..., Any] | None = None
         self._scorers: dict[str, Scorer | None] = {}
         self._settings = settings
+        if "task" not in settings:
+            return
         try:
             described, path = read_task_file(settings["task"])
             preferred: Literal["mini", "full"] = "mini" if settings.get("base_model") == "embedded" else "full"

@@ -295,8 +295,8 @@ class Store:
             schema = pa.schema([(name, pa.string()) for name in ("item_set", "split", "item", "json")])
             parquet.write_table(pa.Table.from_pylist(list(unique.values()), schema=schema), partial, compression="zstd")
 
-    def items(self) -> dict[tuple[str, str, str], Item]:
-        """The items of `save_items` by (item set, split, id); empty if there are none.
+    def items(self, task: str = "*") -> dict[tuple[str, str, str], Item]:
+        """The items of `save_items` by (item set, split, id), by default of all tasks; empty if there are none.
 
         Raises:
             UserError: A file is corrupt.
@@ -305,7 +305,7 @@ class Store:
         from pyarrow import parquet
 
         items = {}
-        for path in sorted((self.folder / "items").glob("*.parquet")):
+        for path in sorted((self.folder / "items").glob(f"{task}.parquet")):
             try:
                 for row in parquet.read_table(path).to_pylist():
                     items[row["item_set"], row["split"], row["item"]] = Item.model_validate_json(row["json"])
