@@ -220,12 +220,12 @@ def _judgement(one: Mapping[str, Any]) -> Judgement:
 
 def _tagged(one: ShownItem, low: float, span: float) -> ShownItem:
     """The item with its tags and the change of its score."""
-    *_, first, last = [None, *one.answers] if len(one.answers) < 2 else one.answers
+    scores = [answer.score for answer in one.answers[-2:]]
     change, tags = 0.0, []
-    if first is not None and first.score is not None and last.score is not None:
-        change = last.score - first.score
+    if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
+        change = scores[1] - scores[0]
         tags = ["fixed"] if change > 0 else ["broken"] if change < 0 else []
-        if max(first.score, last.score) <= low:
+        if max(scores[0], scores[1]) <= low:
             tags.append("both wrong")
     if any(answer.score is None for answer in one.answers):
         tags.append("unscored")

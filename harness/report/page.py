@@ -129,7 +129,8 @@ def _inline(answers: SideBySide, every_item: bool, share: int) -> tuple[SideBySi
     """The answers that are shown inline, and all of them."""
     if every_item:
         return answers, answers
-    shown, room = [], MOST_TEXT // share
+    shown: list[ShownItem] = []
+    room = MOST_TEXT // share
     for item in answers.items[: max(10, MOST_ITEMS // share)]:
         room -= sum(min(CUT, len(text)) for text in _texts(item))
         if room < 0 and shown:

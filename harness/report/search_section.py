@@ -54,10 +54,10 @@ def search_section(run: Run) -> Section:
     result = run.result
     settings = run.settings
     task = result.task if result else started.task if started else str(settings.get("task"))
-    edition = f" ({result.edition if result else started.edition})" if result or started else ""
+    edition = result.edition if result else started.edition if started else None
     model = result.model if result else settings.get("base_model")
     section = Section(
-        title=f"{task}{edition}",
+        title=f"{task} ({edition})" if edition else task,
         subtitle=f"search, {model}, seed {settings.get('seed')}, {when(run)}",
         conclusions=[],
         details=list(details_of(run.document)),
@@ -154,7 +154,7 @@ def _table(result: Result) -> Table:
         cells += [drawing, number_cell(row.n, str(row.n)), number_cell(row.unscored, str(row.unscored))]
         for other in beside:
             one = row.beside.get(other)
-            cells.append(number_cell(one and one.value, number(one.value, one.se) if one else ""))
+            cells.append(Cell("") if one is None else number_cell(one.value, number(one.value, one.se)))
         rows.append(cells)
     return Table(
         "Values",

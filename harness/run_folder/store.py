@@ -287,7 +287,7 @@ class Store:
             if part is not None
             for name, s in part.item_sets.items()
             for split in ("dev", "test")
-            for item in s.split(split)  # type: ignore[arg-type]  # mypy widens the literals
+            for item in s.split(split)
         ]
         unique = {(row["item_set"], row["split"], row["item"]): row for row in rows}
         path.parent.mkdir(exist_ok=True)
