@@ -96,6 +96,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm": ("StableLm", {**PLAIN, **MANY}),
     "granite": ("Granite", {**PLAIN, "logits_scaling": 4.0}),
     "smollm3": ("SmolLM3", PLAIN),
+    "apertus": ("Apertus", PLAIN),
+    "roberta": ("Roberta", {**PLAIN, "is_decoder": True}),
+    "rembert": ("RemBert", {**PLAIN, "is_decoder": True, "input_embedding_size": 32, "output_embedding_size": 32}),
 }
 
 

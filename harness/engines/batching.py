@@ -98,12 +98,16 @@ class Batch:
         # Padding attends to itself: a softmax over an empty row would be NaN.
         return (mask | torch.eye(length, dtype=torch.bool, device=device))[:, None]
 
-    def logprobs(self, model: Any, device: torch.device, *, direct: bool = False) -> list[ChoiceLogprobs]:
+    def logprobs(
+        self, model: Any, device: torch.device, *, direct: bool = False, positions: bool = True
+    ) -> list[ChoiceLogprobs]:
         """Summed log-probabilities of each question's options, in the order of `items`.
 
         Args:
             model: A causal language model from transformers.
             device: The model's device.
+            positions: Whether to pass positions, counted from 0 at each prompt's start, and a mask. Without them, all
+                sequences must have one length.
             direct: Whether the logits are just the output layer applied to the last hidden states. Then they are
                 computed only at the answers' positions, which saves most of the work with large vocabularies.
         """
@@ -114,6 +118,8 @@ class Batch:
             "use_cache": False,
             "logits_to_keep": self._keep,
         }
+        if not positions:
+            del inputs["position_ids"], inputs["attention_mask"]
         kind: Any = type(model)
         if (accepted := _accepted(kind)) is not None:
             inputs = {name: value for name, value in inputs.items() if name in accepted}

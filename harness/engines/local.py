@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -43,6 +44,9 @@ PLANS_KEPT = 64
 
 MIXED_TEST = 120
 """Difference in tokens between the two prompts of the test for batches of mixed lengths."""
+
+LIKELY = 5
+"""Tokens whose log-probabilities are compared by the test of positions."""
 
 HALF_FOLDED = b""
 """Key of no particle: the state of the weights while folding, and after an error in it."""
@@ -112,9 +116,10 @@ class LocalEngine:
         self._pristine: dict[str, torch.Tensor] = {}
         self._folded: bytes | None = None
         self._batch_tokens = int((state or {}).get("batch_tokens") or settings.batch_tokens or self._fitting_batch())
-        self._packs, self._direct = self._can_pack(), self._has_plain_head()
+        self._positions = self._takes_positions()
+        self._packs, self._direct = self._positions and self._can_pack(), self._has_plain_head()
         self._window = local_window(self.model.config) or self.tokens.context
-        self._mixes_to = self._mixed_lengths()
+        self._mixes_to = self._mixed_lengths() if self._positions else 0
         self._plans: OrderedDict[tuple[int, int], tuple[Any, Any, _Plan]] = OrderedDict()
         self._jobs: list[_Job] = []
         self._ready = threading.Condition()
@@ -268,7 +273,7 @@ class LocalEngine:
             batch = queue.pop(0)
             try:
                 start = time.perf_counter()
-                logprobs = batch.logprobs(self.model, self._device, direct=self._direct)
+                logprobs = batch.logprobs(self.model, self._device, direct=self._direct, positions=self._positions)
                 self.times.forward += time.perf_counter() - start
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error) or len(batch.items) == 1:
@@ -321,6 +326,39 @@ class LocalEngine:
             self._plans.popitem(last=False)
         return plan
 
+    def _takes_positions(self) -> bool:
+        """Whether the model counts positions from 0, so that it may be passed a batch's positions.
+
+        Tested with the most likely tokens in place of a text's last one. RoBERTa, for example, counts otherwise.
+
+        Raises:
+            UserError: Their probabilities depend on the last token.
+        """
+        ids = self.tokens.ids(["A quick test of the positions."])[0]
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids], device=self._device)).logits[0, -2].float()
+        expected, likely = logits.log_softmax(dim=-1).topk(LIKELY)
+        (batch,) = pack([ids[:-1]], [[[token] for token in likely.tolist()]], [0], 1 << 40, shared_prefix=True)
+
+        def difference(positions: bool) -> float:
+            try:
+                with torch.inference_mode():
+                    (answer,) = batch.logprobs(self.model, self._device, positions=positions)
+            except Exception:  # any error of a model that does not accept these positions
+                return math.inf
+            return float(np.abs(np.array(answer.logprobs) - expected.cpu().numpy()).max())
+
+        own, counted = difference(False), difference(True)
+        if min(own, counted) > 5 * self._rounding:
+            raise UserError(
+                f"--engine local: {type(self.model).__name__} gives a text's next token another probability if more"
+                " tokens follow it: it is no causal language model"
+            )
+        if counted <= max(self._rounding, 2 * own):
+            return True
+        self.notes.append("this model counts positions in its own way; lengths are not mixed")
+        return False
+
     def _can_pack(self) -> bool:
         """Whether the model supports a custom attention mask, so that all options of a question share one sequence.
 
@@ -369,8 +407,12 @@ class LocalEngine:
 
     def _same(self, one: ChoiceLogprobs, other: ChoiceLogprobs) -> bool:
         """Whether log-probabilities differ by rounding at most."""
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        return bool(np.allclose(one.logprobs, other.logprobs, atol=tolerance, rtol=0.0))
+        return bool(np.allclose(one.logprobs, other.logprobs, atol=self._rounding, rtol=0.0))
+
+    @property
+    def _rounding(self) -> float:
+        """Difference of a token's log-probabilities in two batches that rounding can cause."""
+        return 1e-3 if self.model.dtype == torch.float32 else 0.1
 
     def _has_plain_head(self) -> bool:
         """Whether logits are the output layer on the last hidden states and nothing else (no scaling, no soft cap)."""

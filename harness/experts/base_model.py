@@ -103,6 +103,12 @@ class BaseModel:
             if not trust_remote_code and "custom code" in first:
                 first = "it brings Python code of its own; with --trust-remote-code that code is run here"
             raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
+        causal = {module.is_causal for module in self.model.modules() if hasattr(module, "is_causal")}
+        if causal == {False} and getattr(self.model.config, "is_decoder", None) is False:
+            raise UserError(
+                f"{folder}: not a causal language model: its attention sees later tokens, because is_decoder of"
+                " config.json is false"
+            )
         self.text = self.config.get_text_config()
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.shapes: Shapes = {name: tuple(p.shape) for name, p in parameters.items()}
@@ -202,7 +208,7 @@ class BaseModel:
         if self.quantisation is not None:
             return  # quantised tensors have other names and shapes
         located, unused = self.locate(slices)
-        if scale := next((key for key in (*slices, *unused) if SCALES.search(key) and key not in self.state), None):
+        if scale := next((key for key in unused if SCALES.search(key)), None):
             raise UserError(
                 f"{self.folder}: the file holds {scale}, so its weights are quantised, and config.json has no"
                 " quantization_config that says how"

@@ -132,7 +132,8 @@ def not_finite(files: list[Path]) -> tuple[Path, str] | None:
                 shape = tensor.get_shape()
                 if tensor.get_dtype() not in FLOATS:
                     continue
-                parts = [tensor[:]] if everything or not shape or shape[0] < 2 else [tensor[:1], tensor[-1:]]
+                ends = not everything and shape and shape[0] > 1
+                parts = [tensor[:1], tensor[-1:]] if ends else [file.get_tensor(key)]
                 if not all(bool(torch.isfinite(_plain(part)).all()) for part in parts):
                     return path, key
     return None

@@ -146,8 +146,9 @@ class JudgeClient:
         self._random = random.Random()  # backoff must not change the global generator
         self._pending: dict[str, asyncio.Task[Reply | Unscored]] = {}
         self._naps: set[asyncio.Future[None]] = set()
+        self._first = asyncio.Lock()  # bound to an event loop only while it is contended
         self._stopped: str | None = None
-        self._answered = False
+        self._tried = self._answered = False
         self._in_vain = 0  # attempts since the last reply, and when the first of them ended
         self._silent_since = 0.0
         self._accepted: frozenset[str] = frozenset()  # parameters of requests that were answered
@@ -414,8 +415,7 @@ class JudgeClient:
         while True:
             attempt += 1
             async with self._limiter.slot() as slot:
-                self._raise_if_stopped()
-                result = await self._attempt(question, store)
+                result = await self._first_alone(question, store)
                 if isinstance(result, Reply):
                     slot.went_well()
                     return result
@@ -431,6 +431,19 @@ class JudgeClient:
                     self._stop(result.words, result.advice)
                 return Unscored(Reason.TRANSPORT, f"{attempt} attempts; the last one: {result.words}", attempt)
             await self._rest(failures[result.busy], result.retry_after)
+
+    async def _first_alone(self, question: Question, store: Callable[[Reply], None]) -> Reply | Trouble | None:
+        """As `_attempt`, but the first one has no other beside it: a wrong key costs a single request."""
+        while not self._tried:
+            async with self._first:
+                self._raise_if_stopped()
+                if not self._tried:
+                    try:
+                        return await self._attempt(question, store)
+                    finally:
+                        self._tried = True
+        self._raise_if_stopped()
+        return await self._attempt(question, store)
 
     async def _attempt(self, question: Question, store: Callable[[Reply], None]) -> Reply | Trouble | None:
         """One attempt, without unsupported parameters; None if the budget does not allow it."""

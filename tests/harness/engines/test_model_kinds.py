@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
+from harness.experts.files import not_finite
 from harness.experts.pool import open_pool
 from utilities.core import Chat
 from utilities.errors import UserError
@@ -115,6 +116,24 @@ def test_lengths_are_mixed_unless_they_change_the_answers(kind, note, tmp_path):
     base = make_model(tmp_path / "base", kind)
     notes = assert_like_reference(base, [make_lora(base, tmp_path / "a")])
     assert any(note in one for one in notes) if note else not notes
+
+
+def test_positions_that_are_not_counted_from_zero_are_the_models_own(tmp_path):
+    base = make_model(tmp_path / "base", "roberta")
+    assert_like_reference(base, [make_lora(base, tmp_path / "a")])
+
+
+def test_a_model_whose_answer_depends_on_later_tokens_is_refused_at_the_start(tmp_path):
+    base = make_model(tmp_path / "base", "rembert", is_decoder=False)
+    with pytest.raises(UserError, match=r"RemBertForCausalLM gives .* no causal language model"):
+        LocalEngine(base, None, EngineSettings(device="cpu"))
+
+
+def test_a_tensor_of_one_number_is_checked_like_any_other(tmp_path):
+    base = make_model(tmp_path / "base", "apertus", num_hidden_layers=1)  # its activation holds such tensors
+    assert not_finite([base / WEIGHTS]) is None
+    edit_tensors(base / WEIGHTS, lambda held: {k: v if v.dim() else v * float("nan") for k, v in held.items()})
+    assert not_finite([base / WEIGHTS]) is not None
 
 
 def test_adapters_of_a_tied_output_layer_come_with_copies_of_its_weight(tmp_path):

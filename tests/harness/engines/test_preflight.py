@@ -215,6 +215,7 @@ REFUSED = {
         full=True,
     ),
     "context too short": config(max_position_embeddings=8),
+    "sees later tokens": kind_of("roberta", is_decoder=False),
     "vocabulary of another model": kind_of("llama", vocab_size=60),
 }
 

@@ -145,7 +145,7 @@ def test_usage_that_is_not_reported_is_estimated(judge_server):
 
 
 def test_no_more_are_in_flight_than_allowed(judge_server):
-    judge_server.answer = lambda asked: says("Rating: 7", delay=0.01)
+    judge_server.answer = lambda asked: says("Rating: 7", delay=0.1)
 
     async def main(client):
         await asyncio.gather(*(client.ask(question(str(k))) for k in range(30)))
@@ -776,6 +776,17 @@ def test_a_wrong_key_in_the_middle_stops_everyone_at_once(judge_server):
     assert len({str(one) for one in stopped}) == 1
     assert judge_server.count == len(replies) + 1 <= 9
     assert client.budget.spent.requests == len(replies)
+
+
+def test_a_wrong_key_costs_one_request_however_many_questions_wait(judge_server):
+    judge_server.answer = lambda asked: error(401, "wrong key")
+    client = judge(judge_server, max_in_flight=8)
+
+    async def main():
+        return await asyncio.gather(*(client.ask(question(str(k))) for k in range(20)), return_exceptions=True)
+
+    assert all(isinstance(one, JudgeStopped) for one in asyncio.run(main()))
+    assert judge_server.count == 1
 
 
 def test_who_rests_is_woken_when_the_judge_is_stopped(judge_server):
