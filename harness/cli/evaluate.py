@@ -36,7 +36,8 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     """Evaluates the base model and every expert on one split, and shows a row a model.
 
     Raises:
-        typer.Exit: With code 1, if nothing could be scored.
+        typer.Exit: With code 1, if nothing could be scored, except by `--utility`: it may refuse every answer, and its
+            reasons are the result.
     """
     from harness.display.conclusion import evaluation_conclusion
     from harness.display.console import open_console, print_json
@@ -77,11 +78,11 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
-    for note in session.judges.panel.take_notes() if session.judges else ():
+    for note in session.take_notes():
         console.print(f"note: {note}", style="yellow", markup=False)
     sentence = evaluation_conclusion(evaluations, BASE, split, task.combine)
     console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)
-    if not any(e.n for e in evaluations.values()):
+    if settings.utility is None and not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)
 
 

@@ -118,14 +118,14 @@ def run_lab(
 
 
 def _progress(console: Console, live: Live | None, display: Display) -> Callable[[str], None]:
-    """Shows the current step: in place on a terminal, else a line now and then; a cost estimate is always shown."""
+    """Shows the current step: in place on a terminal, else a line now and then; costs and notes are always shown."""
     from rich.text import Text
 
     last = 0.0
 
     def show(text: str) -> None:
         nonlocal last
-        important = text.startswith("judges:")
+        important = text.startswith(("judges:", "note:"))
         if live is not None:
             if important:
                 live.console.print(text, markup=False, highlight=False)

@@ -38,8 +38,8 @@ def run_score(folder: Path, settings: dict[str, Any], json: bool) -> None:
     from harness.session.evaluator import problem
     from harness.session.rescore import rescore
 
-    rescored = rescore(folder, settings)
     console = open_console(stderr=json)
+    rescored = rescore(folder, settings, lambda text: console.print(f"note: {text}", style="yellow", markup=False))
     if json:
         rows = [
             {**evaluation_json(one.label, one.split, one.now), "stored": one.stored.value, "stored_se": one.stored.se}

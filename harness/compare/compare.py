@@ -99,6 +99,8 @@ def compare(
                 note(text)
             return Comparison(sessions, training, options, store, watch).run()
         finally:
+            for text in dict.fromkeys(text for one in sessions for text in one.take_notes()):
+                note(text)
             store.close()
     finally:
         for one in sessions:

@@ -110,6 +110,8 @@ class _Lab:
         self._began = now
         if self.panel is not None:
             self.checkpoint["spent"] = self.panel.spent.to_dict()
+            for text in self.panel.take_notes():
+                self.progress(f"note: {text}")
         self.store.save_checkpoint(self.checkpoint)
 
     def probing(self) -> list[Probes]:

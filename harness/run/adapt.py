@@ -190,7 +190,7 @@ class SearchRun:
     def _report_engine_notes(self) -> None:
         while self.engine.notes:
             self.bus(Note(text=self.engine.notes.pop(0)))
-        for note in self.session.judges.panel.take_notes() if self.session.judges else ():
+        for note in self.session.take_notes():
             self.bus(Note(text=note))
 
     def _iteration_done(self) -> None:

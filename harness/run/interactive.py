@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -210,12 +211,20 @@ class Session:
             rules = StopRules(session.task.name, session.panel, "evaluate again")
             engine_row = None if coefficients is None else session.expert_row(coefficients)
             found = await rules.gather(session.task(self._open_engine().particle(engine_row), split))
+            self._warn()
             rules.check_judge(found)
             self._evaluations[key] = found[0]
         return self._evaluations[key]
 
     async def _evaluate_all(self, split: Split) -> dict[str, Evaluation]:
-        return await evaluate_models(self._session, self._open_engine(), split)
+        try:
+            return await evaluate_models(self._session, self._open_engine(), split)
+        finally:
+            self._warn()
+
+    def _warn(self) -> None:
+        for note in self._session.take_notes():
+            warnings.warn(note, stacklevel=2)
 
     def _coefficients(self, row: Row) -> NDArray[np.float64] | None:
         if row is None:

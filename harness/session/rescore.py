@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,15 @@ class Rescored:
     now: Evaluation
 
 
-def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
+def rescore(
+    folder: Path, settings: Mapping[str, Any], note: Callable[[str], None] = lambda text: None
+) -> list[Rescored]:
     """Rescores all responses that the final tables and `evaluate` stored in a run folder.
 
     Args:
         folder: The run folder.
         settings: Settings that override those of the run: `utility`, `option`, `combine`.
+        note: Receives notes on the judges' servers.
 
     Raises:
         UserError: No run folder, data that changed since the run, or responses without data that the utility needs.
@@ -72,6 +75,8 @@ def rescore(folder: Path, settings: Mapping[str, Any]) -> list[Rescored]:
         return done
     finally:
         if judges is not None:
+            for text in judges.panel.take_notes():
+                note(text)
             judges.close()
         store.close()
 

@@ -109,6 +109,10 @@ class Session:
         notes = (self.pool.doubt, self._grouping_note, unknown_topic_warning(self.task, self.judges))
         return [*overlaps, *self.remarks, *(note for note in notes if note is not None)]
 
+    def take_notes(self) -> list[str]:
+        """Notes on the judges' servers since the last call; every verb that asks a judge shows them."""
+        return self.panel.take_notes() if self.panel else []
+
     @property
     def _grouping_note(self) -> str | None:
         """A note on the effect of --granularity for these experts; None without it."""

@@ -120,6 +120,8 @@ def sweep(
                 note(text)
             return Sweep(session, picking, confirming, plan, store, watch).run()
         finally:
+            for text in session.take_notes():
+                note(text)
             store.close()
     finally:
         session.close()

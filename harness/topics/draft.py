@@ -215,7 +215,7 @@ def draft_topic(
         dev: As in `write_topic`.
         test: As in `write_topic`.
         seed: As in `write_topic`.
-        tell: Receives the cost estimate, before any request.
+        tell: Receives the cost estimate, before any request, and notes on the judge's server.
 
     Raises:
         UserError: As in `write_topic`, `offline_topic` and `open_panel`.
@@ -232,6 +232,8 @@ def draft_topic(
             tell(writing_estimate(checked_topic(topic), panel, dev, test))
             return await write_topic(topic, panel, dev=dev, test=test, seed=seed), panel.spent
         finally:
+            for note in panel.take_notes():
+                tell(f"note: {note}")
             await panel.close()
 
     return asyncio.run(written())

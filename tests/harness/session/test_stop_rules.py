@@ -98,6 +98,7 @@ def test_an_unreachable_judge_stops_the_verb_and_nothing_of_it_is_kept(verb, run
     judge_server.answer = rated
     finished = run(verb, "judged", *judge(judge_server))
     assert finished.returncode == 0, finished.stderr
+    assert "returns no log-probabilities" in " ".join((finished.stdout + finished.stderr).split())
     assert None not in values(verb, folder)
 
 
