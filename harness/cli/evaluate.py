@@ -53,6 +53,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     store = None
     if out is not None:
         document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(session)}
+        _forget_interrupted(out)
         store = Store.create(out, document)
     try:
         engine = session.engine()
@@ -84,6 +85,21 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if settings.utility is None and not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)
+
+
+def _forget_interrupted(out: Path) -> None:
+    """Empties the folder of an `evaluate` that ended before it wrote records, so that the same command works again."""
+    from harness.run_folder.store import Store
+
+    if not (out / "settings.yaml").is_file():
+        return
+    store = Store.open(out)
+    try:
+        if "evaluated" in store.settings() and not any((out / "records").glob("*.parquet")):
+            for path in [*(out / "records").glob(".*.partial"), out / "settings.yaml"]:
+                path.unlink()
+    finally:
+        store.close()
 
 
 def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:

@@ -39,7 +39,7 @@ MODELS = frozenset({"base_model", "experts"})
 ENGINE = frozenset({"engine", *EngineSettings.model_fields})
 MONITOR = frozenset({"monitor_share", "canary_every"})
 """Judge settings that monitor a search."""
-JUDGES = frozenset(JudgeSettings.model_fields) - MONITOR
+JUDGES = frozenset({*JudgeSettings.model_fields, "trace"}) - MONITOR
 PARTICLE_SWARM = frozenset(
     {
         "inertia", "cognitive", "social", "repel", "step_length", "step_decay", "step_floor", "restart_patience",
@@ -48,7 +48,7 @@ PARTICLE_SWARM = frozenset(
 )  # fmt: skip
 """Hyperparameters of Algorithm 1 that no other optimiser has."""
 SEARCH = (
-    frozenset({*RunSettings.model_fields, *SwarmSettings.model_fields, *MONITOR}) - TASK - MODELS - ENGINE - {*NESTED}
+    frozenset({*RunSettings.model_fields, *SwarmSettings.model_fields, *MONITOR}) - TASK - MODELS - ENGINE - {*NESTED, "trace"}
 )
 """What a search does: optimiser and hyperparameters, objective, selection, monitoring."""
 

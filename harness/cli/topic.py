@@ -67,6 +67,7 @@ def run_topic(
     from pydantic import ValidationError
 
     from harness.display.console import open_console
+    from harness.run_folder.store import write_atomically
     from harness.topics.draft import draft_topic
     from harness.topics.instructions import checked_topic
     from harness.topics.task_file import slug, to_task_file
@@ -91,7 +92,7 @@ def run_topic(
         console.print(text, style="dim", markup=False, highlight=False)
 
     draft, spent = draft_topic(topic, judging, dev=dev, test=test, seed=seed, tell=report)
-    out.write_text(to_task_file(draft), encoding="utf-8")
+    write_atomically(out, to_task_file(draft))
     _show(draft, console)
     if spent.requests or spent.cached:
         cost = "" if not spent.usd else f", ${spent.usd:,.4f}"
