@@ -11,7 +11,7 @@ from typing import Any
 
 from utilities.errors import UserError, describe, unknown_name
 
-__all__ = ["absolute_spec", "file_of", "object_in_file"]
+__all__ = ["absolute_spec", "existing_file", "file_of", "object_in_file"]
 
 
 def file_of(spec: str) -> Path | None:
@@ -26,6 +26,24 @@ def absolute_spec(spec: str, folder: Path) -> str:
     return spec if path is None else f"{(folder / path).resolve()}:{spec.rpartition(':')[2]}"
 
 
+def existing_file(spec: str, what: str) -> Path:
+    """The file of `FILE.py:NAME`.
+
+    Args:
+        spec: `FILE.py:NAME`.
+        what: What it should name, for messages.
+
+    Raises:
+        UserError: No such file, or another form.
+    """
+    path = file_of(spec)
+    if path is None or spec.endswith(":"):
+        raise UserError(f"{what} {spec!r}: expected FILE.py:NAME")
+    if not path.is_file():
+        raise UserError(f"{what} {spec!r}: {path} does not exist")
+    return path
+
+
 def object_in_file(spec: str, what: str) -> Any:
     """The object `NAME` of `FILE.py`.
 
@@ -36,11 +54,7 @@ def object_in_file(spec: str, what: str) -> Any:
     Raises:
         UserError: The file or the name does not exist, or the file raises when it is run.
     """
-    path, name = file_of(spec), spec.rpartition(":")[2]
-    if path is None or not name:
-        raise UserError(f"{what} {spec!r}: expected FILE.py:NAME")
-    if not path.is_file():
-        raise UserError(f"{what} {spec!r}: {path} does not exist")
+    path, name = existing_file(spec, what), spec.rpartition(":")[2]
     module = _run(path, f"{what} {spec!r}")
     found = getattr(module, name, None)
     if found is None:

@@ -1,8 +1,9 @@
 """A user's function in a process of its own, because nothing less contains what a function can do.
 
-In the process of the run, a function could end it (`os._exit`), close its files, exhaust its memory, or stay in C code
-that no thread can interrupt. Here each of these ends one child process, and the item is unscored with the reason. The
-child runs the same file, its stdout is the run's stderr, and it may use half of the machine's memory.
+In the process of the run, a file could end it (`os._exit`), close its files, exhaust its memory, or stay in C code
+that no thread can interrupt. Here each of these ends one child process: when the file is run, the reason is an error
+message; when the function is called, the item is unscored with the reason. Only the child runs the file of a function.
+Its stdout is the run's stderr, and it may use half of the machine's memory.
 
 A call costs about 0.1 ms; a start, also after a child has ended, costs about half a second.
 """
@@ -19,24 +20,25 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from utilities.core import MOST_SCORE, Item, Outcome, Reason, Response, Score, Unscored
-from utilities.errors import describe
+from utilities.errors import UserError, describe
 from utilities.foreign_text import printable, short
-from utilities.user_code import file_of, object_in_file
+from utilities.user_code import existing_file
 
 __all__ = ["UserProcess", "process_of", "scored"]
 
 START_LIMIT_S = 120.0
 """Seconds that the user's file may take to be run in the child."""
 MOST_REPLY = 1 << 16
+MOST_DETAIL = 1000
+"""Characters of a reason."""
 
 
 class UserProcess:
@@ -45,7 +47,26 @@ class UserProcess:
     def __init__(self, spec: str) -> None:
         self._spec = spec
         self._child: subprocess.Popen[bytes] | None = None
-        self._lock = Lock()
+        self._defined: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def defined(self) -> dict[str, Any]:
+        """What the child reports of the object in the file, see `serve`.
+
+        Raises:
+            UserError: The file cannot be run, or the object is no utility.
+        """
+        with self._lock:
+            try:
+                if self._child is None:
+                    self._start()
+            except TimeoutError:
+                self.close()
+                raise UserError(f"utility {self._spec!r}: the file did not end in {START_LIMIT_S:g} s") from None
+            except (OSError, EOFError) as error:
+                reason = self._ended(error)
+                raise UserError(reason if str(error) else f"utility {self._spec!r}: {reason} when it was run") from None
+        return self._defined
 
     def call(self, item: Item, response: Response, limit_s: float) -> tuple[Outcome, bool]:
         """The outcome of one call, and whether the child survived it."""
@@ -69,7 +90,8 @@ class UserProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts the child and waits until it has run the file."""
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}\nfrom utilities.user_process import serve\nserve({self._spec!r})"
+            f"import sys; sys.path[:] = {sys.path!r}\nfrom utilities.scorers.function import serve_file\n"
+            f"serve_file({self._spec!r})"
         )
         self._child = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, "-c", code],
@@ -80,6 +102,7 @@ class UserProcess:
         found = self._reply(self._child, START_LIMIT_S)
         if "detail" in found:
             raise EOFError(found["detail"])
+        self._defined = found
         return self._child
 
     def _reply(self, child: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any]:
@@ -110,7 +133,7 @@ class UserProcess:
                 code = self._child.wait(timeout=5)
         self.close()
         if str(error) and not isinstance(error, OSError):
-            return str(error)[:300]
+            return str(error)
         how = "closed its files" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
         return f"the utility ended its process ({how})"
 
@@ -132,9 +155,16 @@ _processes: dict[tuple[str, str], UserProcess] = {}
 
 
 def process_of(spec: str) -> UserProcess:
-    """The child of a function; one for each content of its file, ended when the program ends."""
-    path = file_of(spec)
-    content = sha256(Path(path).read_bytes()).hexdigest() if path is not None else ""
+    """The child of a function; one for each content of its file, ended when the program ends.
+
+    Raises:
+        UserError: No such file, or it cannot be read.
+    """
+    path = existing_file(spec, "utility")
+    try:
+        content = sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"utility {spec!r}: {path} cannot be read: {error.strerror}") from error
     if (spec, content) not in _processes:
         _processes[spec, content] = UserProcess(spec)
     return _processes[spec, content]
@@ -161,33 +191,38 @@ def scored(function: Callable[[Item, Response], Any], item: Item, response: Resp
     return Score(number)
 
 
-def serve(spec: str) -> None:
-    """The child's side: runs the file, then calls the function for every request, until stdin ends."""
+def serve(load: Callable[[], tuple[Callable[[Item, Response], Any], dict[str, Any]]]) -> None:
+    """The child's side: runs the file, then calls the function for every request, until stdin ends.
+
+    Args:
+        load: Runs the file; returns the function and what `UserProcess.defined` returns, a JSON object.
+    """
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what the function prints
     _limit_memory()
+    threading.excepthook = lambda raised: print("a thread of the utility raised", raised.exc_type.__name__)
 
-    def reply(outcome: Outcome | None) -> None:
-        if isinstance(outcome, Unscored):
-            told: dict[str, Any] = {"reason": outcome.reason.value, "detail": outcome.detail[:500]}
-        else:
-            told = {} if outcome is None else {"value": outcome.value}
-        os.write(replies, json.dumps(told).encode() + b"\n")
+    def reply(message: dict[str, Any]) -> None:
+        os.write(replies, json.dumps(message).encode() + b"\n")
 
     try:
-        function = object_in_file(spec, "utility")
+        function, defined = load()
+        reply(defined)
     except BaseException as error:  # a user's file may raise anything
-        reply(Unscored(Reason.MALFORMED, str(error)))
+        reply({"detail": (str(error) if isinstance(error, UserError) else describe(error))[:MOST_DETAIL]})
         return
-    reply(None)
     while header := requests.read(8):
         item, response, limit_s = pickle.loads(requests.read(struct.unpack("<Q", header)[0]))  # noqa: S301 - the run's own
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limit_s + 10)  # should the run be gone that would end a late call
-        reply(scored(function, item, response))
+        outcome = scored(function, item, response)
+        if isinstance(outcome, Unscored):
+            reply({"reason": outcome.reason.value, "detail": outcome.detail[:MOST_DETAIL]})
+        else:
+            reply({"value": outcome.value})
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -48,7 +48,11 @@ PARTICLE_SWARM = frozenset(
 )  # fmt: skip
 """Hyperparameters of Algorithm 1 that no other optimiser has."""
 SEARCH = (
-    frozenset({*RunSettings.model_fields, *SwarmSettings.model_fields, *MONITOR}) - TASK - MODELS - ENGINE - {*NESTED, "trace"}
+    frozenset({*RunSettings.model_fields, *SwarmSettings.model_fields, *MONITOR})
+    - TASK
+    - MODELS
+    - ENGINE
+    - {*NESTED, "trace"}
 )
 """What a search does: optimiser and hyperparameters, objective, selection, monitoring."""
 

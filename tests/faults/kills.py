@@ -49,6 +49,8 @@ def lasting_json(text: str) -> Any:
 
     def pruned(value: Any) -> Any:
         if isinstance(value, dict):
+            if any(isinstance(one, str) and "seconds" in one for one in value.values()):
+                return None  # a finding on time
             return {key: pruned(one) for key, one in value.items() if not CHANGING.search(key)}
         return [pruned(one) for one in value] if isinstance(value, list) else value
 

@@ -121,7 +121,7 @@ def test_the_same_file_is_run_once(written, tmp_path):
     )
     assert score(spec) == score(spec) == Score(1.0)
     assert score(spec.replace(":score", ":other")) == Score(2.0)
-    assert (tmp_path / "ran").read_text() == "xxx"  # here, and in the child of each function
+    assert (tmp_path / "ran").read_text() == "xx", "in the child of each function"
 
 
 def test_a_file_that_changed_is_run_again_even_within_the_same_second(written, tmp_path):

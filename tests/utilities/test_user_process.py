@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from utilities.core import Item, Reason, Response, Score, Unscored
+from utilities.errors import UserError
 from utilities.scorers.function import scorer_from_file
-from utilities.user_process import UserProcess, process_of
+from utilities.user_process import process_of
 
 ITEM, RESPONSE = Item(id="1", question="Why?"), Response("because")
 
@@ -62,7 +63,6 @@ def test_the_item_is_unscored_with_the_reason_and_the_next_call_works(tmp_path, 
 def test_what_it_prints_is_not_the_runs_output(tmp_path, capfd):
     text = "import os\nprint('at import')\ndef f(item, response):\n    print('in f'); os.write(1, b'raw'); return 1.0"
     mine = scorer(tmp_path, text)
-    capfd.readouterr()  # the program runs the file too, to see what it defines
     assert mine.score_one(ITEM, RESPONSE) == Score(1.0)
     process_of(mine.spec).close()
     out, err = capfd.readouterr()
@@ -81,12 +81,24 @@ def test_its_state_lasts_from_call_to_call(tmp_path):
     assert [mine.score_one(ITEM, RESPONSE) for _ in range(3)] == [Score(1.0), Score(2.0), Score(3.0)]
 
 
-def test_a_file_that_fails_in_the_child_is_the_reason(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text("raise ValueError('not today')")
-    outcome, returned = UserProcess(f"{file}:f").call(ITEM, RESPONSE, 1.0)
-    assert not returned
-    assert "ValueError: not today" in outcome.detail
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [
+        ("import os; os._exit(0)", r"ended its process \(exit code 0\) when it was run"),
+        ("import os; os.closerange(0, 100)", "when it was run"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise ValueError('not today')", "line 1 could not be run: ValueError: not today"),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_an_error_and_the_program_continues(tmp_path, top, reason):
+    with pytest.raises(UserError, match=reason):
+        scorer(tmp_path, f"{top}\ndef f(item, response): return 1.0")
+
+
+def test_a_file_that_is_deleted_during_a_run_is_the_reason(tmp_path):
+    mine = scorer(tmp_path, "def f(item, response): return 1.0")
+    (tmp_path / "mine.py").unlink()
+    assert "does not exist" in mine.score_one(ITEM, RESPONSE).detail
 
 
 def test_the_child_ends_with_what_it_started(tmp_path):

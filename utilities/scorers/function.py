@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Unpack, cast
 
 from utilities.core import Item, Outcome, Reason, Response, Scorer, Unscored
@@ -13,9 +13,17 @@ from utilities.errors import UserError
 from utilities.prompt_format import PromptOptions
 from utilities.scorers.generation import GenerationScorer
 from utilities.user_code import object_in_file
-from utilities.user_process import process_of, scored
+from utilities.user_process import process_of, scored, serve
 
-__all__ = ["DecoratedFunction", "FunctionScorer", "ScoringFunction", "check_function", "scorer_from_file", "utility"]
+__all__ = [
+    "DecoratedFunction",
+    "FunctionScorer",
+    "ScoringFunction",
+    "check_function",
+    "scorer_from_file",
+    "serve_file",
+    "utility",
+]
 
 ScoringFunction = Callable[[Item, Response], float]
 GIVE_UP_AFTER = 3
@@ -32,7 +40,7 @@ class FunctionScorer(GenerationScorer):
     program.
 
     Args:
-        function: `score(item, response) -> float`; booleans count as 0 and 1.
+        function: `score(item, response) -> float`; booleans count as 0 and 1. None if `spec` names it.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
         stop: As in `GenerationScorer`.
@@ -46,7 +54,7 @@ class FunctionScorer(GenerationScorer):
 
     def __init__(
         self,
-        function: ScoringFunction,
+        function: ScoringFunction | None,
         prompt: str = "bare",
         max_tokens: int = 64,
         stop: Sequence[str] = (),
@@ -82,9 +90,14 @@ class FunctionScorer(GenerationScorer):
 
     def _call(self, item: Item, response: Response) -> tuple[Outcome, bool]:
         if self.spec is not None:
-            return process_of(self.spec).call(item, response, self.time_limit_s)
+            try:
+                return process_of(self.spec).call(item, response, self.time_limit_s)
+            except UserError as error:  # the file was deleted since
+                return Unscored(Reason.MALFORMED, str(error)), False
+        function = self.function
+        assert function is not None  # noqa: S101 - without `spec`
         outcomes: list[Outcome] = []
-        call = threading.Thread(target=lambda: outcomes.append(scored(self.function, item, response)), daemon=True)
+        call = threading.Thread(target=lambda: outcomes.append(scored(function, item, response)), daemon=True)
         call.start()
         call.join(self.time_limit_s)
         if outcomes:
@@ -98,8 +111,6 @@ class DecoratedFunction:
 
     function: ScoringFunction
     defaults: Mapping[str, Any]
-    spec: str | None = None
-    """FILE.py:NAME to call the function in a separate process."""
 
     def __call__(self, item: Item, response: Response) -> float:
         """Calls the function."""
@@ -111,11 +122,14 @@ class DecoratedFunction:
         Raises:
             UserError: An option is unknown, or the prompt does not exist.
         """
-        chosen = {**self.defaults, **options}
-        try:
-            return FunctionScorer(self.function, spec=self.spec, **chosen)
-        except TypeError as error:
-            raise UserError(f"a utility made of a function does not take its options {chosen}: {error}") from error
+        return _function_scorer(self.function, None, {**self.defaults, **options})
+
+
+def _function_scorer(function: ScoringFunction | None, spec: str | None, options: Mapping[str, Any]) -> FunctionScorer:
+    try:
+        return FunctionScorer(function, spec=spec, **options)
+    except TypeError as error:
+        raise UserError(f"a utility made of a function does not take its options {options}: {error}") from error
 
 
 def utility(**options: Any) -> Callable[[ScoringFunction], DecoratedFunction]:
@@ -164,8 +178,28 @@ def check_function(function: Any) -> None:
 def scorer_from_file(spec: str) -> Callable[..., Scorer]:
     """The constructor of the scorer `FILE.py:NAME`: a plain function, a function with `@utility`, or a scorer class.
 
+    The file is run in a process of its own; that of a scorer class then also in this one.
+
     Raises:
         UserError: The file or name does not exist, the file raises, or the object is not a utility.
+    """
+    defaults = process_of(spec).defined()["defaults"]
+    if defaults is not None:
+        return lambda **options: _function_scorer(None, spec, {**defaults, **options})
+    process_of(spec).close()
+    return cast(Callable[..., Scorer], object_in_file(spec, "utility"))
+
+
+def serve_file(spec: str) -> None:
+    """Calls the function `FILE.py:NAME` for requests on stdin, see `utilities.user_process`."""
+    serve(lambda: _load(spec))
+
+
+def _load(spec: str) -> tuple[ScoringFunction, dict[str, Any]]:
+    """The function in a file, and {"defaults": its options}; None in place of the options of a scorer class.
+
+    Raises:
+        UserError: As for `scorer_from_file`.
     """
     loaded = object_in_file(spec, "utility")
     if inspect.isclass(loaded):
@@ -174,10 +208,11 @@ def scorer_from_file(spec: str) -> Callable[..., Scorer]:
         }  # getattr would find the metaclass's __call__
         if missing := [part for part in ("__call__", "score", "check") if part not in members]:
             raise UserError(f"utility {spec!r}: the class has no {', '.join(missing)}; see utilities.core.Scorer")
-        return cast(Callable[..., Scorer], loaded)
+        return cast(ScoringFunction, loaded), {"defaults": None}
     try:
         check_function(loaded)
     except UserError as error:
         raise UserError(f"utility {spec!r}: {error}") from error
-    decorated = loaded if isinstance(loaded, DecoratedFunction) else DecoratedFunction(loaded, {})
-    return replace(decorated, spec=spec).scorer
+    if not isinstance(loaded, DecoratedFunction):
+        return loaded, {"defaults": {}}
+    return loaded.function, {"defaults": dict(loaded.defaults)}
