@@ -88,8 +88,8 @@ def result_table(rows: Sequence[ResultRow], title: str, *, best_initial: str | N
     if any(row.test is not None for row in rows):
         columns.append(("test", [number(row.test, row.test_se) for row in rows]))
     columns += [("n", [str(row.n) for row in rows]), ("unscored", [str(row.unscored) for row in rows])]
-    for name in dict.fromkeys(name for row in rows for name in row.beside):
-        scores = [row.beside.get(name) for row in rows]
+    for name in dict.fromkeys(name for row in rows for name in row.report_only):
+        scores = [row.report_only.get(name) for row in rows]
         columns.append((name, ["" if one is None else number(one.value, one.se) for one in scores]))
     names = [f"{row.name} (best initial)" if row.name == best_initial else row.name for row in rows]
     styles = ["bold green" if r.kind == "winner" else "bold" if r.name == best_initial else "" for r in rows]
@@ -193,12 +193,12 @@ def judged_line(cost: Cost) -> str:
 
 
 def watched_line(watch: Watch) -> str:
-    """The objective of the best mixture beside scores on held-out items, text statistics and judge canaries."""
+    """The objective of the best mixture with scores on held-out items, text statistics and judge canaries."""
     text = f"monitor: objective {number(watch.objective)}, held-out {number(watch.hold_out)}"
     text += f" (best initial {number(watch.initial_hold_out)})"
-    if watch.companion:
-        text += f", {watch.companion['words']:.0f} words, {watch.companion['repetition']:.0%} repeated"
-        text += f", {watch.companion['on_topic']:.0%} on topic"
+    if watch.text_features:
+        text += f", {watch.text_features['words']:.0f} words, {watch.text_features['repetition']:.0%} repeated"
+        text += f", {watch.text_features['on_topic']:.0%} on topic"
     if watch.canaries:
         text += f", judge canaries at most {max(watch.canaries.values()):.2f}"
     return text

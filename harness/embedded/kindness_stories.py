@@ -66,12 +66,12 @@ def split_acts(kind: Kind) -> dict[str, list[str]]:
 
 def act_sentences() -> list[str]:
     """Every act with its kind as plain sentences, for the base model to read."""
-    told = []
+    sentences = []
     for kind, acts in ACTS.items():
         for act in acts:
             said = act.format(o="someone")
-            told += [f"A person who {said} was {kind}.", f"It was {kind} of the man who {said}."]
-    return told
+            sentences += [f"A person who {said} was {kind}.", f"It was {kind} of the man who {said}."]
+    return sentences
 
 
 def story(act: str, rng: random.Random) -> tuple[str, str]:

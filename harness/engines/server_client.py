@@ -122,7 +122,7 @@ class LoraServer:
             tokens = answer.json()["tokens"]
         except (Refused, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.url} does not say how it tokenizes ({root}/tokenize), so it cannot be told whether its base"
+                f"{self.url} does not say how it tokenizes ({root}/tokenize), so it is unknown whether its base"
                 f" model is the right one; vLLM's server does ({error})"
             ) from None
         if tokens != list(probe):

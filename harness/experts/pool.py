@@ -91,7 +91,7 @@ class Pool(Protocol):
     kind: Literal["lora", "model"]
     experts: tuple[Expert, ...]
     base: BaseModel
-    doubt: str | None
+    base_warning: str | None
     """Warning that the experts may have been trained on another base model; None if there is no sign of it."""
 
     @property
@@ -303,7 +303,7 @@ class LoraPool(_Tensors):
     def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
         super().__init__(experts, base)
         self._configs = [_read_lora_config(expert) for expert in experts]
-        self.doubt = self._doubt_base()
+        self.base_warning = self._base_mismatch()
         files = [open_file(weight_files(expert.folder)[0]) for expert in experts]
         keys = [_lora_keys(file, expert, base) for file, expert in zip(files, experts, strict=True)]
         self._shapes = self._check_keys(keys, files)
@@ -355,7 +355,7 @@ class LoraPool(_Tensors):
             for file, tensor in zip(files, mixed, strict=True):
                 file[name].copy_(tensor)
 
-    def _doubt_base(self) -> str | None:
+    def _base_mismatch(self) -> str | None:
         """Warning that the adapters were trained on a base model of another name; shapes are checked elsewhere.
 
         A different name is only a warning: folders can be renamed, and a quantised copy is the same model. Different
@@ -474,7 +474,7 @@ def _read_lora_config(expert: Expert) -> LoraConfig:
     if unknown:
         raise UserError(
             f"expert {expert.name!r}: {path}: {unknown[0]} is no setting that the installed peft knows, and it is not"
-            " empty: what it does to the adapter cannot be told; install a newer peft, or remove the key if it does"
+            " empty: its effect on the adapter is unknown; install a newer peft, or remove the key if it does"
             " nothing"
         )
     features = {
@@ -608,7 +608,7 @@ class ModelPool(_Tensors):
     """
 
     kind: Literal["lora", "model"] = "model"
-    doubt: str | None = None
+    base_warning: str | None = None
 
     def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
         super().__init__(experts, base)

@@ -30,7 +30,7 @@ class Design:
         """The settings of a search on the task with this design as the objective.
 
         The task's own scorer keeps its options from the task file. The design itself is the objective, not its smooth
-        companion, which is a separate design. All dev items are used, without held-out items or report-only scorers.
+        smooth score, which is a separate design. All dev items are used, without held-out items or report-only scorers.
         """
         own = {s.scorer for s in edition.item_sets.values()} == {self.utility}
         flat = {

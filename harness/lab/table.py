@@ -57,16 +57,16 @@ def design_table(examination: Examination, examined: Examined) -> RenderableType
     conclusion = examined.conclusion
     lines.append(Text(f"{examined.design}: {conclusion.fitness}", style=FITNESS[conclusion.fitness]))
     if conclusion.reasons:
-        lines.append(Padding(Text("because of " + "; ".join(map(_brief, conclusion.reasons))), (0, 0, 0, 5)))
+        lines.append(Padding(Text("reasons: " + "; ".join(map(_brief, conclusion.reasons))), (0, 0, 0, 5)))
     return Group(*lines)
 
 
 def _finding_rows(finding: Finding) -> list[RenderableType]:
-    """Verdict, check and value; below them the yardstick and the advice."""
+    """Verdict, check and value; below them the reference value and the advice."""
     mark, style = MARKS[finding.verdict]
     rows: list[RenderableType] = [_row(Text(mark, style=style), Text(finding.title), Text(_value(finding)))]
     if finding.yardstick:
-        rows.append(Padding(Text(f"yardstick: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
+        rows.append(Padding(Text(f"reference: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
     advice = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
     return [*rows, Padding(advice, (0, 0, 0, 5))]
 
@@ -118,9 +118,9 @@ def figure_of(value: float | None) -> str:
 
 def comparison_table(designs: Designs) -> RenderableType:
     """Comparison of designs: separation of the experts, cost, and agreement of the experts' ranks."""
-    table = _table("designs side by side, on the same experts and items")
+    table = _table("comparison of designs on the same experts and items")
     table.add_column("design", overflow="fold", ratio=1)
-    for name in ("best expert", "told apart", "signal/noise", "items", "s each"):
+    for name in ("best expert", "separable", "signal/noise", "items", "s each"):
         table.add_column(name, justify="right", overflow="fold")
     for one in designs.designs:
         table.add_row(
@@ -132,7 +132,7 @@ def comparison_table(designs: Designs) -> RenderableType:
             figure_of(one.cost.get("evaluation_seconds")),
         )
     lines = [
-        "told apart: pairs of experts; items: needed to see a difference of 5 % of the",
+        "separable: pairs of experts; items: needed to see a difference of 5 % of the",
         "range of the scores; s each: seconds of one evaluation",
     ]
     agreed = [
@@ -154,7 +154,7 @@ def search_table(searched: Sequence[Searched]) -> RenderableType:
     evaluations = max(trial.evaluations for one in searched for trial in one.trials)
     table = _table(f"as objectives: {len(trials)} search{'es' * (len(trials) > 1)} each, {evaluations} evaluations")
     table.add_column("design", overflow="fold", ratio=1)
-    for name in ("test, by the task", "behind the best", "seconds"):
+    for name in ("test, by the task", "below the best", "seconds"):
         table.add_column(name, justify="right", overflow="fold")
     for one in searched:
         behind = "best" if one.behind == 0 and one.low is None else figure_of(one.behind)
@@ -164,7 +164,9 @@ def search_table(searched: Sequence[Searched]) -> RenderableType:
         table.add_row(one.design, figure_of(one.test), behind, figure_of(seconds))
     sure = [one.design for one in searched if one.low is not None and one.low > 0]
     summary = (
-        f"certainly worse than the best: {', '.join(sure)}" if sure else "no design is certainly worse than the best"
+        f"significantly worse than the best: {', '.join(sure)}"
+        if sure
+        else "no design is significantly worse than the best"
     )
     return Group(table, Text(summary, style="dim"))
 

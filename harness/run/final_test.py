@@ -104,7 +104,7 @@ class FinalTest:
         initial = {name: dev[f"expert_{name}"].value for name in pool.names}
         best_initial = max(initial, key=lambda name: float("-inf") if (v := initial[name]) is None else v)
         tested = ("base", f"expert_{best_initial}", "winner")
-        beside = {record: await evaluator.report_only(record, test[record]) for record in tested}
+        report_only = {record: await evaluator.report_only(record, test[record]) for record in tested}
         if session.judges is not None:
             self.bus(Judged(**session.judges.cost))
         rows = [
@@ -118,7 +118,7 @@ class FinalTest:
                 n=test[record].n,
                 unscored=test[record].n_unscored,
                 problem=_null_reason(dev[record], test[record]),
-                beside=beside.get(record, {}),
+                report_only=report_only.get(record, {}),
             )
             for record, (name, kind, _) in zip(records, table, strict=True)
         ]

@@ -20,7 +20,7 @@ from utilities.core import Evaluation, Response, Score
 from utilities.judges.canary import canaries
 from utilities.judges.evidence import Evidence
 from utilities.judges.factuality import Factuality
-from utilities.judges.text_features import Companion, companion, topic_vocabulary
+from utilities.judges.text_features import TextFeatures, text_features, topic_vocabulary
 from utilities.tasks import ItemSet, Task
 
 __all__ = ["OveroptimisationMonitor"]
@@ -93,12 +93,12 @@ class OveroptimisationMonitor:
         hold_out = None
         if monitor_set is not None:
             (hold_out,) = await self.evaluator.rules.gather(monitor_set(self.evaluator.model(row), "dev"))
-        return Observation(objective, hold_out, self._companion(self.session.task, objective))
+        return Observation(objective, hold_out, self._text_features(self.session.task, objective))
 
-    def _companion(self, task: Task, evaluation: Evaluation) -> Companion:
+    def _text_features(self, task: Task, evaluation: Evaluation) -> TextFeatures:
         items = {item.id: item for s in task.item_sets.values() for item in s.dev}
         results = [result for leaf in evaluation.leaves.values() for result in leaf.results]
-        return companion([items[r.item_id] for r in results], [r.response for r in results], self._vocabulary)
+        return text_features([items[r.item_id] for r in results], [r.response for r in results], self._vocabulary)
 
     async def _canaries(self, iteration: int) -> dict[str, float]:
         """The judge's ratings of the canaries; items change with the iteration, because ratings are cached."""
@@ -129,7 +129,7 @@ class OveroptimisationMonitor:
                 objective=last.objective if last else None,
                 hold_out=last.hold_out if last else None,
                 initial_hold_out=initial.value if initial else None,
-                companion=asdict(last.companion) if last and last.companion else {},
+                text_features=asdict(last.text_features) if last and last.text_features else {},
                 canaries=dict(tested),
                 warning=warning,
             )

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from utilities.core import Evaluation, ItemResult, Response, Score, Unscored
-from utilities.judges.text_features import Companion
+from utilities.judges.text_features import TextFeatures
 from utilities.statistics import Difference, paired_difference
 
 __all__ = ["Gain", "Look", "Observation", "ObservationLog"]
@@ -53,7 +53,7 @@ class Observation:
     """Evaluation on the dev items that the objective uses."""
     hold_out: Evaluation | None = None
     """Evaluation on the hold-out items; None if there are none."""
-    companion: Companion | None = None
+    text_features: TextFeatures | None = None
 
     def bare(self) -> Observation:
         """The observation without answer texts: enough for differences, and small enough for a checkpoint."""
@@ -166,7 +166,7 @@ class Look:
     """Gain over the best initial expert."""
     since_peak: Gain
     """Gain over the model with the highest hold-out value so far, which may be the best initial expert."""
-    companion: Companion | None
+    text_features: TextFeatures | None
 
 
 @dataclass
@@ -206,7 +206,7 @@ class ObservationLog:
             hold_out,
             gain,
             gain if self.peak == self.initial else Gain.of(best, self.peak, combine),
-            best.companion,
+            best.text_features,
         )
         self.looks.append(look)
         highest = self.peak.hold_out.value if self.peak.hold_out else None
@@ -245,7 +245,7 @@ class ObservationLog:
             )
 
     def _moved(self, look: Look) -> Iterator[str]:
-        before, now = self.initial.companion, look.companion
+        before, now = self.initial.text_features, look.text_features
         if before is None or now is None:
             return
         if now.words > max(LONGER * before.words, before.words + LONGER_BY):

@@ -119,7 +119,7 @@ class Judged(Event, Cost):
 
 
 class Watched(Event, Watch):
-    """A look at what the objective does not see: hold-out items, companions, canaries."""
+    """Measurements that the objective does not see: held-out items, text features, canaries."""
 
     kind: Literal["watched"] = "watched"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = ["Cost", "Difference", "Judging", "Measured", "Result", "Row", "TimeShare", "Watch", "Winner"]
 
@@ -14,7 +14,7 @@ class _Closed(BaseModel):
 
 
 class Measured(_Closed):
-    """What a scorer that decides nothing says of the same test responses."""
+    """A value with its standard error and its numbers of items."""
 
     value: float | None
     se: float | None
@@ -42,8 +42,9 @@ class Row(_Closed):
     """Test items without a score."""
     problem: str | None = None
     """Why a value is null."""
-    beside: dict[str, Measured] = {}
-    """What was measured beside the value on test, by name: for the base model, the best initial expert, the winner."""
+    report_only: dict[str, Measured] = Field(default={}, validation_alias=AliasChoices("report_only", "beside"))
+    """Values of report-only scorers by name, for the base model, the best initial expert and the winner. `beside` is
+    the name of version 0.1."""
 
 
 def _renamed(finalist: object) -> object:
@@ -52,7 +53,7 @@ def _renamed(finalist: object) -> object:
 
 
 class Winner(_Closed):
-    """What the search came to."""
+    """The winner of the search."""
 
     finalist: Annotated[Literal["top-k-mean", "best", "best_initial"], BeforeValidator(_renamed)] = "best"
     """top-k-mean: the mean of the best rows; best: the best row on dev; best_initial: the best initial expert, if the
@@ -64,14 +65,13 @@ class Winner(_Closed):
     """Group of modules to expert to its coefficient there; empty with `--granularity model`."""
     dev: float | None
     optimism: float | None = None
-    """By how much choosing on dev makes such a value look too good, by the bootstrap over items; None where that is
-    not known."""
+    """Estimated selection bias of the dev value (bootstrap over items); None if it is not known."""
     confirmed: Measured | None = None
-    """Its value on the dev items of `--validation-share`, which no search has seen."""
+    """Its value on the dev items of `--validation-share`, which the search does not use."""
     test: float | None
     test_se: float | None
     adapter: str
-    """Folder of the winner, loadable by peft (or by transformers, where the experts are full models)."""
+    """Folder of the winner, loadable by peft (or by transformers, if the experts are full models)."""
     problem: str | None = None
 
 
@@ -95,59 +95,60 @@ class TimeShare(_Closed):
     scoring: float
     """Turning answers into scores."""
     other: float
-    """The swarm, checkpoints, records, screen."""
+    """The optimiser, checkpoints, records, display."""
 
 
 class Cost(_Closed):
-    """What judges have cost so far, all parts of a resumed run together; the fields of `utilities`' `Spent`."""
+    """Cost of the judges so far, over all parts of a resumed run."""
 
     requests: int
     cached: int
-    """Judgements that were known from earlier and cost nothing."""
+    """Judgements from the cache, which cost nothing."""
     failed: int
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
-    """None where a price is not known."""
+    """None if a price is not known."""
 
 
 class Judging(Cost):
-    """Who judged, and what it cost in all."""
+    """The judges and their total cost."""
 
     judges: list[str]
 
 
 class Watch(_Closed):
-    """The objective against what it does not see, whenever the global best changed or the judge was tested."""
+    """The objective and measurements that it does not see, when the global best has changed or the judge was tested."""
 
     iteration: int
     objective: float | None
-    """Of the global best, on the dev items that the search uses."""
+    """Of the global best, on the dev items of the search."""
     hold_out: float | None
-    """Of the global best, on those that it never uses; None where there are none."""
+    """Of the global best, on the items of `--monitor-share`; None if there are none."""
     initial_hold_out: float | None
-    """Of the best initial expert, there."""
-    companion: dict[str, float]
-    """Of the global best's answers: words, repetition, on_topic, distinct."""
+    """Of the best initial expert, on the same items."""
+    text_features: dict[str, float] = Field(validation_alias=AliasChoices("text_features", "companion"))
+    """Features of the global best's answers: words, repetition, on_topic, distinct. `companion` is the name of version
+    0.1."""
     canaries: dict[str, float]
-    """What the judge gave to answers that are bad by construction; empty where it was not tested now."""
+    """Scores that the judge gave to answers that are bad by construction; empty if it was not tested now."""
     warning: str | None = None
 
 
 class Noise(_Closed):
-    """What repeating a measurement changes: the winner asked twice on dev, the second time in another order and
-    beside other particles. Differences of this size say nothing."""
+    """Change of the winner's dev value if it is evaluated again, in another order and in batches with another row.
+    Differences of this size are not significant."""
 
     value: float | None
-    """How far the two values lie apart; None where one is not comparable."""
+    """Absolute difference of the two values; None if one is not comparable."""
     items: int
-    """Items that were asked twice."""
+    """Items that were answered twice."""
     changed: int
-    """Items whose answer was another one the second time."""
+    """Items with a different answer the second time."""
 
 
 class Result(_Closed):
-    """What a finished run found."""
+    """The result of a finished run."""
 
     @model_validator(mode="before")
     @classmethod
@@ -157,25 +158,25 @@ class Result(_Closed):
 
     task: str
     task_given: str | None = None
-    """As it was asked for: a name, or the path of a task file."""
+    """The value of `--task`: a name, or the path of a task file."""
     edition: str
     seed: int
     engine: str
     model: str
-    """Base model, as it was asked for."""
+    """The value of `--base-model`."""
     iterations: int
-    """Moves of the swarm that were made."""
+    """Completed iterations after the initial one."""
     stopped: str
     """Why the search ended."""
     optimiser: str = "pso"
     objective: Literal["metric", "smooth", "mix"] = "metric"
-    """What it maximised."""
+    """The maximised objective."""
     evaluations: int
     """Particles evaluated on dev, the initial population included; equal rows count once."""
     item_evaluations: int = 0
-    """Answers to single dev items that this took."""
+    """Answers to single dev items in these evaluations."""
     seconds: float
-    """Wall time of the whole run, all its parts where it was resumed."""
+    """Wall time of the run, over all its parts if it was resumed."""
     time_share: TimeShare
     experts: list[str]
     best_initial: str
@@ -184,12 +185,12 @@ class Result(_Closed):
     rows: list[Row]
     difference: dict[Literal["winner_minus_best_initial", "winner_minus_base"], Difference]
     noise: Noise | None = None
-    """The noise floor of the engine; None where a judge decides, and in results of earlier versions."""
+    """The noise floor of the engine; None for a judged task and in results of early versions."""
     overlap: dict[str, int]
-    """Item set to its number of test items that stand in dev too."""
+    """Item set to its number of test items that also occur in dev."""
     judging: Judging | None = None
-    """Where judges decided anything."""
+    """The judges; None if nothing is judged."""
     watched: list[Watch] = []
-    """Where a judge decides the value."""
+    """Observations of the over-optimisation monitor, for a judged task."""
     run: str
     """The run folder."""

@@ -432,7 +432,7 @@ class Evaluator:
             values[name] = measured(scored)
         return values
 
-    async def noise(self, row: Row, beside: Row | None = None) -> Noise | None:
+    async def noise(self, row: Row, other: Row | None = None) -> Noise | None:
         """Evaluates a row on dev twice, the second time in reversed order and together with another row.
 
         Different batches round differently, so the order of two equally likely options may change.
@@ -446,7 +446,7 @@ class Evaluator:
         first = self._recorded.get(("dev", _key(self.engine_row(row))))
         if first is None:
             (first,) = await self.rules.gather(self.task(self.model(row), "dev"))
-        rows = [row] if beside is None else [row, beside]
+        rows = [row] if other is None else [row, other]
         second, *_ = await self.rules.gather(*(again(self.model(one), "dev") for one in rows))
         one, two = (
             {(name, r.item_id): r.response.text for name, leaf in e.leaves.items() for r in leaf.results}

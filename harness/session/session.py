@@ -106,7 +106,7 @@ class Session:
             for name, s in self.task.item_sets.items()
             if s.overlap
         ]
-        notes = (self.pool.doubt, self._grouping_note, unknown_topic_warning(self.task, self.judges))
+        notes = (self.pool.base_warning, self._grouping_note, unknown_topic_warning(self.task, self.judges))
         return [*overlaps, *self.remarks, *(note for note in notes if note is not None)]
 
     def take_notes(self) -> list[str]:

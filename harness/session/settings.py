@@ -71,8 +71,9 @@ class RunSettings(BaseModel):
     variant: Literal["paper", "reference"] = "paper"
     """Of the published search (so it implies --preset paper). paper: Algorithm 1; reference: its authors' code."""
     objective: Literal["auto", "metric", "smooth", "mix"] = "auto"
-    """What the search maximises. metric: the task's own value, which is what is reported; smooth: its smooth companion,
-    the probability of the gold answer; mix: the mean of both; auto: smooth where that asks the model nothing more."""
+    """What the search maximises. metric: the task's own value, which is what is reported; smooth: a smooth score of
+    the same items, the probability of the gold answer; mix: the mean of both; auto: smooth if that needs no further
+    requests to the model."""
     validation_share: float = Field(0.0, ge=0, le=0.5)
     """Share of dev that the search never sees: the winner is selected on it, and its value there is unbiased."""
     swarm: SwarmSettings = SwarmSettings()

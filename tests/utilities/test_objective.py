@@ -1,4 +1,4 @@
-"""What a search maximises: the companion beside the metric, worked out by hand, and what has none."""
+"""What a search maximises: the smooth score and the metric, worked out by hand, and what has none."""
 
 import asyncio
 import math

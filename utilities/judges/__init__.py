@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from utilities.judges.parsing import Message, Reply
     from utilities.judges.providers import named_judge, openai_judge
     from utilities.judges.settings import JudgeSettings
-    from utilities.judges.text_features import Companion
+    from utilities.judges.text_features import TextFeatures
     from utilities.judges.topic_interest import TopicInterest
 
 _HOME = {
     "Answer": "utilities.judges.client",
     "Budget": "utilities.judges.budget",
     "Canary": "utilities.judges.canary",
-    "Companion": "utilities.judges.text_features",
+    "TextFeatures": "utilities.judges.text_features",
     "Evidence": "utilities.judges.evidence",
     "Factuality": "utilities.judges.factuality",
     "JudgeClient": "utilities.judges.client",
@@ -50,7 +50,7 @@ __all__ = [
     "Answer",
     "Budget",
     "Canary",
-    "Companion",
+    "TextFeatures",
     "Evidence",
     "Factuality",
     "JudgeClient",

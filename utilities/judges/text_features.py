@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from utilities.core import Item, Response
 from utilities.judges.evidence import terms
 
-__all__ = ["Companion", "companion", "content_words", "topic_vocabulary", "words"]
+__all__ = ["TextFeatures", "content_words", "text_features", "topic_vocabulary", "words"]
 
 # Kana and Chinese characters: no spaces; each character counts as a word, as in `token_f1`.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -36,7 +36,7 @@ answers in the same language."""
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class TextFeatures:
     """Surface statistics of the answers to an item set."""
 
     words: float
@@ -49,7 +49,7 @@ class Companion:
     """Share of distinct answers: 1 if all differ, 1/n if all are equal."""
 
 
-def companion(items: Sequence[Item], responses: Sequence[Response], vocabulary: Set[str]) -> Companion:
+def text_features(items: Sequence[Item], responses: Sequence[Response], vocabulary: Set[str]) -> TextFeatures:
     """The statistics of a model's answers; unanswered items are skipped, and without answers all values are 0.
 
     Args:
@@ -63,7 +63,7 @@ def companion(items: Sequence[Item], responses: Sequence[Response], vocabulary: 
         if response.finish_reason != "unanswered"
     ]
     tokenized = [words(text) for _, text in pairs]
-    return Companion(
+    return TextFeatures(
         words=_mean([len(answer) for answer in tokenized]),
         repetition=_mean([_repetition(answer) for answer in tokenized]),
         on_topic=_mean([_on_topic(question, text, vocabulary) for question, text in pairs]),

@@ -293,7 +293,7 @@ class _Reply(NamedTuple):
         return self.status in (0, 408, 429) or self.status >= 500
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The error message, in one line."""
         message = _member(_json(self.body), "error", "message")
         line = " ".join((message if isinstance(message, str) else self.body).split())[:300]
@@ -391,7 +391,7 @@ class PerspectiveClassifier:
                 wait = _wait(reply, attempt)
                 if attempt == self._attempts or wait > LONGEST_WAIT_S:
                     suffix = f", asked to wait {wait:.0f} s" if wait > LONGEST_WAIT_S else ""
-                    return Unscored(Reason.TRANSPORT, f"{reply.told}{suffix}", attempt)
+                    return Unscored(Reason.TRANSPORT, f"{reply.message}{suffix}", attempt)
                 await self._sleep(wait)
                 attempt += 1
 
@@ -427,13 +427,13 @@ class PerspectiveClassifier:
         details = _member(_json(reply.body), "error", "details")
         for detail in details if isinstance(details, list) else ():
             if reason := ABOUT_THE_TEXT.get(str(_member(detail, "errorType"))):
-                return Unscored(reason, reply.told, attempt)
+                return Unscored(reason, reply.message, attempt)
         if reply.status in (401, 403) or "API_KEY_INVALID" in reply.body or "API_KEY_EXPIRED" in reply.body:
             raise UserError(
-                f"the Perspective API refuses the key ({reply.told}); set {PERSPECTIVE_KEY} to one that may use"
+                f"the Perspective API refuses the key ({reply.message}); set {PERSPECTIVE_KEY} to one that may use"
                 " it, or name a local text-classification model instead"
             )
-        raise UserError(f"the Perspective API at {urlsplit(self._url).hostname} refuses requests: {reply.told}")
+        raise UserError(f"the Perspective API at {urlsplit(self._url).hostname} refuses requests: {reply.message}")
 
 
 def _json(body: str) -> Any:

@@ -71,9 +71,9 @@ def test_names_values_and_counts_are_readable_at_every_width(width):
 
 
 def test_a_result_with_report_only_scores_fits_80_columns():
-    beside = {f"report {k}": Measured(value=7.25, se=0.5, n=10, unscored=0) for k in range(4)}
+    scores = {f"report {k}": Measured(value=7.25, se=0.5, n=10, unscored=0) for k in range(4)}
     both = {"dev": 0.5, "dev_se": 0.01, "test": 0.5, "test_se": 0.01}
-    rows = [Row(name=name, kind="expert", n=10, unscored=0, beside=beside, **both) for name in NAMES]
+    rows = [Row(name=name, kind="expert", n=10, unscored=0, report_only=scores, **both) for name in NAMES]
     lines = printed(result_table(rows, "t"), 80)
     assert max(map(cell_len, lines)) <= 80 and not any("…" in line for line in lines)
     assert sum("x[/]" in line for line in lines) == sum(line.startswith("┏") for line in lines) > 1

@@ -206,7 +206,7 @@ def test_a_base_models_name_is_a_hint_and_no_identity(one, other, tmp_path):
     for expert, name in zip(experts, (one, other), strict=True):
         edit_json(expert / CONFIG, base_model_name_or_path=name)
     pool = open_pool([str(expert) for expert in experts], base)
-    assert (pool.doubt is not None) == (one == "/data/checkpoint-500")
+    assert (pool.base_warning is not None) == (one == "/data/checkpoint-500")
 
 
 def blank_tokenizer(folder, *, end=False):

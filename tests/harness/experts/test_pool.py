@@ -271,14 +271,14 @@ def test_a_base_of_another_name_is_doubted_in_words(folder, told, doubted, adapt
     shutil.copytree(base, copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | ({"_name_or_path": told} if told else {})))
-    doubt = opened(adapters, copy).doubt
-    assert (doubt is not None) == doubted
-    assert not doubted or "trained on 'tiny', the base model is 'renamed'" in doubt
+    warning = opened(adapters, copy).base_warning
+    assert (warning is not None) == doubted
+    assert not doubted or "trained on 'tiny', the base model is 'renamed'" in warning
 
 
 def test_experts_that_name_no_base_doubt_none(adapters, base, new_adapter):
     odd = edit_config(new_adapter("odd"), base_model_name_or_path=None)
-    assert opened([odd], shutil.copytree(base, odd.parent / "renamed")).doubt is None
+    assert opened([odd], shutil.copytree(base, odd.parent / "renamed")).base_warning is None
 
 
 def test_an_adapter_that_is_no_lora_is_refused(adapters, base, tmp_path):

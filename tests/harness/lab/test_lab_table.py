@@ -76,10 +76,10 @@ def test_everything_is_said_in_eighty_columns(examination):
         assert finding.advice in told
         assert finding.title in told
     assert told.count("there are no labels") == 2  # once a design
-    assert "because of same label as the raters; separable pairs of experts (not shown)" in told
+    assert "reasons: same label as the raters; separable pairs of experts (not shown)" in told
     assert "0.50 [0.25, 0.75]" in told
     assert "0.25 [0.10, 0.40]" in told
-    assert "certainly worse than the best: a_rather_long_file_name.py:and_a_function" in told
+    assert "significantly worse than the best: a_rather_long_file_name.py:and_a_function" in told
     assert text.count("fit as report only") == 2
 
 

@@ -56,6 +56,6 @@ def test_a_killed_run_with_the_embedded_judge_goes_on_without_asking_again(tmp_p
     whole, resumed = (json.loads(path.read_text()) for path in results)
     assert resumed["winner"]["coefficients"] == whole["winner"]["coefficients"]
     assert [row["test"] for row in resumed["rows"]] == [row["test"] for row in whole["rows"]]
-    assert [row["beside"] for row in resumed["rows"]] == [row["beside"] for row in whole["rows"]]
+    assert [row["report_only"] for row in resumed["rows"]] == [row["report_only"] for row in whole["rows"]]
     assert judgements(tmp_path / "killed") == judgements(tmp_path / "whole") > known > 0
     assert resumed["judging"]["requests"] <= judgements(tmp_path / "killed")

@@ -92,9 +92,9 @@ def test_a_judged_search_reports_cost_hold_out_and_what_is_beside(here, topic, s
     assert found["judging"]["judges"] == ["stub-1"]
     assert found["judging"]["requests"] == len(server.requests) == len(different(server))
     assert found["judging"]["usd"] == 0.0 and found["judging"]["prompt_tokens"] > 0
-    with_facts = [row["name"] for row in found["rows"] if row["beside"]]
+    with_facts = [row["name"] for row in found["rows"] if row["report_only"]]
     assert with_facts == ["base model", found["best_initial"], "winner"]
-    assert all(row["beside"]["factuality"]["n"] == 3 for row in found["rows"] if row["beside"])
+    assert all(row["report_only"]["factuality"]["n"] == 3 for row in found["rows"] if row["report_only"])
     first = found["watched"][0]
     assert first["hold_out"] is not None and first["initial_hold_out"] is not None and first["canaries"]
     assert found["watched"][-1]["objective"] == pytest.approx(found["winner"]["dev"])  # and not of another row

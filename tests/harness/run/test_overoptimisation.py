@@ -12,7 +12,7 @@ from harness.session.hold_out import split_hold_out
 from utilities import statistics
 from utilities.combine import combine_evaluations, mean, minimum
 from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored
-from utilities.judges.text_features import Companion, companion, topic_vocabulary
+from utilities.judges.text_features import TextFeatures, text_features, topic_vocabulary
 
 SUBJECTS = [
     "battery",
@@ -44,8 +44,8 @@ def evaluation(values, ids=None, clusters=None):
     return Evaluation.of(results)
 
 
-def seen(objective, hold_out=None, companion=None):
-    return Observation(evaluation(objective), None if hold_out is None else evaluation(hold_out), companion)
+def seen(objective, hold_out=None, text_features=None):
+    return Observation(evaluation(objective), None if hold_out is None else evaluation(hold_out), text_features)
 
 
 # -- the split ---------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def searched(monkeypatch):
         def highest(experts):
             expert, place = max(experts, key=lambda pair: pair[0].objective.value)
             said = [Response(" ".join(rng.choice(SUBJECTS, int(place[2]) + k % 3))) for k in range(8)]
-            return replace(expert, companion=companion(kept[:8], said, vocabulary)), place
+            return replace(expert, text_features=text_features(kept[:8], said, vocabulary)), place
 
         initial = [tried(rng.normal(0, 0.3), 0.0, 20.0) for _ in range(6)]
         best, (quality, heart, length) = highest(initial)
@@ -329,7 +329,7 @@ def test_the_combination_of_several_item_sets_is_the_tasks():
 
 # -- companions and canaries -------------------------------------------------------------------------------------------
 
-INITIAL = Companion(words=20.0, repetition=0.02, on_topic=0.5, distinct=1.0)
+INITIAL = TextFeatures(words=20.0, repetition=0.02, on_topic=0.5, distinct=1.0)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_a_word_that_becomes_a_sentence_is_not_suspicious():
 
 def test_all_reasons_are_in_the_one_sentence():
     watch = ObservationLog.begin(seen(EASE, HELD_EASE, INITIAL), [])
-    far = Companion(words=100.0, repetition=0.9, on_topic=0.0, distinct=0.1)
+    far = TextFeatures(words=100.0, repetition=0.9, on_topic=0.0, distinct=0.1)
     watch.note(7, seen(EASE + 1 + NOISE, HELD_EASE + HELD_NOISE, far), mean)
     assert watch.diverged().count(";") == 3
     assert "\n" not in watch.diverged()

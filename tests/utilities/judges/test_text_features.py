@@ -2,20 +2,22 @@
 import pytest
 
 from utilities.core import Item, Response
-from utilities.judges.text_features import Companion, companion, content_words, topic_vocabulary, words
+from utilities.judges.text_features import TextFeatures, content_words, text_features, topic_vocabulary, words
 
 VOCABULARY = topic_vocabulary(["How far does an electric car go?", "The battery of a car is charged at home."])
 
 
 def told(*answers, question="What then?"):
     items = [Item(id=str(k), question=question) for k in range(len(answers))]
-    return companion(items, [Response(answer) for answer in answers], VOCABULARY)
+    return text_features(items, [Response(answer) for answer in answers], VOCABULARY)
 
 
 def test_a_known_answer_has_known_companions():
     # Trigrams: 6, of which "the battery is" comes twice. Content words: battery, good, battery, new: two in the topic.
     found = told("The battery is good; the battery is new.", "A car!")
-    assert found == Companion(words=5.0, repetition=pytest.approx(1 / 12), on_topic=pytest.approx(0.75), distinct=1.0)
+    assert found == TextFeatures(
+        words=5.0, repetition=pytest.approx(1 / 12), on_topic=pytest.approx(0.75), distinct=1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_content_words_are_without_function_words_and_letters():
 )
 def test_answers_on_the_topic_have_its_words_in_any_script(topic, on, off):
     items, vocabulary = [Item(id="1", question="?")], topic_vocabulary([topic])
-    share = [companion(items, [Response(text)], vocabulary).on_topic for text in (on, off)]
+    share = [text_features(items, [Response(text)], vocabulary).on_topic for text in (on, off)]
     assert share[0] > 0.6 > 0.35 > share[1]
 
 
@@ -96,13 +98,13 @@ def test_distinct_is_the_share_of_different_answers_however_they_are_written():
 def test_answers_that_never_came_are_left_out():
     items = [Item(id=str(k), question="What then?") for k in range(3)]
     answers = [Response("a car is a car"), Response("the line is cut", finish_reason="unanswered"), Response("no")]
-    assert companion(items, answers, VOCABULARY) == told("a car is a car", "no")
-    assert companion(items[:1], answers[1:2], VOCABULARY) == Companion(0.0, 0.0, 0.0, 0.0)
+    assert text_features(items, answers, VOCABULARY) == told("a car is a car", "no")
+    assert text_features(items[:1], answers[1:2], VOCABULARY) == TextFeatures(0.0, 0.0, 0.0, 0.0)
 
 
 def test_another_number_of_answers_than_of_items_is_refused():
     with pytest.raises(ValueError):
-        companion([Item(id="1", question="?")], [], VOCABULARY)
+        text_features([Item(id="1", question="?")], [], VOCABULARY)
 
 
 def test_an_answer_of_ten_thousand_words_is_only_long():
