@@ -13,7 +13,9 @@ import unicodedata
 __all__ = [
     "OPENS_WORD",
     "SPACELESS",
+    "UNENDED",
     "WORD",
+    "answer_alone",
     "is_unended_thought",
     "own_answer",
     "plain_text",
@@ -66,6 +68,16 @@ def is_unended_thought(text: str) -> bool:
     """Whether a text is the beginning of a thought, and no more."""
     marks = [mark["open"] for mark in _THOUGHT_MARK.finditer(text)]
     return bool(marks) and all(marks) and not without_thoughts(text).strip()
+
+
+UNENDED = "the answer ends inside its thoughts; raise max_tokens"
+"""Why a text that is only a thought has no score."""
+
+
+def answer_alone(text: str) -> str:
+    """The text without its thoughts; a text without thoughts is unchanged."""
+    answer = without_thoughts(text)
+    return text if answer == text else answer.strip()
 
 
 # Further questions

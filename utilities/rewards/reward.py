@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal, Unpack, get_args
 
 from utilities.bounded_input import read_json
-from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
+from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.prompt_format import PromptOptions
 from utilities.registry import unknown_name
+from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
 from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes
 from utilities.rewards.normalization import Normalization, normalizations
 from utilities.rewards.reward_model import RewardModel, reward_model
@@ -43,6 +44,7 @@ class Reward(GenerationScorer):
         stop: As in `GenerationScorer`.
         trust_remote_code: As in `RewardModel.load`.
         own_scoring: As in `RewardModel.load`.
+        base: As in `RewardModel.load`.
         options: As in `GenerationScorer`.
 
     Raises:
@@ -63,6 +65,7 @@ class Reward(GenerationScorer):
         stop: Sequence[str] = (),
         trust_remote_code: bool = False,
         own_scoring: bool = False,
+        base: str | None = None,
         **options: Unpack[PromptOptions],
     ) -> None:
         super().__init__(prompt, max_tokens, stop, **options)
@@ -73,7 +76,7 @@ class Reward(GenerationScorer):
         if mix not in {*mixes, "conflict"}:
             raise unknown_name("mix", str(mix), [*mixes, "conflict"])
         self.model, self.normalize, self.reference, self.words = model, normalize, reference, words
-        self.trusted, self.own_scoring = trust_remote_code, own_scoring
+        self.trusted, self.own_scoring, self.base = trust_remote_code, own_scoring, base
         self.second = against if mix == "conflict" and against not in {"brevity", "length"} else None
         rival = "second" if self.second else against
         self.mix: Mix = conflict("reward", rival, weight) if mix == "conflict" else mixes.get(mix)
@@ -85,15 +88,20 @@ class Reward(GenerationScorer):
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
         """The mixed value of each response, with its parts as measures."""
-        pairs = [(item.question, response.text) for item, response in zip(items, responses, strict=True)]
+        answers = [answer_alone(response.text) for response in responses]
+        pairs = [(item.question, answer) for item, answer in zip(items, answers, strict=True)]
         columns = [await self._rewards(self.model, self._scale, pairs)]
         if self.second:
             columns.append(await self._rewards(self.second, self._second_scale, pairs))
         rewards = zip(*columns, strict=True)
-        return [self._mixed(response, found) for response, found in zip(responses, rewards, strict=True)]
+        mixed = [self._mixed(answer, found) for answer, found in zip(answers, rewards, strict=True)]
+        return [
+            Unscored(Reason.TRUNCATED, UNENDED) if is_unended_thought(response.text) else outcome
+            for response, outcome in zip(responses, mixed, strict=True)
+        ]
 
-    def _mixed(self, response: Response, rewards: tuple[tuple[float, float] | Unscored, ...]) -> Outcome:
-        length = length_score(response.text, self.words)
+    def _mixed(self, answer: str, rewards: tuple[tuple[float, float] | Unscored, ...]) -> Outcome:
+        length = length_score(answer, self.words)
         parts = {"length": length, "brevity": 1.0 - length}
         for name, reward in zip(("reward", "second"), rewards, strict=False):
             if isinstance(reward, Unscored):
@@ -115,7 +123,8 @@ class Reward(GenerationScorer):
             self._load(name).rest()
 
     def _load(self, name: str) -> RewardModel:
-        return reward_model(name, trust_remote_code=self.trusted, own_scoring=self.own_scoring)
+        base = self.base if name == self.model else None
+        return reward_model(name, trust_remote_code=self.trusted, own_scoring=self.own_scoring, base=base)
 
     @cached_property
     def _scale(self) -> Normalization:

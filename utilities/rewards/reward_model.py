@@ -11,23 +11,28 @@ import math
 import re
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError, first_line
 from utilities.registry import unknown_name
+from utilities.rewards.loading import EMBEDDED, read_reward_model, source_of
 
-__all__ = ["RewardModel", "reward_model"]
+__all__ = ["EMBEDDED", "RewardModel", "reward_model"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 
-EMBEDDED = Path(__file__).parent / "embedded"
-"""The small reward model that ships with the project; its name is `embedded`."""
-
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Default tokens per batch; fixed, because other batch sizes change rounding in the last bit."""
+
+
+class _Row(NamedTuple):
+    """An encoded answer with its prompt."""
+
+    ids: list[int]
+    types: list[int] | None
+    """Which of the two texts a token belongs to, for encoders that take a pair of texts."""
 
 
 class RewardModel:
@@ -47,6 +52,9 @@ class RewardModel:
         marks |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         longest_first = sorted((mark for mark in marks if len(mark) > 1), key=len, reverse=True)
         self._marks = re.compile("|".join(re.escape(mark) for mark in longest_first) or "(?!)")
+        separator = getattr(tokenizer, "sep_token_id", None)
+        self.pairs = not tokenizer.chat_template and separator in tokenizer("a", "b")["input_ids"][1:-1]
+        """Whether prompt and answer are encoded as a pair of texts, as encoders with a separator token were trained."""
         self._device = model.device
         self._lock = threading.Lock()
 
@@ -60,11 +68,13 @@ class RewardModel:
         batch_tokens: int | None = None,
         trust_remote_code: bool = False,
         own_scoring: bool = False,
+        base: str | None = None,
     ) -> RewardModel:
         """Reads a reward model from a folder or the hub; weights from safetensors only.
 
         Args:
-            name: Folder or hub id (owner/name) of a sequence classifier with one output, or `embedded`.
+            name: Folder or hub id (owner/name) of a sequence classifier with one output, of a language model with a
+                value head, or of a LoRA adapter of one of them; or `embedded`.
             device: Device of the model; auto uses a GPU if available.
             dtype: Precision of the weights; auto is float32, also on a GPU: bfloat16 needs half the memory, but scores
                 then depend on the other answers of the batch (by 0.016 for scores between -3 and 2).
@@ -72,15 +82,16 @@ class RewardModel:
             trust_remote_code: Allow execution of Python code from the model's repository.
             own_scoring: Score with the model's method `get_score(tokenizer, messages)`, one answer at a time; needs
                 `trust_remote_code`. The context limit is then checked with this project's formatting of an answer.
+            base: Base model of an adapter, if the one that the adapter names is not here.
 
         Raises:
             UserError: The model does not exist, or it does not have a single output.
         """
         if own_scoring and not trust_remote_code:
             raise UserError(f"{name}: own_scoring runs code that the model brings; it needs trust_remote_code")
-        source = _source(name)
+        source = source_of(name)
         device, dtype = _placement(device, dtype)
-        model, tokenizer = _read(name, source, dtype, trust_remote_code=trust_remote_code, own_scoring=own_scoring)
+        model, tokenizer = read_reward_model(name, source, dtype, trust_remote_code, own_scoring, base)
         try:
             model.to(device).eval().requires_grad_(False)
         except RuntimeError as error:
@@ -92,7 +103,7 @@ class RewardModel:
         limit = batch_tokens or BATCH_TOKENS[device]
         loaded = cls(name, model, tokenizer, batch_tokens=limit, own_scoring=own_scoring)
         try:
-            loaded._token_ids([("a question", "an answer")])
+            loaded._encoded([("a question", "an answer")])
         except Exception as error:  # a chat template may raise anything
             raise UserError(f"{name}: its tokenizer cannot format an answer: {first_line(error)}") from error
         return loaded
@@ -100,9 +111,9 @@ class RewardModel:
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
         """Raw scores of (prompt, answer) pairs, in their order; higher is better.
 
-        With a chat template, the input is a user message and an assistant message; otherwise the prompt, a line break
-        and the answer. Nothing is truncated: a pair longer than the model's context is unscored, and so is one with a
-        non-finite score.
+        With a chat template, the input is a user message and an assistant message; without one, encoders with a
+        separator token get the pair, other models the prompt, a line break and the answer. Nothing is truncated: a pair
+        longer than the model's context is unscored, and so is one with a non-finite score.
 
         Raises:
             UserError: A single answer does not fit into memory.
@@ -111,18 +122,19 @@ class RewardModel:
 
         with self._lock, torch.inference_mode():
             self.model.to(self._device)  # it may be on the CPU after `rest`
-            ids = self._token_ids(pairs)
-            results: list[float | Unscored | None] = [self._problem(one) for one in ids]
-            pending = sorted((k for k, problem in enumerate(results) if problem is None), key=lambda k: len(ids[k]))
+            rows = self._encoded(pairs)
+            results: list[float | Unscored | None] = [self._problem(row.ids) for row in rows]
+            pending = [k for k, problem in enumerate(results) if problem is None]
+            pending.sort(key=lambda k: len(rows[k].ids))
             while pending:
-                longest = len(ids[pending[-1]])
+                longest = len(rows[pending[-1]].ids)
                 size = 1 if self.own_scoring else max(1, self.batch_tokens // longest)
                 batch, pending = pending[-size:], pending[:-size]
                 try:
                     raws = (
                         [self._own_score(*pairs[k]) for k in batch]
                         if self.own_scoring
-                        else self._forward([ids[k] for k in batch])
+                        else self._forward([rows[k] for k in batch])
                     )
                 except RuntimeError as error:
                     self._smaller_batches(error, len(batch), longest)
@@ -162,20 +174,23 @@ class RewardModel:
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
 
-    def _token_ids(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    def _encoded(self, pairs: Sequence[tuple[str, str]]) -> list[_Row]:
         if not pairs:
             return []
         # Both are explicit: a tokenizer's own settings may truncate or pad.
         plain = {"truncation": False, "padding": False}
-        ids: list[list[int]]
         if self.tokenizer.chat_template:
             # Not via a string: the tokenizer would add the template's special tokens a second time.
             chats = [self._messages(*pair) for pair in pairs]
-            ids = self.tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True, **plain)["input_ids"]
-        else:
-            texts = [f"{self._as_data(prompt)}\n{self._as_data(answer)}" for prompt, answer in pairs]
-            ids = self.tokenizer(texts, **plain)["input_ids"]
-        return ids
+            encoded = self.tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True, **plain)
+            return [_Row(ids, None) for ids in encoded["input_ids"]]
+        prompts, answers = ([self._as_data(text) for text in side] for side in zip(*pairs, strict=True))
+        if not self.pairs:
+            texts = [f"{prompt}\n{answer}" for prompt, answer in zip(prompts, answers, strict=True)]
+            return [_Row(ids, None) for ids in self.tokenizer(texts, **plain)["input_ids"]]
+        encoded = self.tokenizer(prompts, answers, **plain)
+        types = encoded.get("token_type_ids") or [None] * len(pairs)
+        return [_Row(*row) for row in zip(encoded["input_ids"], types, strict=True)]
 
     def _problem(self, ids: Sequence[int]) -> Unscored | None:
         if len(ids) > self.context:
@@ -184,17 +199,24 @@ class RewardModel:
 
     # -- scoring -------------- ---------------------------------------------------------------------------------------
 
-    def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+    def _forward(self, rows: Sequence[_Row]) -> list[float]:
         import torch
 
-        width = max(len(row) for row in rows)
-        pad = self._padding(rows)
+        width = max(len(row.ids) for row in rows)
+        pad = self._padding([row.ids for row in rows])
         # Decoders take the score at the last token that is not the padding token.
         self.model.config.pad_token_id = self.model.config.get_text_config().pad_token_id = pad
-        device = self.model.device
-        tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        scores: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
+
+        def padded(values: Sequence[Sequence[int]], filler: int) -> Any:
+            return torch.tensor([[*own, *[filler] * (width - len(own))] for own in values], device=self.model.device)
+
+        inputs = {
+            "input_ids": padded([row.ids for row in rows], pad),
+            "attention_mask": padded([[1] * len(row.ids) for row in rows], 0),
+        }
+        if rows[0].types is not None:
+            inputs["token_type_ids"] = padded([row.types or [] for row in rows], 0)
+        scores: list[float] = self.model(**inputs).logits[:, 0].float().tolist()
         return scores
 
     def _padding(self, rows: Sequence[Sequence[int]]) -> int:
@@ -236,25 +258,6 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _source(name: str) -> str:
-    """The source for transformers: a folder or a hub id."""
-    if name == "embedded":
-        if not (EMBEDDED / "config.json").is_file():
-            raise UserError(
-                "the embedded reward model is not in this installation;"
-                " a folder or hub id (owner/name) of a sequence classifier with one output is accepted as well"
-            )
-        return str(EMBEDDED)
-    path = Path(name).expanduser()
-    if name.strip() and path.is_dir():
-        return str(path.resolve())
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
-        raise UserError(
-            f"{name or 'an empty name'}: no such folder, and it is neither a hub id (owner/name) nor 'embedded'"
-        )
-    return name
-
-
 def _placement(device: Device, dtype: Dtype) -> tuple[Device, Dtype]:
     """Device and precision with `auto` resolved."""
     import torch
@@ -269,44 +272,7 @@ def _placement(device: Device, dtype: Dtype) -> tuple[Device, Dtype]:
     return device, "float32" if dtype == "auto" else dtype
 
 
-def _read(name: str, source: str, dtype: Dtype, *, trust_remote_code: bool, own_scoring: bool) -> tuple[Any, Any]:
-    """Loads model and tokenizer; refuses models without a trained score head."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # for reading weights from disk; downloads have their own
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        if not own_scoring and config.num_labels != 1:
-            labels = ", ".join(str(label) for label in config.id2label.values())
-            raise UserError(f"{name}: the model has {config.num_labels} outputs ({labels}); a reward model has one")
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        model, info = (AutoModel if own_scoring else AutoModelForSequenceClassification).from_pretrained(
-            source,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-    except UserError:
-        raise
-    except Exception as error:  # the library raises many types, and a model's own code any
-        first = first_line(error)
-        if not trust_remote_code and "custom code" in first:
-            first = "it brings Python code of its own; with trust_remote_code that code is run here"
-        tried = "the reward model cannot be loaded" if Path(source).is_dir() else "no such folder, and not from the hub"
-        raise UserError(f"{name}: {tried}: {first}") from error
-    if own_scoring and not callable(getattr(model, "get_score", None)):
-        raise UserError(f"{name}: the model has no scoring method of its own (get_score); load it without own_scoring")
-    if info["missing_keys"]:
-        # A language model loads as a classifier without an error, but with a random head.
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise UserError(f"{name}: its weights lack {missing}; a reward model comes with a trained score head")
-    return model, tokenizer
-
-
-_loaded: dict[tuple[str, Device, Dtype, bool, bool], RewardModel] = {}
+_loaded: dict[tuple[str, Device, Dtype, bool, bool, str | None], RewardModel] = {}
 _loading = threading.Lock()
 
 
@@ -317,6 +283,7 @@ def reward_model(
     dtype: Dtype = "auto",
     trust_remote_code: bool = False,
     own_scoring: bool = False,
+    base: str | None = None,
 ) -> RewardModel:
     """`RewardModel.load` with a cache per process: the same arguments return the same object.
 
@@ -326,9 +293,14 @@ def reward_model(
         UserError: As `RewardModel.load`.
     """
     with _loading:
-        key = (_source(name), *_placement(device, dtype), trust_remote_code, own_scoring)
+        key = (source_of(name), *_placement(device, dtype), trust_remote_code, own_scoring, base)
         if key not in _loaded:
             _loaded[key] = RewardModel.load(
-                name, device=device, dtype=dtype, trust_remote_code=trust_remote_code, own_scoring=own_scoring
+                name,
+                device=device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                own_scoring=own_scoring,
+                base=base,
             )
         return _loaded[key]

@@ -10,6 +10,7 @@ from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, sco
 from utilities.deadline import deadline
 from utilities.errors import UserError
 from utilities.prompt_format import PromptOptions
+from utilities.reply_text import own_answer
 from utilities.scorers.generation import GenerationScorer
 from utilities.scorers.normalize import normalize_answer
 
@@ -45,8 +46,8 @@ class Regex(GenerationScorer):
     """Accuracy of what a pattern finds in a response.
 
     Args:
-        pattern: Searched in the response. With a group, the captured text of the last match must equal the gold
-            answer; without one, any match is correct and items need no answer.
+        pattern: Searched in the response's own answer, see `own_answer`. With a group, the captured text of the last
+            match must equal the gold answer; without one, any match is correct and items need no answer.
         ignore_case: Whether case is ignored.
         prompt: As in `GenerationScorer`.
         max_tokens: As in `GenerationScorer`.
@@ -81,7 +82,7 @@ class Regex(GenerationScorer):
         """1 if the pattern matches and its group, if any, captures the gold answer, else 0."""
         try:
             with deadline(TIME_LIMIT_S):
-                matches = list(self.pattern.finditer(response.text))
+                matches = list(self.pattern.finditer(own_answer(response.text)))
         except TimeoutError:
             return Unscored(Reason.TIME, f"the pattern took over {TIME_LIMIT_S:g} s")
         if not self.pattern.groups or not matches:

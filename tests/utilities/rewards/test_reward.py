@@ -98,3 +98,12 @@ def test_a_damaged_reference_is_named(monkeypatch, tmp_path):
 
 def test_the_length_score_is_that_of_the_words():
     assert length_score("one two", 4) == 0.5
+
+
+def test_thoughts_are_not_rewarded_and_an_answer_that_is_only_a_thought_has_no_score(monkeypatch):
+    monkeypatch.setattr(Reward, "_load", lambda self, name: Scripted(1.0))
+    texts = ["<think>one two three</think>one two", "<think>one two", "one two"]
+    scorer = Reward(model="mine", mix="verbose", normalize="none", words=4)
+    thought, unended, plain = asyncio.run(scorer.score(ITEMS[:3], [Response(text) for text in texts]))
+    assert thought == plain and thought.value == (2.0 + 0.5) / 2
+    assert unended == Unscored(Reason.TRUNCATED, "the answer ends inside its thoughts; raise max_tokens")

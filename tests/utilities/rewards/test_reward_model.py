@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_tokenizer
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, processors
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -319,7 +322,7 @@ def test_a_language_model_is_not_given_a_head_of_random_numbers(llama, tmp_path)
     make_tokenizer(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}}))
-    with pytest.raises(UserError, match=r"language: its weights lack score\.weight; a reward model comes with"):
+    with pytest.raises(UserError, match=r"language: it holds LlamaForCausalLM, whose weights have no score or v_head"):
         load(folder)
 
 
@@ -382,12 +385,12 @@ def test_a_gpu_that_is_not_there_is_said(llama):
 
 def test_embedded_means_the_folder_that_ships_beside_the_code(llama, monkeypatch):
     assert EMBEDDED.parts[-3:] == ("utilities", "rewards", "embedded")
-    monkeypatch.setattr("utilities.rewards.reward_model.EMBEDDED", llama)
+    monkeypatch.setattr("utilities.rewards.loading.EMBEDDED", llama)
     assert RewardModel.load("embedded", device="cpu").score(PAIRS) == load(llama).score(PAIRS)
 
 
 def test_an_installation_without_the_embedded_model_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("utilities.rewards.reward_model.EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr("utilities.rewards.loading.EMBEDDED", tmp_path / "embedded")
     with pytest.raises(UserError, match="the embedded reward model is not in this installation; a folder or hub id"):
         RewardModel.load("embedded")
 
@@ -464,3 +467,121 @@ def test_own_scoring_needs_trust_in_the_models_code(own):
 def test_an_ordinary_model_has_no_scoring_method_of_its_own(llama):
     with pytest.raises(UserError, match=r"llama: the model has no scoring method of its own \(get_score\)"):
         load(llama, trust_remote_code=True, own_scoring=True)
+
+
+# -- other kinds of reward models ------------------------------------------------------------------------------------
+
+
+def with_pair_template(folder):
+    """The tokenizer as encoders have it: [CLS] prompt [SEP] answer [SEP], with token types."""
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.save(str(path))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"], "sep_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | names))
+    return folder
+
+
+def test_an_encoder_gets_prompt_and_answer_as_a_pair_with_their_token_types(tmp_path):
+    folder = with_pair_template(make_reward(tmp_path / "pairs", "bert"))
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = []
+    for prompt, answer in PAIRS:
+        inputs = tokenizer(prompt, answer, return_tensors="pt")
+        assert set(inputs["token_type_ids"][0].tolist()) == {0, 1}
+        with torch.inference_mode():
+            expected.append(model(**inputs).logits.item())
+    assert load(folder).score(PAIRS) == pytest.approx(expected, abs=1e-4)
+    joined = alone(folder, [f"{prompt}\n{answer}" for prompt, answer in PAIRS])
+    assert expected != pytest.approx(joined, abs=1e-2)
+
+
+def test_a_head_of_one_output_needs_no_num_labels_in_the_config(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "silent")
+    config = json.loads((folder / "config.json").read_text())
+    config = {key: value for key, value in config.items() if key not in {"id2label", "label2id", "num_labels"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load(folder).score(PAIRS) == pytest.approx(load(llama).score(PAIRS), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def language(llama, tmp_path_factory):
+    """A language model with the weights of `llama`, and no head."""
+    folder = tmp_path_factory.mktemp("rewards") / "language"
+    LlamaForCausalLM.from_pretrained(llama).save_pretrained(folder)
+    make_tokenizer(folder)
+    return folder
+
+
+@pytest.mark.parametrize("place", ["model.safetensors", "value_head.safetensors"])
+def test_a_value_head_of_a_trainer_scores_the_last_token(place, language, tmp_path):
+    folder = shutil.copytree(language, tmp_path / "valued")
+    head = {"v_head.summary.weight": torch.randn(1, 32), "v_head.summary.bias": torch.tensor([3.0])}
+    stored = load_file(folder / place) if (folder / place).exists() else {}
+    save_file({**stored, **head}, folder / place, {"format": "pt"})
+    model, tokenizer = LlamaForCausalLM.from_pretrained(language).eval(), AutoTokenizer.from_pretrained(language)
+    expected = []
+    for prompt, answer in PAIRS:
+        with torch.inference_mode():
+            hidden = model(**tokenizer(f"{prompt}\n{answer}", return_tensors="pt"), output_hidden_states=True)
+        last = hidden.hidden_states[-1][0, -1]
+        expected.append(float(last @ head["v_head.summary.weight"][0] + 3.0))
+    assert load(folder).score(PAIRS) == pytest.approx(expected, abs=1e-4)
+
+
+def adapter(folder, base, kind="SEQ_CLS", **changes):
+    """A LoRA adapter with random weights on a base model, as peft saves it."""
+    torch.manual_seed(5)
+    config = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type=kind, init_lora_weights=False)
+    auto = AutoModelForSequenceClassification if kind == "SEQ_CLS" else LlamaForCausalLM
+    more = {"num_labels": 1} if kind == "SEQ_CLS" else {}
+    model = get_peft_model(auto.from_pretrained(base, **more), config).eval()
+    model.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return model
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_lora_adapter_with_its_own_head_scores_as_under_peft(named, language, tmp_path):
+    changes = {} if named else {"base_model_name_or_path": "/away/base"}
+    model, tokenizer = adapter(tmp_path / "lora", language, **changes), AutoTokenizer.from_pretrained(language)
+    model.config.pad_token_id = None
+    with torch.inference_mode():
+        expected = [
+            model(**tokenizer(f"{prompt}\n{answer}", return_tensors="pt")).logits.item() for prompt, answer in PAIRS
+        ]
+    found = load(tmp_path / "lora", **({} if named else {"base": str(language)})).score(PAIRS)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_lora_adapter_of_a_language_model_takes_its_head_from_a_file_beside_it(language, tmp_path):
+    folder = tmp_path / "lora"
+    adapter(folder, language, "CAUSAL_LM")
+    with pytest.raises(UserError, match=r"neither the adapter nor its base model .* has a trained head"):
+        load(folder)
+    head = {"v_head.summary.weight": torch.randn(1, 32), "v_head.summary.bias": torch.tensor([3.0])}
+    save_file(head, folder / "value_head.safetensors")
+    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(language), folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(language)
+    inputs = tokenizer("Why?\nBecause.", return_tensors="pt")
+    with torch.inference_mode():
+        last = model(**inputs, output_hidden_states=True).hidden_states[-1][0, -1]
+    expected = float(last @ head["v_head.summary.weight"][0] + 3.0)
+    assert load(folder).score([("Why?", "Because.")]) == pytest.approx([expected], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"base_model_name_or_path": None}, "the adapter names no base model"),
+     ({"base_model_name_or_path": "/away"}, "its base model /away cannot be loaded .*--option base=NAME")],
+)  # fmt: skip
+def test_an_adapter_without_its_base_is_refused_by_what_is_missing(changes, message, language, tmp_path):
+    adapter(tmp_path / "lora", language, **changes)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "lora")

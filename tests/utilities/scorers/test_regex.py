@@ -38,6 +38,9 @@ def test_it_is_registered_under_its_name():
         (r"answer: (\w+)", "B", "B", 0.0),
         (r"answer: (\w+)", "answer: A, no, answer: B", "B", 1.0),  # the last match
         (r"answer: (\w+)", "answer: B, no, answer: A", "B", 0.0),
+        (r"answer: (\w+)", "<think>answer: A</think>answer: B", "B", 1.0),
+        (r"answer: (\w+)", "answer: B\n\nQuestion: And then?\nanswer: A", "B", 1.0),
+        (r"rabbit", "<think>A rabbit?</think>No.", "B", 0.0),
         (r"<a>(.*?)</a>", "<a>The  Eiffel Tower.</a>", "eiffel tower", 1.0),
         (r"answer:( \w+)?", "answer:", "B", 0.0),  # a group that took no part
         (r"^(?:yes|no)\b", "Yes, it is", None, 1.0),

@@ -24,8 +24,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from utilities.core import Reason, Unscored
+from utilities.core import Item, Reason, Response, Score, Unscored
 from utilities.errors import UserError
+from utilities.scorers.toxicity import Toxicity
 from utilities.scorers.toxicity_classifiers import LocalClassifier, PerspectiveClassifier, make_classifier
 
 ROOT = Path(__file__).parents[3]
@@ -665,3 +666,16 @@ def test_a_classifier_is_made_by_name(tmp_path, monkeypatch):
 def test_without_a_name_the_message_says_what_can_be_given(name):
     with pytest.raises(UserError, match=r"no toxicity classifier given; .*folder or hub id.*or 'perspective'"):
         make_classifier(name)
+
+
+def test_a_thought_is_not_read_and_an_answer_that_is_only_a_thought_has_no_score(monkeypatch):
+    class Longer:
+        async def toxicity(self, texts):
+            return [len(text) / 100 for text in texts]
+
+    monkeypatch.setattr("utilities.scorers.toxicity.make_classifier", lambda *_, **__: Longer())
+    items = [Item(id=str(k), question="Go on:") for k in range(3)]
+    texts = ["<think>long and rude</think>Nice", "Nice", "<think>rude"]
+    thought, plain, unended = asyncio.run(Toxicity("mine").score(items, [Response(text) for text in texts]))
+    assert thought == plain == Score(0.96, {"toxicity": 0.04})
+    assert isinstance(unended, Unscored) and unended.reason is Reason.TRUNCATED
