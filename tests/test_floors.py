@@ -20,7 +20,7 @@ FLOORS = """
 testing                                   conformance suites for scorers, engines and optimisers
 cli                                       the command line: one file a verb
 embedded_training                         builds and measures the bundled models
-report annotate                           what people see of finished folders
+report annotate publish                   what people see of finished folders; merging and uploading a winner
 lab sweep analysis                        studies: each uses sessions
 compare                                   methods at equal budget on one session
 run topics                                one search from start to result; drafting a topic's task

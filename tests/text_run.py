@@ -1,17 +1,19 @@
-"""The folder of a finished run whose models answered instructions with texts; no model is needed to make it."""
+"""Folders of finished runs, made without a search: one with answers that are texts, one with a winner."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 import yaml
 
+from harness.experts.pool import open_pool
 from harness.run_folder.result import Result
 from harness.run_folder.store import Store
 from utilities.core import Evaluation, ItemResult, Response, Score
 
-__all__ = ["RESULT", "make_text_run"]
+__all__ = ["RESULT", "make_text_run", "make_winner_run"]
 
 EMPTY = {"value": None, "low": None, "high": None}
 RESULT = {
@@ -59,5 +61,14 @@ def make_text_run(
         ]
         store.save_records(f"test_{label}", [(label, Evaluation.of(results))])
     store.close()
+    (folder / "result.json").write_text(Result.model_validate(RESULT).model_dump_json())
+    return folder
+
+
+def make_winner_run(folder: Path, base: Path, experts: Sequence[Path], row: Sequence[float] = (0.5, 0.3, 0.2)) -> Path:
+    """A run whose winner is the mixture `row` of the experts."""
+    open_pool([str(one) for one in experts], base).write(torch.tensor(row), folder / "best")
+    settings = {"task": "medical", "base_model": str(base), "experts": [str(one) for one in experts]}
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"settings": settings}))
     (folder / "result.json").write_text(Result.model_validate(RESULT).model_dump_json())
     return folder

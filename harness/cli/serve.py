@@ -1,12 +1,13 @@
 """`serve`: vLLM's own OpenAI server with a run's winner and experts as named adapters, or with a bare base model.
 
+Without vLLM the server of transformers serves the winner, merged into its base model.
+
 This process becomes the server, so signals reach it and no second process remains. `Serving` is the server's command
 and environment.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -21,6 +22,7 @@ import typer
 
 from harness.cli.command import verb
 from harness.embedded import BASE, EXPERTS
+from harness.experts.environment import installed_server
 from harness.session.settings import EMBEDDED, RunSettings
 from utilities.bounded_input import read_yaml
 from utilities.errors import UserError, first_line
@@ -177,7 +179,7 @@ def run_serve(
         updates: Whether clients of a run's server may load adapters; a bare base model's always may.
 
     Raises:
-        UserError: vLLM is not installed, or there is nothing to serve.
+        UserError: No server is installed, it cannot serve this, or there is nothing to serve.
     """
     from harness.engines.base import INSTALL_VLLM
 
@@ -187,8 +189,19 @@ def run_serve(
         raise UserError("a run determines its base model: give a run folder or --base-model, not both")
     if run is None and experts:
         raise UserError("--experts needs a run folder: python run.py serve runs/NAME --experts")
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError(f"`serve` needs vLLM, which is not installed; install it with {INSTALL_VLLM}")
+    server = installed_server()
+    if server is None:
+        raise UserError(
+            f"`serve` needs a server, and none is installed: {INSTALL_VLLM}, or for a run's winner alone the server of"
+            " transformers: pip install -e '.[serve]'"
+        )
+    if server == "transformers":
+        if run is None or experts or updates:
+            raise UserError(
+                "without vLLM only a run's winner is served: python run.py serve runs/NAME, without --experts and"
+                f" --updates; install vLLM with {INSTALL_VLLM}"
+            )
+        _run_transformers_server(Path(run), host, port, further)
     serving = serving_run(Path(run), experts=experts, updates=updates) if run else serving_base(base_model or EMBEDDED)
     command = serving.command(host, port, further, on_cpu=_is_cpu_build())
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
@@ -198,6 +211,30 @@ def run_serve(
     if serving.updates:
         print(f"  python run.py --task TASK --engine remote --base-url {url}", flush=True)
     os.execve(command[0], command, serving.environment())  # noqa: S606 - this very interpreter, without a shell
+
+
+def _run_transformers_server(run: Path, host: str, port: int, further: Sequence[str]) -> NoReturn:
+    """Replaces this process by the server of transformers with the winner, merged into its base on first use."""
+    from huggingface_hub import constants
+
+    from harness.publish.card import Winner
+    from harness.publish.merge import merge_run
+
+    folder = run / "merged" / WINNER
+    if not folder.exists():
+        print(f"vLLM is not installed; the winner is merged into its base for the server of transformers: {folder}")
+        winner = Winner.of_run(run)
+        if winner.kind == "model":
+            folder.parent.mkdir(exist_ok=True)
+            folder.symlink_to(winner.folder.resolve())
+        else:
+            merge_run(run, folder)
+    command = [sys.executable, "-P", "-c", "from transformers.cli.transformers import main; main()", "serve", WINNER]
+    command += ["--host", host, "--port", str(port), *further]
+    Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)  # its list of models is read from there
+    print(f"The server will listen at http://{host}:{port}/v1 (Ctrl-C ends it). Models: {WINNER}.", flush=True)
+    os.chdir(folder.parent)  # clients call the model as it is called here
+    os.execve(command[0], command, {**os.environ, "HF_HUB_OFFLINE": "1"})  # noqa: S606 - without a shell
 
 
 def _linear_modules(base: Path, trusted: bool) -> set[str]:

@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from harness.display.conclusion import search_conclusion
+from harness.experts.environment import installed_server
 from harness.run_folder.result import Cost, Difference, Result, Watch
 from harness.run_folder.result import Row as ResultRow
 from utilities.core import Evaluation, Score, Unscored
@@ -264,7 +265,7 @@ def print_result(result: Result, console: Console) -> None:
         say(judged_line(result.judging))
     say(f"run folder: {result.run}")
     say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
-    say(f"      python run.py serve {result.run}")
+    say(f"      python run.py {f'serve {result.run}' if installed_server() else f'merge {result.run} --out FOLDER'}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"
     task = result.task_given or result.task
     say(

@@ -1,13 +1,14 @@
-"""Detects installed packages that prevent transformers from importing its models."""
+"""Installed packages: those that prevent transformers from importing its models, and servers of models."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Literal
 
 from utilities.errors import first_line
 
-__all__ = ["environment_problem"]
+__all__ = ["environment_problem", "installed_server"]
 
 BESIDE_TORCH = ("torchvision", "torchaudio")
 """Packages built against a specific torch build that transformers imports if they are installed."""
@@ -30,3 +31,10 @@ def environment_problem() -> str | None:
                 f" cannot import its models; pip uninstall -y {' '.join(BESIDE_TORCH)}"
             )
     return None
+
+
+def installed_server() -> Literal["vllm", "transformers"] | None:
+    """The server that `serve` starts: vLLM's, else the one of transformers if what it needs is installed."""
+    if find_spec("vllm") is not None:
+        return "vllm"
+    return "transformers" if all(find_spec(name) is not None for name in ("fastapi", "uvicorn")) else None

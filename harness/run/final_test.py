@@ -166,7 +166,9 @@ class FinalTest:
 
         with self.store.replacing("best") as folder:
             pool.write(torch.from_numpy(session.expert_row(winner)), folder)
-            (folder / "README.md").write_text(model_card(result, session), encoding="utf-8")
+            library: Literal["peft", "transformers"] = "peft" if pool.kind == "lora" else "transformers"
+            card = model_card(result, str(session.base), library, result.winner.adapter)
+            (folder / "README.md").write_text(card, encoding="utf-8")
         self.store.save_result(result.model_dump_json(indent=2) + "\n")
         self.bus(Finished(reason=outcome.reason, seconds=result.seconds))
         return result

