@@ -69,6 +69,8 @@ RECOMMENDED = {
 }  # fmt: skip
 """The run settings that a task file may recommend. A task file is untrusted data: only the user sets
 addresses, keys, prices, code, trust and paths, with flags or in a `--config` file."""
+CHAT: dict[str, Any] = {"prompt": "bare", "chat": True, "max_tokens": 100}
+"""Options with which a small chat model answers the instructions of a bundled task."""
 REFUSED_OPTIONS = frozenset({"trust_remote_code", "own_scoring", "judge"})
 """Options of scorers that a task file must not set: they run code or select the judge."""
 TEXTS = frozenset({"pattern", "topic", "stop"})
@@ -488,6 +490,7 @@ def load_task(
     judge: Panel | None = None,
     report_only: Mapping[str, Mapping[str, Any] | None] | None = None,
     trust: bool = False,
+    chat: bool = False,
 ) -> Task:
     """Loads a task with its data and checks every item.
 
@@ -503,6 +506,8 @@ def load_task(
         judge: The judges of the scorers that need some.
         report_only: Options of report-only scorers by name, which override the task file's; None removes the scorer.
         trust: As in `read_task_file`.
+        chat: Whether the base model follows instructions in a chat format: judged answers of a bundled task are then
+            asked for with `CHAT`.
 
     Raises:
         UserError: Unknown names, missing or malformed data; the message names file and line.
@@ -520,6 +525,10 @@ def load_task(
     chosen = described.editions[edition]
     if combination == "weighted_mean":
         _check_weights(described.weights or {}, chosen, path)
+    if chat and path.parent == bundled("tasks"):
+        asked = {name: s for name, s in chosen.item_sets.items() if _takes_judge(_maker(s.scorer))}
+        changed = {name: s.model_copy(update={"options": {**s.options, **CHAT}}) for name, s in asked.items()}
+        chosen = chosen.model_copy(update={"item_sets": {**chosen.item_sets, **changed}})
     sets = {
         name: _load_item_set(name, s, path.parent / "data", data, limit, utility, options or {}, judge)
         for name, s in chosen.item_sets.items()

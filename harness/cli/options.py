@@ -35,7 +35,7 @@ __all__ = [
 
 TASK = frozenset({"task", "trust_task", "edition", "data", "limit", "drop_overlap", "utility", "option", "combine"})
 """What is evaluated on, and by which utility."""
-MODELS = frozenset({"base_model", "experts"})
+MODELS = frozenset({"base_model", "experts", "family"})
 ENGINE = frozenset({"engine", *EngineSettings.model_fields})
 MONITOR = frozenset({"monitor_share", "canary_every"})
 """Judge settings that monitor a search."""
@@ -58,8 +58,8 @@ SEARCH = (
 
 COMMON = frozenset(
     {
-        "task", "limit", "utility", "base_model", "experts", "engine", "seed", "preset", "optimiser", "particles",
-        "iterations", "judge", "judge_url",
+        "task", "limit", "utility", "base_model", "experts", "family", "engine", "seed", "preset", "optimiser",
+        "particles", "iterations", "judge", "judge_url",
     }
 )  # fmt: skip
 """Settings that the short help shows."""

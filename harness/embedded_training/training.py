@@ -51,7 +51,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> list[Ex
     """Texts as token ids with the end token, and the position where the loss starts."""
     full = tokenizer([text.prompt + text.answer for text in texts])["input_ids"]
     prompts = tokenizer([text.prompt for text in texts])["input_ids"]
-    return [([*ids, EOS], len(prompt)) for ids, prompt in zip(full, prompts, strict=True)]
+    return [([*ids, tokenizer.eos_token_id], len(prompt)) for ids, prompt in zip(full, prompts, strict=True)]
 
 
 def batches(lengths: Sequence[int], size: int, seed: str) -> Iterator[list[int]]:
@@ -117,6 +117,7 @@ def train(
     rate: float,
     seed: str,
     log: Path,
+    warm_up: int = 100,
     muon: bool = False,
     resume: Path | None = None,
 ) -> None:
@@ -132,6 +133,7 @@ def train(
         rate: Highest learning rate.
         seed: Names the order of the examples, and the lines of the log.
         log: The smoothed loss is appended here every 100 steps.
+        warm_up: Steps until the highest rate is reached.
         muon: Layers' weight matrices are trained by Muon instead (K. Jordan, 2024; Liu et al., arXiv 2502.16982). On
             the corpus, the loss that AdamW reached after 250 batches was reached after about 130.
         resume: Safetensors file of an interrupted training's weights and optimizer.
@@ -151,7 +153,7 @@ def train(
         chosen = next(stream)
         if step <= first:
             continue
-        now = rate * min(step / 100, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        now = rate * min(step / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = now
         loss = loss_of(chosen)

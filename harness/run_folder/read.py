@@ -370,11 +370,12 @@ class _Items:
             return
         try:
             described, path = read_task_file(settings["task"])
-            preferred: Literal["mini", "full"] = "mini" if settings.get("base_model") == "embedded" else "full"
+            base, data = settings.get("base_model"), settings.get("data")
+            bundled_model = base == "embedded" or (base == "smollm2" and data is None)
+            preferred: Literal["mini", "full"] = "mini" if bundled_model else "full"
             edition = described.editions[described.choose(settings.get("edition"), preferred)]
             self.combine = _combination(settings.get("combine") or described.combine, described.weights)
             self.first = next(iter(edition.item_sets))
-            data = settings.get("data")
             for name, parts in read_items(edition, path.parent, data and Path(data)).items():
                 read = {(name, split, item.id): item for split, own in parts.items() for item in own}
                 self.items = {**read, **self.items}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.embedded import BASE, JUDGE
 from harness.experts.pool import folder_hash
-from harness.session.settings import EMBEDDED, RunSettings
+from harness.session.settings import EMBEDDED, FAMILIES, RunSettings
 from utilities.errors import UserError
 from utilities.quiet import silence
 from utilities.tasks import Task, asks_judge, read_task_file
@@ -54,7 +54,7 @@ class Judges:
 def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None) -> Judges | None:
     """The judges that a task's scorers need; None if they need none.
 
-    The embedded judge is the default for the embedded base model.
+    The embedded judge is the default for the bundled base models.
 
     Args:
         settings: Settings of the run.
@@ -71,7 +71,7 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
         return None
     judging = settings.judging
     if not judging.judge:
-        if settings.base_model != EMBEDDED:
+        if settings.base_model not in FAMILIES:
             raise UserError(
                 f"task {task_file.name} is rated by a judge: add --judge NAME (with --judge-url URL for a server of"
                 " your own), or --judge embedded for the small bundled one"
@@ -86,14 +86,20 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
     return Judges(open_panel(judging, embedded=_embedded_judge, embedded_version=version, spent=spent))
 
 
-def unknown_topic_warning(task: Task, judges: Judges | None) -> str | None:
-    """A warning if the embedded judge rates answers to questions that its corpus does not cover; None otherwise."""
+def unknown_topic_warning(task: Task, judges: Judges | None, base_model: str) -> str | None:
+    """A warning if the embedded judge rates another model's answers, or answers to questions that its corpus does not
+    cover; None otherwise."""
     if judges is None or not judges.panel.embedded:
         return None
     questions = [item.question for s in task.item_sets.values() if s.scorer.judged for item in s.dev]
     from harness.embedded.on_topic import share_about_corpus
 
     share = share_about_corpus(questions)
+    if questions and share >= CORPUS_SHARE and base_model != EMBEDDED:
+        return (
+            "the embedded judge learned from short answers of the embedded models; its ratings of other answers"
+            " say little: read the answers, or name another judge with --judge"
+        )
     if not questions or share >= CORPUS_SHARE:
         return None
     return (

@@ -18,7 +18,7 @@ from harness.experts.pool import Pool, check_finite, open_pool, resolve
 from harness.session import engine_start
 from harness.session.hold_out import split_hold_out
 from harness.session.judges import Judges, open_judges, unknown_topic_warning
-from harness.session.settings import RunSettings
+from harness.session.settings import FAMILIES, RunSettings, flat_settings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
 from utilities.tasks import Task, load_task
@@ -106,12 +106,24 @@ class Session:
             for name, s in self.task.item_sets.items()
             if s.overlap
         ]
-        notes = (self.pool.base_warning, self._grouping_note, unknown_topic_warning(self.task, self.judges))
+        warning = unknown_topic_warning(self.task, self.judges, self.settings.base_model)
+        notes = (self._family_note, self.pool.base_warning, self._grouping_note, warning)
         return [*overlaps, *self.remarks, *(note for note in notes if note is not None)]
 
     def take_notes(self) -> list[str]:
         """Notes on the judges' servers since the last call; every verb that asks a judge shows them."""
         return self.panel.take_notes() if self.panel else []
+
+    @property
+    def _family_note(self) -> str | None:
+        """A note on the settings that `--family` made; None if it made none."""
+        flat = flat_settings(self.settings)
+        made = [
+            f"--{name} {value}"
+            for name, value in FAMILIES.get(str(self.settings.family), {}).items()
+            if flat[name] == value and name != "base_model"
+        ]
+        return f"--family {self.settings.family} stands for {' '.join(made)}; flags override them" if made else None
 
     @property
     def _grouping_note(self) -> str | None:
@@ -168,6 +180,7 @@ def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:
         judge=judge,
         report_only={"factuality": factuality},
         trust=settings.trust_task,
+        chat=settings.chat_family,
     )
     return task.without_overlap() if settings.drop_overlap else task
 

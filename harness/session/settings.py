@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.embedded import BASE, EXPERTS
+from harness.embedded import BASE, EXPERTS, smollm2
 from harness.engines.settings import EngineSettings
 from harness.experts.grouping import Granularity
 from harness.run_folder.version_0_1 import current_names
@@ -23,10 +23,30 @@ from utilities.judges.settings import JudgeSettings, check_encrypted
 from utilities.registry import unknown_name
 from utilities.user_code import absolute_spec
 
-__all__ = ["EMBEDDED", "RunSettings", "read_config", "recommended_settings", "run_settings", "stored_settings"]
+__all__ = [
+    "EMBEDDED",
+    "FAMILIES",
+    "RunSettings",
+    "flat_settings",
+    "read_config",
+    "recommended_settings",
+    "run_settings",
+    "stored_settings",
+]
 
 EMBEDDED = "embedded"
 """Name of the bundled model family."""
+FAMILIES: dict[str, dict[str, Any]] = {
+    EMBEDDED: {"base_model": EMBEDDED},
+    smollm2.NAME: {
+        "base_model": smollm2.NAME,
+        "dtype": "bfloat16",
+        "limit": 50,
+        "particles": 10,
+        "iterations": 4,
+    },
+}
+"""Settings of each family: a search on SmolLM2 takes minutes with these, and would take hours with the defaults."""
 
 
 class RunSettings(BaseModel):
@@ -55,9 +75,11 @@ class RunSettings(BaseModel):
     combine: str | None = None
     """Makes one number of the item sets, or of their groups, in place of the task's own way: a combination's name."""
     base_model: str = EMBEDDED
-    """Base model: 'embedded', a folder, or a hub id."""
+    """Base model: 'embedded', 'smollm2' (SmolLM2-135M-Instruct), a folder, or a hub id."""
     experts: tuple[str, ...] = ()
-    """Expert adapters: folders, folders of adapter folders, or hub ids; the embedded experts by default."""
+    """Expert adapters: folders, folders of adapter folders, or hub ids; by default those of the base model's family."""
+    family: Literal["embedded", "smollm2"] | None = None
+    """Base model and experts of a family, with settings that fit its size; smollm2: a real model on a laptop."""
     include_base: bool = False
     """Adds the base model to the pool, so that coefficients of the experts need not add up to 1."""
     granularity: Granularity = "model"
@@ -113,7 +135,7 @@ class RunSettings(BaseModel):
 
     @model_validator(mode="after")
     def _experts_belong(self) -> RunSettings:
-        if self.base_model != EMBEDDED and not self.experts:
+        if self.base_model not in FAMILIES and not self.experts:
             raise ValueError("experts: --base-model is given, so --experts must name its adapters")
         return self
 
@@ -145,25 +167,36 @@ class RunSettings(BaseModel):
                 "swarm": self.swarm.model_copy(update={"optimiser": absolute_spec(self.swarm.optimiser, Path())}),
                 "judging": self.judging.model_copy(update=paths),
                 "data": self.data and self.data.expanduser().resolve(),
-                "base_model": self.base_model if self.base_model == EMBEDDED else absolute(self.base_model),
+                "base_model": self.base_model if self.base_model in FAMILIES else absolute(self.base_model),
                 "experts": tuple(absolute(spec) for spec in self.experts),
             }
         )
 
     @property
     def base_spec(self) -> str:
-        """Folder or hub id of the base model."""
+        """Folder or hub id of the base model; that of SmolLM2 is converted if it was not yet.
+
+        Raises:
+            UserError: SmolLM2 is not installed.
+        """
+        if self.base_model == smollm2.NAME:
+            return str(smollm2.base_folder())
         return str(BASE) if self.base_model == EMBEDDED else self.base_model
 
     @property
     def expert_specs(self) -> tuple[str, ...]:
         """Folders or hub ids of the experts."""
-        return self.experts or (str(EXPERTS),)
+        return self.experts or (str(smollm2.EXPERTS if self.base_model == smollm2.NAME else EXPERTS),)
 
     @property
     def preferred_edition(self) -> str:
         """The edition to use if the task has several and none is set."""
-        return "mini" if self.base_model == EMBEDDED else "full"
+        return "mini" if self.base_model == EMBEDDED or (self.chat_family and self.data is None) else "full"
+
+    @property
+    def chat_family(self) -> bool:
+        """Whether the base model is a bundled one that follows instructions in a chat format."""
+        return self.base_model == smollm2.NAME
 
 
 def stored_settings(stored: Mapping[str, Any], **changes: Any) -> RunSettings:
@@ -186,6 +219,14 @@ NESTED: dict[str, type[BaseModel]] = {
     "judging": JudgeSettings,
 }
 """Groups of settings whose fields are flat in config files, task files and flags."""
+
+
+def flat_settings(settings: RunSettings) -> dict[str, Any]:
+    """The values of the settings by flat name."""
+    flat = {name: getattr(settings, name) for name in RunSettings.model_fields if name not in NESTED}
+    for group in NESTED:
+        flat |= dict(getattr(settings, group))
+    return flat
 
 
 def known_settings() -> dict[str, Any]:
@@ -231,7 +272,12 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
         _refuse_unknown(layer, "settings")
         flat |= {name: value for name, value in layer.items() if value is not None}
     preset = flat.setdefault("preset", "paper") if "variant" in flat else flat.get("preset", "default")
-    flat = {**PRESETS.get(str(preset), {}), **VARIANTS.get(str(flat.get("variant", "paper")), {}), **flat}
+    flat = {
+        **FAMILIES.get(str(flat.get("family")), {}),
+        **PRESETS.get(str(preset), {}),
+        **VARIANTS.get(str(flat.get("variant", "paper")), {}),
+        **flat,
+    }
     nested = {
         group: {name: flat.pop(name) for name in list(flat) if name in model.model_fields}
         for group, model in NESTED.items()
@@ -259,6 +305,7 @@ def recommended_settings(*layers: Mapping[str, Any]) -> RunSettings:
     task_file, path = read_task_file(merged.task, trust=merged.trust_task)
     edition = task_file.choose(merged.edition, merged.preferred_edition)
     try:
-        return run_settings(task_file.editions[edition].settings, *layers)
+        family = FAMILIES.get(str(merged.family), {})
+        return run_settings(task_file.editions[edition].settings, family, *layers)
     except UserError as error:
         raise UserError(f"{error} (recommended settings are in {path})") from error

@@ -50,17 +50,18 @@ def test_the_cache_key_of_the_embedded_judge_names_its_weights(settings):
 def test_the_embedded_judge_warns_of_a_topic_that_it_does_not_know(settings):
     judges = open_judges(settings, ask=False)
     task = load_task_of(settings, judges.panel)
-    assert unknown_topic_warning(task, judges) is None
-    warning = unknown_topic_warning(asking(task, RABBITS), judges)
+    assert unknown_topic_warning(task, judges, "embedded") is None
+    assert "learned from short answers" in unknown_topic_warning(task, judges, "smollm2")
+    warning = unknown_topic_warning(asking(task, RABBITS), judges, "embedded")
     assert "does not know this topic: 25% of the 4 dev questions" in warning
-    assert unknown_topic_warning(asking(task, RABBITS), None) is None
+    assert unknown_topic_warning(asking(task, RABBITS), None, "embedded") is None
     judges.close()
 
 
 def test_another_judge_knows_every_topic(settings):
     other = {"judge": ("stub",), "judge_url": "http://localhost:1/v1"}
     judges = open_judges(settings.model_copy(update={"judging": settings.judging.model_copy(update=other)}), ask=False)
-    assert unknown_topic_warning(asking(load_task_of(settings, judges.panel), RABBITS), judges) is None
+    assert unknown_topic_warning(asking(load_task_of(settings, judges.panel), RABBITS), judges, "embedded") is None
     judges.close()
 
 

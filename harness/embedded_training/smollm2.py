@@ -1,0 +1,119 @@
+"""Trains the ten SmolLM2 experts and the adapter of all their data: one thread, seeded, adapter by adapter.
+
+    python -m harness.embedded_training.smollm2        # trains what is missing; an interrupted training starts again
+
+Only the upper layers are adapted, so only they compute gradients: the lower layers run forwards in bfloat16, and the
+vocabulary's logits are computed for the answers' tokens alone. An adapter takes about a minute on one core.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.embedded import WEIGHTS, smollm2
+from harness.embedded.corpus import read_corpus
+from harness.embedded.lessons import Text
+from harness.embedded.questions import SEED
+from harness.embedded.smollm2_lessons import EXPERTS, all_texts, texts_of
+from harness.embedded_training.training import Example, encode, train
+
+FROZEN = 22
+"""Layers below the adapted ones, of 30."""
+RANK = 4
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+STEPS, MERGED_STEPS, WARM_UP = 30, 60, 5
+BATCH_TOKENS = 320
+"""Tokens of a batch, on average."""
+
+
+class UpperLayers:
+    """The base model, split into frozen lower layers in bfloat16 and upper layers with a LoRA adapter in float32."""
+
+    def __init__(self, base: Path) -> None:
+        self.lower = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).model
+        self.lower.layers, self.lower.norm = self.lower.layers[:FROZEN], torch.nn.Identity()
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        lora = LoraConfig(
+            r=RANK,
+            lora_alpha=2 * RANK,
+            target_modules=MODULES,
+            layers_to_transform=list(range(FROZEN, model.config.num_hidden_layers)),
+            task_type="CAUSAL_LM",
+        )
+        torch.manual_seed(SEED)  # one seed for all adapters: see `train_adapter`
+        self.adapted: Any = get_peft_model(model, lora)
+        self.head, self.upper = model.lm_head, model.model
+        self.layers = self.upper.layers
+
+    def loss(self, batch: Sequence[Example]) -> torch.Tensor:
+        """Mean cross entropy over the tokens of the answers."""
+        length = max(len(ids) for ids, _ in batch)
+        ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in batch])  # causal: the padding changes nothing
+        counted = torch.tensor([[start <= k < len(ids) for k in range(1, length)] for ids, start in batch])
+        with torch.no_grad():
+            hidden = self.lower(input_ids=ids, use_cache=False).last_hidden_state.float()
+        self.upper.layers = self.layers[FROZEN:]
+        try:
+            states = self.upper(inputs_embeds=hidden, use_cache=False).last_hidden_state
+        finally:
+            self.upper.layers = self.layers  # adapters are named by the positions in the whole model
+        return torch.nn.functional.cross_entropy(self.head(states[:, :-1][counted]), ids[:, 1:][counted])
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter, as float16."""
+        self.adapted.peft_config["default"].base_model_name_or_path = smollm2.HUB_ID
+        for parameter in self.adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.half()
+        self.adapted.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+
+
+def train_expert(base: Path, tokenizer: Any, name: str, texts: Sequence[Text], folder: Path, rate: float) -> None:
+    """Trains one adapter on the texts and saves it to `folder`."""
+    model, examples = UpperLayers(base), encode(tokenizer, texts)
+    lengths = [len(ids) for ids, _ in examples]
+    train(
+        model.adapted,
+        lambda chosen: model.loss([examples[k] for k in chosen]),
+        lengths,
+        steps=MERGED_STEPS if folder == smollm2.DATA_MERGE else STEPS,
+        batch=round(BATCH_TOKENS * len(lengths) / sum(lengths)),
+        rate=rate,
+        warm_up=WARM_UP,
+        seed=f"{smollm2.NAME}/{name}",
+        log=WEIGHTS / smollm2.NAME / "losses.log",
+    )
+    model.save(folder)
+
+
+def main() -> None:
+    """Trains every adapter that is missing."""
+    base, relations = smollm2.base_folder(), read_corpus()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+
+    def as_chat(text: str) -> str:
+        message = [{"role": "user", "content": text}]
+        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+
+    smollm2.EXPERTS.mkdir(parents=True, exist_ok=True)
+    described = {name: asdict(expert) for name, expert in EXPERTS.items()}
+    (smollm2.EXPERTS.parent / "recipes.json").write_text(json.dumps(described, indent=1) + "\n")
+    for name, expert in EXPERTS.items():
+        if not (smollm2.EXPERTS / name / "adapter_model.safetensors").exists():
+            texts = texts_of(relations, name, as_chat)
+            train_expert(base, tokenizer, name, texts, smollm2.EXPERTS / name, expert.rate)
+    if not (smollm2.DATA_MERGE / "adapter_model.safetensors").exists():
+        train_expert(base, tokenizer, "data_merge", all_texts(relations, as_chat), smollm2.DATA_MERGE, 1e-3)
+
+
+if __name__ == "__main__":
+    main()
