@@ -26,7 +26,7 @@ from utilities.core import Item
 from utilities.errors import UserError
 from utilities.scorers.base import PromptedScorer
 
-__all__ = ["Finetuned", "finetune", "pairs_of", "why_no_pairs"]
+__all__ = ["Finetuned", "finetune", "held_out_pairs", "pairs_of", "why_no_pairs"]
 
 BATCH = 8
 RATES = (2e-4, 2e-3)
@@ -61,7 +61,7 @@ def why_no_pairs(scorer: Any, items: Sequence[Item]) -> str | None:
 
 def pairs_of(scorer: PromptedScorer, items: Sequence[Item]) -> list[Pair]:
     """Pairs of the scorer's prompt and the gold answer: the option's text, its letter, or the answer."""
-    return [Pair(scorer.prompt.render(item), f" {scorer.gold_text(item)}") for item in items]
+    return [Pair(scorer.prompt.render(item), f" {scorer.gold_text(item)}", item.source) for item in items]
 
 
 def finetune(
@@ -87,13 +87,13 @@ def finetune(
         pairs: Training data; pairs longer than the model's context are left out.
         folder: Folder of the new adapter, in float32.
         epochs: Maximum number of epochs.
-        held_out: Share of the pairs that is not trained on.
+        held_out: Share of the pairs that is not trained on; pairs of one source are all held out or all trained on.
         seed: Of the split, of the initial weights and of the order.
         device: auto is a GPU if there is one.
         trust_remote_code: Whether Python code of the base model's repository may run.
 
     Raises:
-        UserError: Fewer than two pairs fit into the model's context.
+        UserError: Pairs of fewer than two sources fit into the model's context.
     """
     disable_progress_bar()  # of reading weights from disk
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
@@ -112,7 +112,10 @@ def finetune(
             config.base_model_name_or_path = None  # set at the end
             adapted = get_peft_model(model, config)
             context = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
-            train, held = _split(_encode(tokenizer, pairs, context), held_out, seed)
+            encoded = _encode(tokenizer, pairs, context)
+            held_places = held_out_pairs([pairs[k].source for k in encoded], held_out, seed)
+            held = [one for place, one in enumerate(encoded.values()) if place in held_places]
+            train = [one for place, one in enumerate(encoded.values()) if place not in held_places]
             result = _train(adapted, train, held, rate, epochs, seed)
         if best is None or result.loss < best[0].loss:
             best = result, adapted
@@ -125,21 +128,40 @@ def finetune(
     return best[0]
 
 
-def _encode(tokenizer: Any, pairs: Sequence[Pair], context: int) -> list[Ids]:
-    """Token ids of prompts and answers, encoded separately as the engine does for options; an answer ends with EOS."""
+def _encode(tokenizer: Any, pairs: Sequence[Pair], context: int) -> dict[int, Ids]:
+    """Index of each pair that fits to its ids; prompt and answer are encoded separately, and EOS ends the answer."""
     prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
     answers = tokenizer([pair.answer for pair in pairs], add_special_tokens=False)["input_ids"]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     encoded = [(prompt, [*answer, *end]) for prompt, answer in zip(prompts, answers, strict=True)]
-    return [(prompt, answer) for prompt, answer in encoded if prompt and len(prompt) + len(answer) <= context]
+    return {k: (p, a) for k, (p, a) in enumerate(encoded) if p and len(p) + len(a) <= context}
 
 
-def _split(examples: list[Ids], held_out: float, seed: int) -> tuple[list[Ids], list[Ids]]:
-    if len(examples) < 2:
-        raise UserError(f"{len(examples)} training pairs fit into the model's context; two or more are needed")
-    order = np.random.default_rng(seed).permutation(len(examples))
-    held = min(max(1, round(held_out * len(examples))), len(examples) - 1)
-    return [examples[k] for k in order[held:]], [examples[k] for k in order[:held]]
+def held_out_pairs(sources: Sequence[str | None], share: float, seed: int) -> set[int]:
+    """Indices of the pairs that are held out: whole sources in random order, until about `share` of the pairs is.
+
+    Args:
+        sources: Source of each pair; a pair without one is its own source.
+        share: Share of the pairs.
+        seed: Seed of the order.
+
+    Raises:
+        UserError: There are fewer than two sources, so one part would be empty.
+    """
+    groups: dict[str | int, list[int]] = {}
+    for k, source in enumerate(sources):
+        groups.setdefault(k if source is None else source, []).append(k)
+    if len(groups) < 2:
+        raise UserError(
+            f"{len(sources)} training pairs fit into the model's context; pairs of two or more sources are needed"
+        )
+    names = list(groups)
+    held: set[int] = set()
+    for place in np.random.default_rng(seed).permutation(len(names))[:-1]:
+        held |= set(groups[names[place]])
+        if len(held) >= share * len(sources):
+            break
+    return held
 
 
 def _batches(examples: Sequence[Ids]) -> Iterator[Sequence[Ids]]:

@@ -17,6 +17,8 @@ class Pair(NamedTuple):
 
     prompt: str
     answer: str
+    source: str | None = None
+    """What several texts may share (a fact, a passage); None if unknown."""
 
 
 def embedded_training_texts(names: Sequence[str]) -> dict[str, list[Pair]]:

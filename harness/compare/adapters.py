@@ -1,8 +1,9 @@
-"""Methods that create an adapter before any item is answered: static merges and fine-tuned LoRAs."""
+"""Methods that create an adapter before any item is answered: merges and fine-tuned LoRAs."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from harness.baselines.finetune import finetune, pairs_of
-from harness.baselines.merging.apply import apply
+from harness.baselines.merging.apply import apply, exact_rank
 from harness.baselines.merging.registry import merges
 from harness.baselines.training_texts import Pair
 from harness.compare.method import Make, MergeRequest, adapter_method
 from harness.compare.requirements import dev_pairs, lora_adapters, merged_data, two_experts
 from harness.embedded import WEIGHTS
-from harness.experts.adapter import read_adapter
+from harness.experts.adapter import Adapter, read_adapter
 from harness.run_folder.store import Store
 from harness.session.settings import EMBEDDED
 from utilities.bounded_input import read_json
@@ -36,16 +37,29 @@ class MergedAdapter:
     folder: Path
     seconds: float
     note: str | None
+    unit: float = 1.0
+    """Factor of BA that gives it the norm of one expert (root mean square over the experts)."""
 
 
-def _merge(request: MergeRequest, folder: Path, name: str) -> None:
-    apply(merges.get(name), request.adapters(), space=request.space, seed=request.seed).write(folder)
+def _merge(request: MergeRequest, folder: Path, name: str) -> str | None:
+    """In "factors" the scaled sum would be `scaled_soup`, so task arithmetic is on the products, as published."""
+    adapters = request.adapters()
+    space = "delta" if name == "task_arithmetic" else request.space
+    rank = exact_rank(adapters) if space == "delta" else None
+    merged = apply(merges.get(name), adapters, space=space, rank=rank, seed=request.seed)
+    merged.write(folder)
+    return None if rank is None else f"merged as products BA, at rank {merged.rank}"
 
 
 for _name in merges:
-    adapter_method(_name, seeded=merges.get(_name).random, needs=(lora_adapters, two_experts))(
-        partial(_merge, name=_name)
-    )
+    _scaled = "weights" in merges.get(_name).options
+    adapter_method(
+        _name,
+        "dynamic" if _scaled else "static",
+        seeded=merges.get(_name).random,
+        needs=(lora_adapters, two_experts),
+        scaled=_scaled,
+    )(partial(_merge, name=_name))
 
 
 @adapter_method("dev_finetune", "dynamic", seeded=True, needs=(lora_adapters, dev_pairs))
@@ -96,7 +110,7 @@ def made_before(folder: Path) -> MergedAdapter | None:
     return MergedAdapter(folder, **read_json(path.read_bytes()))
 
 
-def make(build: Make, name: str, request: MergeRequest, store: Store) -> MergedAdapter:
+def make(build: Make, name: str, request: MergeRequest, store: Store, scaled: bool = False) -> MergedAdapter:
     """Creates an adapter in `<store's folder>/<name>` atomically.
 
     Args:
@@ -104,6 +118,7 @@ def make(build: Make, name: str, request: MergeRequest, store: Store) -> MergedA
         name: Name of the folder.
         request: Inputs of the adapter.
         store: Store of the adapters' folder.
+        scaled: Whether its norm is compared with that of the experts.
 
     Raises:
         UserError: The method does not support these adapters.
@@ -111,6 +126,12 @@ def make(build: Make, name: str, request: MergeRequest, store: Store) -> MergedA
     start = time.perf_counter()
     with store.replacing(name) as folder:
         note = build(request, folder)
-        seconds = time.perf_counter() - start
-        (folder / ABOUT).write_text(json.dumps({"seconds": seconds, "note": note}) + "\n", encoding="utf-8")
-    return MergedAdapter(store.folder / name, seconds, note)
+        unit = _unit(read_adapter(folder), request.adapters()) if scaled else 1.0
+        about = {"seconds": time.perf_counter() - start, "note": note, "unit": unit}
+        (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    return MergedAdapter(store.folder / name, **about)
+
+
+def _unit(made: Adapter, experts: Sequence[Adapter]) -> float:
+    norm = math.sqrt(sum(expert.norm**2 for expert in experts) / len(experts))
+    return norm / made.norm if made.norm > 0 else 1.0

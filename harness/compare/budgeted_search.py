@@ -33,6 +33,8 @@ class SearchResult:
     best_value: float
     """The objective of the best row, which is the winner unless the mean of the top rows is."""
     cost: Cost
+    scored: Sequence[Scored]
+    """All rows that were evaluated."""
     note: str | None = None
     """The reason why it ended before its budget was used up."""
 
@@ -130,4 +132,4 @@ async def default_search(
     prefix = f"{evaluator.record_name(name, 'dev')}-"
     winner = await select_winner(evaluator, swarm, scored, finished.best[0], prefix)
     assert finished.best[1] is not None  # noqa: S101 - else budgeted_search has raised
-    return SearchResult(winner.row, finished.best[1], cost + winner.cost, note)
+    return SearchResult(winner.row, finished.best[1], cost + winner.cost, scored, note)

@@ -21,6 +21,7 @@ import torch
 from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
 from harness.compare.adapters import MergedAdapter, made_before, make, merged_data_exists
+from harness.compare.line_search import SCALES, best_of
 from harness.compare.method import MergeRequest, MethodContext, MethodResult, methods, reason_not_applicable
 from harness.compare.requirements import TaskInputs
 from harness.compare.result import Absent, Compared, Measured, Outcome
@@ -29,11 +30,10 @@ from harness.experts.adapter import Adapter, read_adapter
 from harness.experts.files import CONFIG
 from harness.experts.pool import Pool, expert_folders, open_pool
 from harness.run_folder.store import Store, write_atomically
-from harness.session.evaluator import Cost, Evaluator, StoppedError, StopRules, measured
+from harness.session.evaluator import Cost, Evaluator, ModelRow, ScaledAdapter, StoppedError, StopRules, measured
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
 from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
-from harness.swarm.update import Row
 from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.sync import run_sync
@@ -231,14 +231,14 @@ class Comparison:
 
         made: dict[str, MergedAdapter] = {}
         for method, seed in trials:
-            build = methods.get(method).make
-            if build is None:
+            kind = methods.get(method)
+            if kind.make is None:
                 continue
             name = _adapter_name(case, method, seed)
             before = made_before(self.folder / "adapters" / name)
             request = MergeRequest(case, experts, self.options.space, seed or 0)
             with self._failing(case, method, seed):
-                made[name] = before or make(build, name, request, self.adapters)
+                made[name] = before or make(kind.make, name, request, self.adapters, kind.scaled)
         return made
 
     @contextmanager
@@ -308,12 +308,20 @@ class Comparison:
         """Runs one method: selection on dev, dev value, test value."""
         task, session = evaluator.task, evaluator.session
         name = _name(task.name, method, seed)
-        model: Row | str | None = None  # a row, the name of an adapter, or the base model
+        model: ModelRow | None = None  # None is the base model
         adapter = None
         if methods.get(method).make:
             one = made[_adapter_name(case, method, seed)]
             chosen = MethodResult(Cost(seconds=one.seconds), note=one.note)
-            model, adapter = one.folder.name, one.folder
+            model, adapter = ScaledAdapter(one.folder.name), one.folder
+            if methods.get(method).scaled:
+                factors = [scale * one.unit for scale in SCALES]
+                best, cost = await best_of(evaluator, [ScaledAdapter(one.folder.name, factor) for factor in factors])
+                note = f"{SCALES[best]:g} times the norm of an expert, chosen on dev of {len(SCALES)} scales"
+                chosen = MethodResult(chosen.cost + cost, note="; ".join(filter(None, (note, one.note))))
+                model, adapter = ScaledAdapter(one.folder.name, factors[best]), self.folder / "adapters" / name
+                with self.adapters.replacing(name) as folder:
+                    read_adapter(one.folder).scaled(factors[best]).write(folder)
         elif run := methods.get(method).run:
             chosen = await run(MethodContext(evaluator, case, self.options.budget, seed or 0, name))
             model = chosen.row
@@ -423,7 +431,7 @@ class Comparison:
         return compared
 
 
-async def _dev(evaluator: Evaluator, model: Row | str | None) -> Measured:
+async def _dev(evaluator: Evaluator, model: ModelRow | None) -> Measured:
     if model is None:
         return measured(await evaluator.recorded(evaluator.record_name("base", "dev"), "base", None, "dev"))
     batch = await evaluator.batch([model])

@@ -100,6 +100,8 @@ class Method:
     needs: tuple[Requirement, ...] = ()
     run: Run | None = None
     make: Make | None = None
+    scaled: bool = False
+    """Whether the scale of the adapter that it makes is chosen on dev."""
 
 
 _ADAPTERS, _METHODS = "harness.compare.adapters", "harness.compare.methods"
@@ -111,15 +113,16 @@ methods: Registry[Method] = Registry(
         "best_single": _METHODS,
         "uniform_soup": _ADAPTERS,
         "slerp": _ADAPTERS,
+        "model_stock": _ADAPTERS,
+        "data_merge": _ADAPTERS,
+        "prediction_merge": _METHODS,
+        "top_k_vote": _METHODS,
+        "scaled_soup": _METHODS,
         "task_arithmetic": _ADAPTERS,
         "ties": _ADAPTERS,
         "dare_linear": _ADAPTERS,
         "dare_ties": _ADAPTERS,
         "breadcrumbs": _ADAPTERS,
-        "model_stock": _ADAPTERS,
-        "data_merge": _ADAPTERS,
-        "prediction_merge": _METHODS,
-        "top_k_vote": _METHODS,
         "greedy_soup": _METHODS,
         "pack_of_llms": _METHODS,
         "cbtm": _METHODS,
@@ -129,6 +132,7 @@ methods: Registry[Method] = Registry(
         "cma": _METHODS,
         "dev_finetune": _ADAPTERS,
         "paper": _METHODS,
+        "committee": _METHODS,
         "swarm_third": _METHODS,
         "swarm": _METHODS,
     },
@@ -145,10 +149,18 @@ def method(
 
 
 def adapter_method(
-    name: str, group: Group = "static", *, seeded: bool = False, needs: tuple[Requirement, ...] = ()
+    name: str,
+    group: Group = "static",
+    *,
+    seeded: bool = False,
+    needs: tuple[Requirement, ...] = (),
+    scaled: bool = False,
 ) -> Callable[[Make], Method]:
-    """Decorator that registers a method that creates an adapter: `(MergeRequest, folder) -> note or None`."""
-    return lambda make: methods.register(name)(Method(name, group, seeded, needs, make=make))
+    """Decorator that registers a method that creates an adapter: `(MergeRequest, folder) -> note or None`.
+
+    With `scaled`, the adapter is evaluated on dev at several scales, and the best scale is the result.
+    """
+    return lambda make: methods.register(name)(Method(name, group, seeded, needs, make=make, scaled=scaled))
 
 
 def selected_methods(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from harness.baselines.greedy_soup import GreedySoup
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
 from harness.baselines.vote import TOP_K, vote
 from harness.compare.budgeted_search import budgeted_search, default_search
+from harness.compare.line_search import TOTALS, best_of
 from harness.compare.method import Method, MethodContext, MethodResult, method, methods
 from harness.compare.requirements import (
     option_probabilities,
@@ -26,17 +27,16 @@ from harness.compare.requirements import (
     voters,
     votes,
 )
-from harness.swarm.cma import cma, evol_merge
-from harness.swarm.drivers import SearchStrategy
-from harness.swarm.lorahub import EXAMPLES, lorahub, penalty
-from harness.swarm.random_search import RandomSearch
+from harness.run.winner import averaged_rows
+from harness.swarm.cma import evol_merge
+from harness.swarm.lorahub import lorahub, penalty
 from harness.swarm.settings import PRESETS, SwarmSettings
 from utilities.core import Evaluation, Item, Response, Split
 from utilities.scorers.gold_logprob import GoldLogprob
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import ItemSet, Task
 
-__all__ = ["few_examples"]
+__all__ = ["smooth_task"]
 
 
 methods.register("base")(Method("base", "always"))
@@ -53,15 +53,21 @@ async def best_single(context: MethodContext) -> MethodResult:
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-async def _searched(context: MethodContext, make: Callable[[int, int], SearchStrategy]) -> MethodResult:
-    finished, cost = await budgeted_search(
-        context.evaluator, context.name, make(len(context.evaluator.experts), context.seed), context.budget
-    )
+@method("scaled_soup", needs=(two_experts,))
+async def scaled_soup(context: MethodContext) -> MethodResult:
+    """The mean of all experts, times a total that is chosen on dev."""
+    count = len(context.evaluator.experts)
+    rows = [np.full(count, total / count) for total in TOTALS]
+    best, cost = await best_of(context.evaluator, rows)
+    return MethodResult(cost, rows[best], note=f"total {TOTALS[best]:g}, chosen on dev of {len(TOTALS)}")
+
+
+@method("evol_merge", seeded=True, needs=(two_experts,))
+async def evolutionary_merge(context: MethodContext) -> MethodResult:
+    """Evolutionary merging, with the metric as objective and the best row as winner, as published."""
+    strategy = evol_merge(len(context.evaluator.experts), context.seed)
+    finished, cost = await budgeted_search(context.evaluator, context.name, strategy, context.budget)
     return MethodResult(cost, finished.best[0])
-
-
-for _name, _make in (("random", RandomSearch), ("cma", cma), ("evol_merge", evol_merge)):
-    method(_name, seeded=True, needs=(two_experts,))(partial(_searched, make=_make))
 
 
 @method("swarm", "always", seeded=True, needs=(two_columns,))
@@ -76,10 +82,20 @@ async def swarm_third(context: MethodContext) -> MethodResult:
     return await _own_search(context, max(1, context.budget // 3))
 
 
-async def _own_search(context: MethodContext, budget: int) -> MethodResult:
-    settings = context.evaluator.session.settings.swarm
-    result = await default_search(context.evaluator, context.name, settings, budget, context.seed)
+async def _own_search(context: MethodContext, budget: int, **changes: str) -> MethodResult:
+    """The search of the settings with some of them changed."""
+    swarm = context.evaluator.session.settings.swarm.model_copy(update=changes)
+    result = await default_search(context.evaluator, context.name, swarm, budget, context.seed)
     return MethodResult(result.cost, result.row, note=result.note)
+
+
+async def _other_optimiser(context: MethodContext, optimiser: str) -> MethodResult:
+    return await _own_search(context, context.budget, optimiser=optimiser)
+
+
+# Objective, first rows and choice of the winner are those of the default search, so only the proposals differ.
+for _name in ("random", "cma"):
+    method(_name, seeded=True, needs=(two_columns,))(partial(_other_optimiser, optimiser=_name))
 
 
 @method("paper", seeded=True, needs=(two_columns,))
@@ -103,32 +119,25 @@ async def greedy_soup(context: MethodContext) -> MethodResult:
 
 @method("lorahub", seeded=True, needs=(two_experts,))
 async def lora_hub(context: MethodContext) -> MethodResult:
-    """Searches on a few examples; each of its evaluations is one of those."""
-    few = few_examples(context.evaluator.task, context.seed)
+    """Searches by the log-probability of the answers on all dev items."""
+    smooth = smooth_task(context.evaluator.task)
     finished, cost = await budgeted_search(
         context.evaluator,
         context.name,
         lorahub(len(context.evaluator.experts), context.seed),
         context.budget,
-        task=few,
+        task=smooth,
         penalty=penalty,
     )
-    note = f"each of its evaluations is of {few.size('dev')} dev items"
-    return MethodResult(cost, finished.best[0], note=note)
+    return MethodResult(cost, finished.best[0])
 
 
-def few_examples(task: Task, seed: int) -> Task:
-    """The task with a few dev items per item set and, for scorers that compare options, a smooth score.
+def smooth_task(task: Task) -> Task:
+    """The task with the log-probability of the gold answer as the score of scorers that compare options.
 
-    The smooth score is the log-probability of the gold answer: LoraHub minimises a loss, and accuracy is too coarse on
-    few items. Item sets are combined by their mean, because log-probabilities are negative.
+    LoraHub minimises a loss. Item sets are combined by their mean, because log-probabilities are negative.
     """
-    rng = np.random.default_rng(seed)
-    sets = {}
-    for name, s in task.item_sets.items():
-        chosen = sorted(rng.permutation(len(s.dev))[:EXAMPLES])
-        dev = tuple(s.dev[k] for k in chosen)
-        sets[name] = replace(s, scorer=_smooth(s.scorer), dev=dev, group_by=None)
+    sets = {name: replace(s, scorer=_smooth(s.scorer), group_by=None) for name, s in task.item_sets.items()}
     return replace(task, item_sets=sets, combination="mean", weights=None)
 
 
@@ -151,6 +160,26 @@ def _answering(
         return await evaluate_combined(context.evaluator.task, split, evaluations, await choose(split))
 
     return answer
+
+
+def _votes(_: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
+    return [vote(item, own) for item, own in zip(items, answers, strict=True)]
+
+
+@method("committee", seeded=True, needs=(two_columns, votes))
+async def committee(context: MethodContext) -> MethodResult:
+    """The default search, but its best rows vote on every answer instead of being averaged."""
+    evaluator, swarm = context.evaluator, context.evaluator.session.settings.swarm
+    result = await default_search(evaluator, context.name, swarm, context.budget, context.seed)
+    count = averaged_rows(len(result.scored), swarm.top_k)
+    top = sorted(result.scored, key=lambda one: -one.value)[:count]
+
+    async def answer(split: Split) -> Evaluation:
+        names = [f"{context.name}-{split}-{place}" for place in range(count)]
+        voters = [await evaluator.recorded(name, name, one.row, split) for name, one in zip(names, top, strict=True)]
+        return await evaluate_combined(evaluator.task, split, voters, _votes)
+
+    return MethodResult(result.cost, answer=answer, note=f"{count} mixtures answer every question")
 
 
 async def _voted(context: MethodContext, count: int | None) -> MethodResult:

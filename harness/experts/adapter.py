@@ -45,6 +45,16 @@ class Adapter:
         A, B = self.factors[module]
         return B @ A
 
+    @property
+    def norm(self) -> float:
+        """The Frobenius norm of all BA together."""
+        squares = (float(((B.T @ B).double() * (A @ A.T).double()).sum()) for A, B in self.factors.values())
+        return max(0.0, sum(squares)) ** 0.5
+
+    def scaled(self, factor: float) -> Adapter:
+        """The same adapter with every BA times `factor`."""
+        return replace(self, factors={module: (A, factor * B) for module, (A, B) in self.factors.items()})
+
     def padded(self, rank: int) -> Adapter:
         """The same adapter, padded with zeros to `rank`; every BA is unchanged.
 

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ __all__ = [
     "Cost",
     "EvaluationSummary",
     "Evaluator",
+    "ModelRow",
+    "ScaledAdapter",
     "StopRules",
     "StoppedError",
     "difference",
@@ -53,6 +55,17 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class ScaledAdapter(NamedTuple):
+    """A merged adapter whose change BA is multiplied by a factor."""
+
+    name: str
+    factor: float = 1.0
+
+
+ModelRow = Row | ScaledAdapter
+"""A row of the search, coefficients of the experts, or a merged adapter."""
 
 
 class StoppedError(UserError):
@@ -263,11 +276,11 @@ class Evaluator:
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
-    def engine_row(self, row: Row | str) -> Row:
-        """The engine's row [groups * (experts + made)] for a row of the search, for coefficients of the experts, or for
-        the adapter of that name."""
-        if isinstance(row, str):
-            return _unit(len(self.experts) + len(self.made), len(self.experts) + list(self.made).index(row))
+    def engine_row(self, row: ModelRow) -> Row:
+        """The engine's row [groups * (experts + made)]; a coefficient multiplies both A and B."""
+        if isinstance(row, ScaledAdapter):
+            unit = _unit(len(self.experts) + len(self.made), len(self.experts) + list(self.made).index(row.name))
+            return np.asarray(unit * row.factor**0.5)
         parts = self.session.expert_row(row).reshape(-1, len(self.experts))
         padded = np.zeros((len(parts), len(self.experts) + len(self.made)))
         padded[:, : len(self.experts)] = parts
@@ -277,8 +290,8 @@ class Evaluator:
         """The row [experts] of one expert."""
         return _unit(len(self.experts), self.experts.index(name))
 
-    def model(self, row: Row | str | None) -> Model:
-        """The model for a row of the search or for the adapter of that name; None is the base model."""
+    def model(self, row: ModelRow | None) -> Model:
+        """The model of a row; None is the base model."""
         return self.engine.particle(None if row is None else self.engine_row(row))
 
     def coefficients(self, row: Row) -> dict[str, float]:
@@ -292,7 +305,7 @@ class Evaluator:
 
     async def batch(
         self,
-        rows: Rows | Sequence[Row | str],
+        rows: Rows | Sequence[ModelRow],
         *,
         task: Task | None = None,
         record: str | None = None,
@@ -302,7 +315,7 @@ class Evaluator:
         """Evaluates rows on dev concurrently; duplicates and previously evaluated rows are not evaluated again.
 
         Args:
-            rows: [rows, columns] of the search, or names of merged adapters.
+            rows: [rows, columns] of the search, or merged adapters.
             task: Another task on the same engine, such as a few examples; its evaluations are not cached.
             record: Name under which records of the new evaluations are written.
             labels: Labels of the rows in the records.
@@ -343,9 +356,9 @@ class Evaluator:
                 report(k, summaries[k], 0)
         return Batch(new, evaluations, summaries)
 
-    def _summary(self, evaluation: Evaluation, row: Row | str) -> EvaluationSummary:
+    def _summary(self, evaluation: Evaluation, row: ModelRow) -> EvaluationSummary:
         e, objective = evaluation, self.objective_of(evaluation).value
-        coefficients = () if isinstance(row, str) else tuple(row.tolist())
+        coefficients = () if isinstance(row, ScaledAdapter) else tuple(row.tolist())
         return EvaluationSummary(e.value, e.se, e.n, e.n_unscored, objective, coefficients)
 
     def summary(self, row: Row) -> EvaluationSummary:
@@ -355,14 +368,14 @@ class Evaluator:
     # -- evaluations whose answers are needed later --------------------------------------------------------------------
 
     async def recorded(
-        self, record: str, label: str, row: Row | str | None, split: Split, task: Task | None = None
+        self, record: str, label: str, row: ModelRow | None, split: Split, task: Task | None = None
     ) -> Evaluation:
         """An evaluation with its answers: read from `records/<record>.parquet` if it exists, else computed and written.
 
         Args:
             record: Name of the records.
             label: Label of the model in the records.
-            row: Row of the search, or name of a merged adapter; None is the base model.
+            row: Row of the search, or merged adapter; None is the base model.
             split: The split to evaluate on.
             task: Another task on the same engine, such as held-out items; by default the session's.
 

@@ -110,14 +110,8 @@ def cma_positive(experts: int, seed: int, population: int | None = None, groups:
 def evol_merge(experts: int, seed: int) -> CmaEs:
     """Evolutionary merging in parameter space (Akiba et al., arXiv 2403.13187, section 3.1).
 
-    As there, CMA-ES starts at 0.5 with standard deviation 1/6 and keeps its numbers in [0, 1]. Simplified: one number
-    per expert instead of one per layer, and a weighted average with weights that sum to 1 instead of TIES with DARE.
-    It differs from `cma` in that every row is an average.
+    The paper starts three models at 0.5 each with standard deviation 1/6, within [0, 1] and with a free sum. More
+    experts start at the same sum, with the same ratio of both. Simplified: one weight per expert instead of one weight
+    and one density per layer, and no TIES with DARE.
     """
-    return CmaEs([0.5] * experts, 1 / 6, seed, (0.0, 1.0), _averages)
-
-
-def _averages(numbers: Rows) -> Rows:
-    """Non-negative numbers as weights that sum to 1; if all are zero, the mean of all experts."""
-    totals = numbers.sum(axis=1, keepdims=True)
-    return np.where(totals > 0, numbers / np.where(totals > 0, totals, 1.0), 1.0 / numbers.shape[1])
+    return CmaEs([1.5 / experts] * experts, 0.5 / experts, seed, (0.0, 1.0))

@@ -40,7 +40,7 @@ def _pso_standard(columns: int, settings: SwarmSettings, seed: int, groups: int)
 
 @optimisers.register("random")
 def _random(columns: int, settings: SwarmSettings, seed: int, groups: int) -> SearchStrategy:
-    """Random mixtures: non-negative coefficients that sum to 1."""
+    """Random mixtures: non-negative coefficients with a sum from 0.5 to 2."""
     return Drawn(lambda own: RandomSearch(columns, own, settings.particles), groups, settings.shrinkage, seed)
 
 

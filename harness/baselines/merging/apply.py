@@ -20,7 +20,7 @@ from harness.experts.adapter import Adapter, Factors, padded
 from utilities.errors import UserError
 from utilities.registry import unknown_name
 
-__all__ = ["apply", "refactored", "refactored_product"]
+__all__ = ["apply", "exact_rank", "refactored", "refactored_product"]
 
 
 def apply(
@@ -39,7 +39,8 @@ def apply(
         merge: The method.
         adapters: At least `merge.least`; they adapt the same modules, in "factors" with the same ranks.
         space: What is merged: "factors" (A and B separately) or "delta" (BA).
-        rank: Rank of the result in "delta"; by default the largest rank of the module, as in peft.
+        rank: Rank of the result in "delta", at most the smaller side of a module; by default the largest rank of the
+            module, as in peft, which loses a large part of a merge of many adapters (`exact_rank` does not).
         seed: Of the random numbers; the state of torch's own generator is not changed.
         weights: Factor of each adapter's BA. In "factors" A and B get its square root each, A the sign as well: peft's
             convention.
@@ -110,7 +111,7 @@ def _merged(
 ) -> dict[str, Factors]:
     """The merged modules, in the order of the first adapter's: module path to (A, B)."""
     result = {module: _place([one.factors[module] for one in adapters], rank) for module in adapters[0].factors}
-    on_A, on_B, on_delta = ({**options, **own} for own in _weights(merge, len(adapters), weights))
+    on_A, on_B, on_delta = ({**options, **own} for own in _weights(weights))
     for module, (A, B) in result.items():
         As, Bs = ([adapter.factors[module][k] for adapter in adapters] for k in (0, 1))
         if space == "factors":
@@ -129,22 +130,24 @@ def _merged(
     return result
 
 
+def exact_rank(adapters: Sequence[Adapter]) -> int:
+    """The sum of the adapters' ranks: a linear merge in "delta" is exact with it."""
+    return sum(adapter.rank for adapter in adapters)
+
+
 def _place(inputs: Sequence[Factors], rank: int | None) -> Factors:
     """Uninitialised factors of one merged module; by default of the largest rank of the inputs."""
     A, B = inputs[0]
-    rank = rank or max(len(down) for down, _ in inputs)
+    rank = min(rank, A.shape[1], len(B)) if rank else max(len(down) for down, _ in inputs)
     return A.new_empty(rank, A.shape[1]), B.new_empty(B.shape[0], rank)
 
 
-def _weights(merge: Merge, count: int, weights: Sequence[float] | None) -> list[dict[str, torch.Tensor]]:
-    """The option `weights` for A, for B and for BA; empty if the method has no such option."""
-    if merge.weight is None:
-        return [{}, {}, {}]
+def _weights(weights: Sequence[float] | None) -> list[dict[str, torch.Tensor]]:
+    """The option `weights` for A, for B and for BA; empty for the method's default."""
     if weights is None:
-        values = [[merge.weight(count)] * count] * 3
-    else:
-        roots = [math.sqrt(abs(weight)) for weight in weights]
-        values = [[math.copysign(root, w) for root, w in zip(roots, weights, strict=True)], roots, list(weights)]
+        return [{}, {}, {}]
+    roots = [math.sqrt(abs(weight)) for weight in weights]
+    values = [[math.copysign(root, w) for root, w in zip(roots, weights, strict=True)], roots, list(weights)]
     return [{"weights": torch.tensor(one, dtype=torch.float32)} for one in values]
 
 

@@ -12,18 +12,22 @@ from utilities.errors import UserError
 __all__ = ["breadcrumbs"]
 
 
-@elementwise("breadcrumbs", weight=norm_keeping)
+@elementwise("breadcrumbs")
 def breadcrumbs(
-    tensors: list[torch.Tensor], *, weights: torch.Tensor, density: float = 0.144, outliers: float = 0.006
+    tensors: list[torch.Tensor],
+    *,
+    weights: torch.Tensor | None = None,
+    density: float = 0.144,
+    outliers: float = 0.006,
 ) -> torch.Tensor:
     """Davari and Belilovsky 2024, "Model Breadcrumbs" (arXiv 2312.06795), section 3.
 
     Data used: none. In each tensor the largest magnitudes are dropped as outliers and the smallest as noise; the
-    rest is summed with peft's `task_arithmetic`. Nothing is rescaled.
+    rest is summed with peft's `task_arithmetic`.
 
     Args:
         tensors: One of each adapter, all of one shape.
-        weights: [adapters]; default as in `task_arithmetic`, since the paper's alpha is tuned as lambda is there.
+        weights: [adapters]; by default the sum has the norm of one expert (`norm_keeping`).
         density: Fraction that is kept, below the outliers. Both defaults are the start of the authors' own search:
             the largest 15 % without the largest 0.6 %.
         outliers: Fraction that is dropped at the upper end.
@@ -35,9 +39,10 @@ def breadcrumbs(
         raise UserError(
             f"breadcrumbs: outliers must be at least 0 and, with the density {density}, at most 1; got {outliers}"
         )
-    result: torch.Tensor = merge_utils.task_arithmetic(
-        [_between(tensor, density, outliers) for tensor in tensors], weights
-    )
+    kept = [_between(tensor, density, outliers) for tensor in tensors]
+    if weights is None:
+        return norm_keeping(kept, tensors)
+    result: torch.Tensor = merge_utils.task_arithmetic(kept, weights)
     return result
 
 

@@ -13,9 +13,9 @@ And two spaces:
   `add_weighted_adapter` do. It is fast and keeps the rank, and ranks must be equal. The product of two merged factors
   is not the merge of the products: a sum of A times a sum of B has a term for every pair of adapters.
 - "delta" merges the changes BA themselves, without cross terms, and truncates the result to a rank: the nearest
-  matrix of that rank in the Frobenius norm, and the exact result if the rank suffices (the sum of all ranks does,
-  for a linear method). Ranks may differ. A linear method never computes a BA; an elementwise one holds the BA of all
-  adapters for one module several times, which for ten adapters of a 7B model is 10 GB, and minutes of SVD a module.
+  matrix of that rank in the Frobenius norm. With the sum of all ranks a linear method is exact. Ranks may differ. A
+  linear method never computes a BA; an elementwise one holds the BA of all adapters for one module several times,
+  which for ten adapters of a 7B model is 10 GB, and minutes of SVD a module.
 """
 
 from __future__ import annotations
@@ -30,16 +30,13 @@ from utilities.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Merge", "Rule", "Space", "Weight", "elementwise", "linear", "merges"]
+__all__ = ["Merge", "Rule", "Space", "elementwise", "linear", "merges"]
 
 Space = Literal["factors", "delta"]
 
 Rule = Callable[..., "torch.Tensor"]
 """`rule(inner, ...)` of a linear method, `rule(tensors, ...)` of an elementwise one; the other arguments are options,
-`weights` [adapters] among them if the method has weights."""
-
-Weight = Callable[[int], float]
-"""Number of adapters -> default weight of each in every merged tensor."""
+`weights` [adapters] among them if the method has weights; None for the method's default."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,6 @@ class Merge:
     rule: Rule
     linear: bool
     """Whether it is linear (see the module's docstring)."""
-    weight: Weight | None
-    """Default of its option `weights`; None if it has no such option."""
     least: int
     """Smallest number of adapters."""
     random: bool
@@ -71,21 +66,21 @@ merges: Registry[Merge] = Registry(
 """Merge methods by name."""
 
 
-def linear(name: str, *, weight: Weight | None = None, least: int = 1) -> Callable[[Rule], Rule]:
+def linear(name: str, *, least: int = 1) -> Callable[[Rule], Rule]:
     """Decorator that registers a rule `(InnerProducts, *, options) -> coefficients [adapters]` under `name`."""
 
     def register(rule: Rule) -> Rule:
-        merges.register(name)(Merge(name, rule, True, weight, least, random=False))
+        merges.register(name)(Merge(name, rule, True, least, random=False))
         return rule
 
     return register
 
 
-def elementwise(name: str, *, weight: Weight, random: bool = False) -> Callable[[Rule], Rule]:
+def elementwise(name: str, *, random: bool = False) -> Callable[[Rule], Rule]:
     """Decorator that registers a rule `(list of tensors, *, weights, options) -> tensor` under `name`."""
 
     def register(rule: Rule) -> Rule:
-        merges.register(name)(Merge(name, rule, False, weight, 1, random))
+        merges.register(name)(Merge(name, rule, False, 1, random))
         return rule
 
     return register

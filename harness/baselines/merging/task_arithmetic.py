@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
 
@@ -12,30 +12,35 @@ from harness.baselines.merging.registry import linear
 __all__ = ["norm_keeping", "task_arithmetic"]
 
 
-def norm_keeping(count: int) -> float:
-    """1/sqrt(n) for each of n adapters: the default weight of sums without a tuned scale.
+def norm_keeping(tensors: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of tensors, scaled to the root mean square norm of `like`; zero if they cancel each other.
 
-    Ilharco et al. scale the sum of n task vectors by one lambda that is chosen on held-out data, and find 0.3 to 0.5
-    close to the best for many tasks; peft has no default. A static merge uses no data. Task vectors are nearly
-    orthogonal, as they show, so a sum of n has sqrt(n) times the norm of one. With lambda = 1/sqrt(n), which is
-    sqrt(n) times the mean, the merged tensor has the norm of one expert, and lambda lies in their range for 4 to 11 of
-    them. In "factors" every merged A and B is divided by sqrt(n), so that BA, with its n squared cross terms, keeps its
-    norm as well; in peft's convention these are the weights 1/n.
+    Ilharco et al. choose the scale of a sum on held-out data; peft has no default. Without data, the merged tensor
+    gets the norm of one expert. The norm is measured: experts that share an initialisation are not orthogonal, and the
+    factor 1/sqrt(n) of orthogonal ones would then make their sum far too large.
     """
-    return 1 / math.sqrt(count)
+    total = torch.stack(list(tensors)).sum(0)
+    target = sum(float(tensor.norm()) ** 2 for tensor in like) / len(like)
+    norm = float(total.norm())
+    return total * (target**0.5 / norm) if norm > 0 else total
 
 
-@linear("task_arithmetic", weight=norm_keeping)
-def task_arithmetic(inner: InnerProducts, *, weights: torch.Tensor) -> torch.Tensor:
+@linear("task_arithmetic")
+def task_arithmetic(inner: InnerProducts, *, weights: torch.Tensor | None = None) -> torch.Tensor:
     """sum_j w_j e_j: Ilharco et al. 2023, "Editing models with task arithmetic" (arXiv 2212.04089), section 4.
 
-    Data used: none, as the weights are given (default: `norm_keeping`). The sum is peft's `task_arithmetic`.
+    Data used: none. By default all weights are equal and keep the norm, as in `norm_keeping`. The sum is peft's
+    `task_arithmetic`.
 
     Args:
-        inner: Unused.
+        inner: Of the adapters' tensors.
         weights: [adapters].
 
     Returns:
         Coefficients [adapters]: the weights.
     """
-    return weights
+    if weights is not None:
+        return weights
+    total = float(inner.matrix.sum())
+    factor = (float(inner.matrix.diagonal().mean()) / total) ** 0.5 if total > 0 else 0.0
+    return torch.full((inner.count,), factor)

@@ -9,22 +9,14 @@ from peft.utils import merge_utils
 
 from harness.baselines.merging.registry import elementwise
 
-__all__ = ["one", "ties"]
+__all__ = ["ties"]
 
 
-def one(count: int) -> float:
-    """Weight 1 for each adapter, whatever their number: the default for a mean over agreeing values.
-
-    It is lambda = 1, which Yadav et al. use without data to tune it, and which peft advises to start from.
-    """
-    return 1.0
-
-
-@elementwise("ties", weight=one)
+@elementwise("ties")
 def ties(
     tensors: list[torch.Tensor],
     *,
-    weights: torch.Tensor,
+    weights: torch.Tensor | None = None,
     density: float = 0.2,
     majority_sign_method: Literal["total", "frequency"] = "total",
 ) -> torch.Tensor:
@@ -35,9 +27,11 @@ def ties(
 
     Args:
         tensors: One of each adapter, all of one shape.
-        weights: [adapters], applied after the sign is elected; default 1 each (`one`).
+        weights: [adapters], applied after the sign is elected; by default 1 each: lambda = 1, which Yadav et
+            al. use without data to tune it.
         density: Fraction that is kept: the paper's top 20 %, its setting without tuning.
         majority_sign_method: "total" (the paper's: sum of values) or "frequency" (number of adapters).
     """
-    result: torch.Tensor = merge_utils.ties(tensors, weights, density, majority_sign_method)
+    ones = torch.ones(len(tensors)) if weights is None else weights
+    result: torch.Tensor = merge_utils.ties(tensors, ones, density, majority_sign_method)
     return result

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from harness.baselines.finetune import _split, finetune, pairs_of, why_no_pairs
+from harness.baselines.finetune import finetune, held_out_pairs, pairs_of, why_no_pairs
 from harness.baselines.training_texts import Pair
 from harness.experts.adapter import read_adapter
 from harness.experts.pool import open_pool
@@ -12,6 +12,7 @@ from utilities.core import Item
 from utilities.errors import UserError
 from utilities.scorers.exact_match import ExactMatch
 from utilities.scorers.multiple_choice import MultipleChoice
+from utilities.tasks import load_task
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +34,17 @@ def test_it_learns_and_fits_the_pool_of_the_experts(base, adapters, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_share_is_held_back_and_never_all_or_nothing():
-    examples = [([k], [k]) for k in range(10)]
-    train, held = _split(examples, 0.2, seed=0)
-    assert (len(train), len(held)) == (8, 2)
-    assert sorted(train + held) == examples
-    assert [len(part) for part in _split(examples[:2], 0.01, seed=0)] == [1, 1]
+def test_about_a_share_of_the_pairs_is_held_out_by_whole_sources():
+    assert len(held_out_pairs([None] * 10, 0.2, seed=0)) == 2
+    assert len(held_out_pairs(["a", None], 0.01, seed=0)) == 1
+    items = load_task("medical", edition="mini").item_sets
+    sources = [item.source for s in items.values() for item in s.dev]
+    for seed in range(3):
+        held = held_out_pairs(sources, 0.2, seed)
+        assert 0.2 <= len(held) / len(sources) < 0.23
+        assert not {sources[k] for k in held} & {one for k, one in enumerate(sources) if k not in held}
+    with pytest.raises(UserError, match="two or more sources"):
+        held_out_pairs(["a"] * 5, 0.2, seed=0)
 
 
 def test_pairs_that_do_not_fit_are_left_out_and_nothing_left_is_told(base, adapters, tmp_path):

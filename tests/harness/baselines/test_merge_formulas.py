@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -36,7 +34,8 @@ def breadcrumbs_formula(tensors, density=0.144, outliers=0.006):
         kept = np.zeros(tensor.size, dtype=bool)
         kept[order[end - int(density * tensor.size) : end]] = True
         total += np.where(kept.reshape(tensor.shape), tensor, 0.0)
-    return total / math.sqrt(len(tensors))
+    norms = [np.linalg.norm(tensor) for tensor in tensors]
+    return total * np.sqrt(np.mean(np.square(norms))) / np.linalg.norm(total)
 
 
 def model_stock_formula(tensors):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_adapters import SHAPES, assert_same_change, random_adapter, random_adapters
 
-from harness.baselines.merging.apply import apply, refactored, refactored_product
+from harness.baselines.merging.apply import apply, exact_rank, refactored, refactored_product
 from harness.baselines.merging.registry import merges
 from harness.experts.adapter import Adapter
 from utilities.errors import UserError
@@ -195,13 +196,21 @@ def test_an_adapter_that_changes_nothing_breaks_no_method():
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["task_arithmetic", "breadcrumbs"])
-@pytest.mark.parametrize("space", SPACES)
-def test_sums_give_every_tensor_the_norm_of_one_expert_unless_told_otherwise(name, space):
-    adapters, n = random_adapters(4), 4
-    default = apply(merges.get(name), adapters, space=space)
-    told = apply(merges.get(name), adapters, space=space, weights=[1 / n if space == "factors" else n**-0.5] * n)
-    assert_same_change(default, told)
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("alike", [False, True])
+def test_sums_have_the_norm_of_one_expert_by_default_however_alike_the_experts_are(name, alike):
+    adapters = random_adapters(4)
+    if alike:  # the same A, as experts of one initialisation
+        first = adapters[0].factors
+        factors = [{m: (first[m][0], B) for m, (_, B) in one.factors.items()} for one in adapters]
+        adapters = [replace(one, factors=own) for one, own in zip(adapters, factors, strict=True)]
+    merged = apply(merges.get(name), adapters, space="factors")
+    for module, pair in merged.factors.items():
+        for k, tensor in enumerate(pair):
+            squares = [float(one.factors[module][k].norm()) ** 2 for one in adapters]
+            assert float(tensor.norm()) == pytest.approx((sum(squares) / 4) ** 0.5, rel=1e-4)
+    merged = apply(merges.get(name), adapters, space="delta", rank=exact_rank(adapters))
+    assert merged.norm == pytest.approx((sum(one.norm**2 for one in adapters) / 4) ** 0.5, rel=1e-3)
 
 
 def test_a_negative_weight_subtracts_in_both_spaces():
@@ -215,14 +224,23 @@ def test_a_negative_weight_subtracts_in_both_spaces():
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_the_mean_of_dare_over_seeds_is_task_arithmetic(space):
+def test_the_mean_of_dare_over_seeds_is_task_arithmetic_of_the_same_weights(space):
     shapes = {"only.q": (6, 5)}
     adapters = random_adapters(2, rank=3, shapes=shapes)
     rank = 5 if space == "delta" else None  # full, or cutting the rank would bias the mean
-    expected = apply(merges.get("task_arithmetic"), adapters, space=space, rank=rank).delta("only.q")
+    weights = [0.5, 0.75]
+    expected = apply(merges.get("task_arithmetic"), adapters, space=space, rank=rank, weights=weights).delta("only.q")
     draws = torch.stack(
         [
-            apply(merges.get("dare_linear"), adapters, space=space, rank=rank, seed=seed, density=0.5).delta("only.q")
+            apply(
+                merges.get("dare_linear"),
+                adapters,
+                space=space,
+                rank=rank,
+                seed=seed,
+                density=0.5,
+                weights=weights,
+            ).delta("only.q")
             for seed in range(600)
         ]
     )

@@ -92,12 +92,11 @@ def test_lorahub_finds_it_under_its_bounds_and_the_penalty_draws_it_to_zero():
     assert held.best[1] == pytest.approx(value(held.best[0]) - 0.05 * np.abs(held.best[0]).mean())
 
 
-def test_evolutionary_merging_finds_the_best_true_average():
-    goal = np.array([0.5, 0.3, 0.2, 0.0, 0.0])
+def test_evolutionary_merging_finds_weights_of_any_sum_within_its_bounds():
+    goal = np.array([0.5, 0.9, 0.2, 0.0, 0.0])
     optimiser = Budgeted(evol_merge(N, 0), 600)
     rows = run(optimiser, lambda row: -float(np.square(row - goal).sum()))
-    assert (rows >= 0).all()
-    assert np.allclose(rows.sum(axis=1), 1.0)
+    assert (rows >= 0).all() and (rows <= 1).all()
     assert np.allclose(optimiser.best[0], goal, atol=0.02)
 
 
