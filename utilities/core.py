@@ -270,7 +270,7 @@ class Evaluation:
     @classmethod
     def of(cls, results: Sequence[ItemResult], usage: Usage = Usage()) -> Evaluation:
         """Mean and clustered standard error of the scored items; not comparable above the unscored limit."""
-        from utilities.standard_error import clustered_se  # lazy import: listing scorers needs no numpy
+        from utilities.standard_error import score_se  # lazy import: listing scorers needs no numpy
 
         scored = [(r.outcome.value, r.cluster) for r in results if isinstance(r.outcome, Score)]
         missing = len(results) - len(scored)
@@ -282,7 +282,7 @@ class Evaluation:
         if problem is not None:
             return cls(None, None, len(scored), missing, usage, problem, tuple(results))
         values = [value for value, _ in scored]
-        se = clustered_se(values, [cluster for _, cluster in scored])
+        se = score_se(values, [cluster for _, cluster in scored])
         return cls(math.fsum(values) / len(values), se, len(scored), missing, usage, None, tuple(results))
 
 

@@ -6,16 +6,15 @@ selection. Only the stopping rule differs: a budget of evaluations instead of a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from harness.run.winner import Scored, averaged_rows, select_winner
 from harness.session.evaluator import Cost, Evaluator
-from harness.swarm.drivers import Budgeted, History, Penalty, SearchStrategy
+from harness.swarm.drivers import Budgeted, History
 from harness.swarm.loop import search
-from harness.swarm.optimisers import make_strategy
+from harness.swarm.optimisers import make_budgeted
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row, Rows
 from utilities.errors import UserError
@@ -42,13 +41,9 @@ class SearchResult:
 async def budgeted_search(
     evaluator: Evaluator,
     name: str,
-    inner: SearchStrategy,
-    budget: int,
+    make: Callable[[History | None], Budgeted],
     *,
-    first: Rows | None = None,
-    patience: int | None = None,
     task: Task | None = None,
-    penalty: Penalty | None = None,
     objective: ObjectiveKind = "metric",
 ) -> tuple[Budgeted, Cost]:
     """Runs a search, or resumes an interrupted one.
@@ -56,20 +51,15 @@ async def budgeted_search(
     Args:
         evaluator: Evaluates rows on dev; its checkpoint stores the state of the running search.
         name: Key of the saved state.
-        inner: The search in its initial state.
-        budget: Maximum number of evaluations of distinct rows.
-        first: Initial rows that are evaluated before the search begins.
-        patience: As in `Budgeted`.
-        task: Another task on the same engine, such as a few examples.
-        penalty: As in `Budgeted`.
+        make: Makes the search from its saved state, None for its initial one.
+        task: Another task on the same engine, such as one with other scores.
         objective: What the search maximises: the metric, or the objective of the session's settings.
 
     Raises:
         UserError: No row has a value.
     """
     saved = evaluator.checkpoint.get("searches", {}).get(name, {})
-    state = History.from_dict(saved["state"]) if saved else None
-    optimiser = Budgeted(inner, budget, penalty, state, first=first, patience=patience)
+    optimiser = make(History.from_dict(saved["state"]) if saved else None)
     cost = Cost(**saved["cost"]) if saved else Cost()
 
     async def evaluate(rows: Rows) -> list[float | None]:
@@ -114,20 +104,11 @@ async def default_search(
     session = evaluator.session
     count = len(session.groups) if groups is None else groups
     columns = len(session.columns)
-    unbounded = swarm.model_copy(update={"iterations": budget})  # the budget ends it
-    inner = make_strategy(columns, unbounded, seed, count)
     averaged = swarm.winner == "top-k-mean" and averaged_rows(budget, swarm.top_k) > 1
-    experts = np.tile(np.eye(columns)[: len(session.pool.names)], (1, count))
-    finished, cost = await budgeted_search(
-        evaluator,
-        name,
-        inner,
-        budget - averaged,
-        first=None if swarm.optimiser == "pso" else experts,  # the published swarm starts from the experts itself
-        patience=None if swarm.optimiser == "pso" else swarm.patience,
-        objective=objective or evaluator.objective,
-    )
-    note = finished.finished if finished.evaluations < budget - averaged else None
+    rows = budget - averaged
+    make = partial(make_budgeted, columns, len(session.pool.names), swarm, seed, rows, groups=count)
+    finished, cost = await budgeted_search(evaluator, name, make, objective=objective or evaluator.objective)
+    note = finished.finished if finished.evaluations < rows else None
     scored: Sequence[Scored] = [Scored(row, value) for row, value in finished.evaluated]
     prefix = f"{evaluator.record_name(name, 'dev')}-"
     winner = await select_winner(evaluator, swarm, scored, finished.best[0], prefix)

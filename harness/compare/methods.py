@@ -28,7 +28,9 @@ from harness.compare.requirements import (
     votes,
 )
 from harness.run.winner import averaged_rows
+from harness.session.evaluator import Cost
 from harness.swarm.cma import evol_merge
+from harness.swarm.drivers import Budgeted
 from harness.swarm.lorahub import lorahub, penalty
 from harness.swarm.settings import PRESETS, SwarmSettings
 from utilities.core import Evaluation, Item, Response, Split
@@ -66,7 +68,8 @@ async def scaled_soup(context: MethodContext) -> MethodResult:
 async def evolutionary_merge(context: MethodContext) -> MethodResult:
     """Evolutionary merging, with the metric as objective and the best row as winner, as published."""
     strategy = evol_merge(len(context.evaluator.experts), context.seed)
-    finished, cost = await budgeted_search(context.evaluator, context.name, strategy, context.budget)
+    make = partial(Budgeted, strategy, context.budget, None)
+    finished, cost = await budgeted_search(context.evaluator, context.name, make)
     return MethodResult(cost, finished.best[0])
 
 
@@ -113,7 +116,8 @@ async def paper(context: MethodContext) -> MethodResult:
 async def greedy_soup(context: MethodContext) -> MethodResult:
     """Takes the evaluations that it needs, whatever the budget is."""
     soup = GreedySoup(len(context.evaluator.experts))
-    _, cost = await budgeted_search(context.evaluator, context.name, soup, 2 * len(context.evaluator.experts))
+    make = partial(Budgeted, soup, 2 * len(context.evaluator.experts), None)
+    _, cost = await budgeted_search(context.evaluator, context.name, make)
     return MethodResult(cost, soup.row)
 
 
@@ -121,14 +125,8 @@ async def greedy_soup(context: MethodContext) -> MethodResult:
 async def lora_hub(context: MethodContext) -> MethodResult:
     """Searches by the log-probability of the answers on all dev items."""
     smooth = smooth_task(context.evaluator.task)
-    finished, cost = await budgeted_search(
-        context.evaluator,
-        context.name,
-        lorahub(len(context.evaluator.experts), context.seed),
-        context.budget,
-        task=smooth,
-        penalty=penalty,
-    )
+    make = partial(Budgeted, lorahub(len(context.evaluator.experts), context.seed), context.budget, penalty)
+    finished, cost = await budgeted_search(context.evaluator, context.name, make, task=smooth)
     return MethodResult(cost, finished.best[0])
 
 
@@ -183,8 +181,11 @@ async def committee(context: MethodContext) -> MethodResult:
 
 
 async def _voted(context: MethodContext, count: int | None) -> MethodResult:
-    ranked, cost = await context.evaluator.ranked_experts()
-    top = ranked[:count]
+    """Ties are broken by the order of `top`: of all experts that of the pool, since dev would be a choice on dev."""
+    top, cost = list(range(len(context.evaluator.experts))), Cost()
+    if count is not None:
+        ranked, cost = await context.evaluator.ranked_experts()
+        top = ranked[:count]
 
     def choose(_: ItemSet, items: Sequence[Item], answers: ModelResponses) -> list[Response | None]:
         return [vote(item, [own[k] for k in top]) for item, own in zip(items, answers, strict=True)]

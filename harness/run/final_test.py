@@ -75,9 +75,7 @@ class FinalTest:
     def _optimism(self, winner: Winner) -> float | None:
         if winner.validation is not None:  # its value there has no selection bias
             return None
-        swarm, combine = self.session.settings.swarm, self.session.task.combine
-        top_k = swarm.top_k if swarm.winner == "top-k-mean" else 1
-        return optimism(self.store, self.evaluator.objective_of, combine, top_k)
+        return optimism(self.session, self.store, self.evaluator.objective, self.outcome.scored)
 
     async def finish(self) -> schema.Result:
         """Selects the winner, reads test, and writes the winner and the result."""

@@ -125,21 +125,8 @@ class Gain(NamedTuple):
 
 
 def _interval(a: Evaluation, b: Evaluation, combine: Combine) -> Difference | None:
-    """`a - b` with an interval corrected for small samples; None if the difference is not defined.
-
-    The percentile bootstrap is too narrow for small samples, by sqrt((n-1)/n) and by the normal instead of Student's t.
-    Both are corrected (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"): intervals become nine times
-    as wide for two items, 1.6 times for five, 1.05 times for forty.
-    """
-    from scipy.stats import t  # imported here because it is slow to load
-
-    difference = None if a.problem or b.problem else paired_difference(a, b, combine)
-    if difference is None:
-        return None
-    n = _clusters(a, b)
-    wider = math.sqrt(n / (n - 1)) * float(t.ppf(0.975, n - 1)) / 1.96
-    value, low, high = difference
-    return Difference(value, value - wider * (value - low), value + wider * (high - value))
+    """`a - b` with its interval; None if the difference is not defined."""
+    return None if a.problem or b.problem else paired_difference(a, b, combine)
 
 
 def _clusters(*evaluations: Evaluation) -> int:

@@ -16,14 +16,26 @@ import numpy as np
 
 from harness.run_folder.store import Store
 from harness.session.evaluator import Cost, Evaluator
-from harness.swarm.drivers import row_key
+from harness.session.session import Session
+from harness.swarm.drivers import Budgeted, row_key
+from harness.swarm.optimisers import make_budgeted
 from harness.swarm.settings import SwarmSettings
-from harness.swarm.update import Row
+from harness.swarm.update import Row, Rows
 from utilities.core import Evaluation
-from utilities.objective import with_smooth_scores
-from utilities.statistics import Combine, paired_difference, selection_optimism
+from utilities.objective import ObjectiveKind, as_objective, with_smooth_scores
+from utilities.selection_bias import Repeated, selection_bias
+from utilities.statistics import Combine, paired_difference
 
-__all__ = ["Finalist", "Scored", "Winner", "averaged_rows", "mean_of_top_k", "optimism", "select_winner"]
+__all__ = [
+    "Finalist",
+    "Scored",
+    "Winner",
+    "averaged_rows",
+    "mean_of_top_k",
+    "optimism",
+    "repeated",
+    "select_winner",
+]
 
 Finalist = Literal["top-k-mean", "best", "best_initial"]
 
@@ -112,21 +124,49 @@ def better(of_mean: Evaluation, of_best: Evaluation, combine: Combine) -> bool:
     return difference is not None and difference.low > 0
 
 
-def optimism(
-    store: Store, objective_of: Callable[[Evaluation], Evaluation], combine: Combine, top_k: int
-) -> float | None:
-    """The selection bias: by how much choosing among all rows of a run raises the dev value of what was chosen.
+def optimism(session: Session, store: Store, objective: ObjectiveKind, scored: Sequence[Scored]) -> float | None:
+    """The selection bias of the winner's dev value, from the stored answers of a run (`utilities.selection_bias`).
 
     Args:
+        session: Its settings are those of the search.
         store: Its records have every answer of every row.
-        objective_of: What the rows were chosen by.
-        combine: Combines the values of the item sets.
-        top_k: Rows that were chosen; 1 for the best one.
+        objective: What the search maximised.
+        scored: All rows that were evaluated, in the order of the records.
+
+    Returns:
+        The estimate; None if it cannot be made, as for rows that were evaluated on different items.
     """
-    measured: list[Evaluation] = []
+    task, swarm = session.task, session.settings.swarm
+    metric: list[Evaluation] = []
     for path in sorted((store.folder / "records").glob("iter_*.parquet")):
-        measured += store.evaluations(path.stem, combine).values()
-    usable = [evaluation for evaluation in measured if evaluation.value is not None]
-    if len(usable) < 2:
+        metric += store.evaluations(path.stem, task.combine).values()
+    pairs = [(one, as_objective(one, objective, task.combine)) for one in metric]
+    pairs = [(one, goal) for one, goal in pairs if goal.value is not None]
+    if len(pairs) != len(scored) or not np.allclose([goal.value for _, goal in pairs], [one.value for one in scored]):
         return None
-    return selection_optimism([objective_of(one) for one in usable], usable, combine, averaged_rows(len(usable), top_k))
+    if len({one.n + one.n_unscored for one, _ in pairs}) > 1:
+        return None
+    metrics, objectives = zip(*pairs, strict=True)
+    rows = np.array([one.row for one in scored])
+    search = partial(search_again, session, swarm, len(rows))
+    return selection_bias(rows, objectives, metrics, task.combine, search, session.settings.seed)
+
+
+def search_again(
+    session: Session, swarm: SwarmSettings, budget: int, value_of: Callable[[Rows], list[float]], seed: int
+) -> Repeated:
+    """The winner of the same search with other values of rows; see `selection_bias`."""
+    groups, columns, experts = len(session.groups), len(session.columns), len(session.pool.names)
+    return repeated(make_budgeted(columns, experts, swarm, seed, budget, groups=groups), swarm, value_of)
+
+
+def repeated(search: Budgeted, swarm: SwarmSettings, value_of: Callable[[Rows], list[float]]) -> Repeated:
+    """Runs a search, and selects the mean of the top rows or the best row, as the settings say."""
+    while search.finished is None:
+        rows = search.ask()
+        search.tell(value_of(rows) if len(rows) else [])
+    scored = [Scored(row, value) for row, value in search.evaluated]
+    if swarm.winner == "top-k-mean" and averaged_rows(len(scored), swarm.top_k) > 1:
+        return Repeated(mean_of_top_k(scored, swarm.top_k), None)
+    place = max(range(len(scored)), key=lambda k: scored[k].value)
+    return Repeated(scored[place].row, place)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.swarm.cma import cma, cma_positive
-from harness.swarm.drivers import Generations, History, SearchStrategy
+from harness.swarm.drivers import Budgeted, Generations, History, SearchStrategy
 from harness.swarm.groups import Deviations, Drawn
 from harness.swarm.loop import Optimiser
 from harness.swarm.particle_swarm import ParticleSwarm
@@ -18,7 +18,7 @@ from harness.swarm.standard_swarm import StandardSwarm
 from harness.swarm.state import SwarmState
 from utilities.registry import Registry
 
-__all__ = ["make_optimiser", "make_strategy", "optimisers"]
+__all__ = ["make_budgeted", "make_optimiser", "make_strategy", "optimisers"]
 
 optimisers: Registry[Callable[[int, SwarmSettings, int, int], SearchStrategy]] = Registry(
     "optimiser", ("harness.swarm",), ("optimisers.register",), group="model_swarms.optimisers"
@@ -68,6 +68,26 @@ def _adapted(
 def make_strategy(columns: int, settings: SwarmSettings, seed: int, groups: int = 1) -> SearchStrategy:
     """The search strategy of the settings, without a limit; its rows are [groups * columns]."""
     return optimisers.get(settings.optimiser)(columns, settings, seed, groups)
+
+
+def make_budgeted(
+    columns: int,
+    experts: int,
+    settings: SwarmSettings,
+    seed: int,
+    budget: int,
+    state: History | None = None,
+    groups: int = 1,
+) -> Budgeted:
+    """The search of the settings, ended by a number of evaluations instead of iterations; arguments as below.
+
+    The initial experts are evaluated first, as part of the budget; the published swarm starts from them itself.
+    """
+    inner = make_strategy(columns, settings.model_copy(update={"iterations": budget}), seed, groups)
+    if settings.optimiser == "pso":
+        return Budgeted(inner, budget, state=state)
+    first = np.tile(np.eye(columns)[:experts], (1, groups))
+    return Budgeted(inner, budget, state=state, first=first, patience=settings.patience)
 
 
 def make_optimiser(

@@ -14,7 +14,7 @@ from utilities.statistics import (
     difference_over_runs,
     paired_difference,
     resampled_difference,
-    selection_optimism,
+    small_sample_factor,
 )
 
 
@@ -228,50 +228,21 @@ def test_equal_sides_have_p_1_and_a_constant_gain_the_smallest_p():
     assert resampled_difference([Pair([better], [same], mean)]).p == pytest.approx(2 / 2001)
 
 
-# -- optimism --------------------------------------------------------------------------------------------------------
+# -- few clusters ------------------------------------------------------------------------------------------------------
 
 
-def population(rng, rows, items, spread):
-    """Rows of right and wrong answers: skills, what each row truly scores, and evaluations of a sample of items."""
-    skill = 0.6 + spread * rng.normal(size=rows)
-    seen = rng.uniform(size=(rows, items)) < skill[:, None]
-    return skill, [evaluation(row.astype(float)) for row in seen]
+@pytest.mark.parametrize("count", [8, 15])
+def test_intervals_of_few_clusters_cover_the_truth_as_often_as_they_say(count):
+    rng = np.random.default_rng(5)
+    found = [paired_difference(evaluation(rng.normal(size=count)), evaluation([0.0] * count), mean) for _ in range(300)]
+    assert np.mean([one.low <= 0 <= one.high for one in found]) > 0.92  # 0.87 for 8 clusters without the correction
 
 
-def test_optimism_is_what_the_best_of_equals_shows_too_much():
-    rng = np.random.default_rng(0)
-    found, true = [], []
-    for _ in range(10):
-        skill, rows = population(rng, 40, 150, 0.0)
-        found.append(selection_optimism(rows, rows, mean))
-        best = max(range(40), key=lambda k: rows[k].value)
-        true.append(rows[best].value - skill[best])
-    assert np.mean(true) > 0.06
-    # The bootstrap adds its noise to the sample's own, which spreads equal rows: it sees most of the optimism, not all.
-    assert 0.5 * np.mean(true) < np.mean(found) < 1.2 * np.mean(true)
+def test_the_small_sample_factor_is_that_of_student_and_vanishes():
+    assert [round(small_sample_factor(n), 2) for n in (2, 5, 40, 10_000)] == [9.17, 1.58, 1.05, 1.0]
 
 
-def test_a_mean_of_several_is_less_optimistic_than_the_best():
-    _, rows = population(np.random.default_rng(1), 40, 150, 0.02)
-    one, ten = (selection_optimism(rows, rows, mean, top) for top in (1, 10))
-    assert 0 < ten < one
-
-
-def test_a_single_row_that_nobody_chose_is_not_optimistic():
-    _, rows = population(np.random.default_rng(2), 1, 300, 0.0)
-    assert selection_optimism(rows, rows, mean) == pytest.approx(0.0, abs=0.003)
-
-
-def test_optimism_of_the_metric_is_small_where_something_else_chose():
-    rng = np.random.default_rng(3)
-    _, rows = population(rng, 40, 150, 0.0)
-    _, others = population(rng, 40, 150, 0.0)
-    assert selection_optimism(others, rows, mean) == pytest.approx(0.0, abs=0.005)
-
-
-def test_optimism_needs_more_than_one_cluster():
-    rows = [evaluation([1.0, 0.0], clusters=["same", "same"])] * 3
-    assert selection_optimism(rows, rows, mean) is None
+# -- statistics of clusters --------------------------------------------------------------------------------------------
 
 
 def mean_of(values):

@@ -151,11 +151,14 @@ def _is_significant(one: Contrast) -> bool:
 
 def _non_overlapping(scores: Scores) -> float:
     """Share of pairs whose own 95 % intervals do not overlap."""
+    from scipy import stats
+
     half = []
     for row in scores.values:
         scored = np.flatnonzero(~np.isnan(row))
         se = clustered_se(list(row[scored]), [scores.clusters[k] for k in scored])
-        half.append(np.nan if se is None else 1.96 * se)
+        groups = len({scores.clusters[k] for k in scored})
+        half.append(np.nan if se is None else float(stats.t.ppf(0.975, groups - 1)) * se)
     means, widths = scores.means, np.array(half)
     first, second = np.triu_indices(len(means), 1)
     return float(np.mean(np.abs(means[first] - means[second]) > widths[first] + widths[second]))
