@@ -65,7 +65,7 @@ class Winner(_Closed):
     """Group of modules to expert to its coefficient there; empty with `--granularity model`."""
     dev: float | None
     optimism: float | None = None
-    """Estimated selection bias of the dev value (bootstrap over items); None if it is not known."""
+    """Estimated selection bias of the dev value (cross-fitting over items); None if it cannot be estimated."""
     confirmed: Measured | None = None
     """Its value on the dev items of `--validation-share`, which the search does not use."""
     test: float | None

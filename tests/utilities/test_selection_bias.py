@@ -37,8 +37,7 @@ def test_the_estimate_is_the_true_bias_on_average_whether_the_gain_is_luck_or_no
     found = np.array([searched(seed, slope) for seed in range(10)])
     truth, estimate = found.mean(axis=0)
     assert abs(estimate - truth) < 3 * found.std(axis=0).max() / 10**0.5
-    assert (truth > 0.15) == (slope == 0)
-    assert (estimate > 0.1) == (slope == 0)
+    assert slope > 0 or min(truth, estimate) > 0.2
 
 
 def test_there_is_no_estimate_from_few_rows_few_items_or_an_objective_that_is_no_function_of_the_rows():
