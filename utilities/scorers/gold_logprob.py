@@ -29,22 +29,18 @@ Scale = Literal["log", "probability"]
 class GoldLogprob(MultipleChoice):
     """Mean log-probability of the gold answer: among the options if there are any, else per token of its text.
 
-        An accuracy changes in steps of one item and rewards chance; this score is smooth, so the gap between dev and test
-        is smaller. Values are natural logarithms, at most 0 (best); guessing among four options gives ln(1/4).
+    An accuracy changes in steps of one item and rewards chance; this score is smooth, so the gap between dev and test
+    is smaller. Values are natural logarithms, at most 0 (best); guessing among four options gives ln(1/4).
 
-        Args:
-            prompt: As of `MultipleChoice`.
-            answer_by: As of `MultipleChoice`.
-            normalize: As of `MultipleChoice`.
-            scale: `probability` takes the exponential of each item's value: the expected accuracy of a sampled answer (of a
-                free answer, the geometric mean of its tokens' probabilities). It is in [0, 1] like an accuracy, so it can
-    <<<<<<< HEAD
-                be combined like one, and a single confidently wrong item does not dominate the mean.
-            options: As of `MultipleChoice`.
-    =======
-                be combined like one, and a single confidently wrong item does not dominate the mean. A log-probability of
-                -inf is probability 0 here; the logarithm has no score for it.
-    >>>>>>> afc9b4e (Selection bias by cross-fitting; one small-sample correction; errors of unanimous items; -inf is probability 0)
+    Args:
+        prompt: As of `MultipleChoice`.
+        answer_by: As of `MultipleChoice`.
+        normalize: As of `MultipleChoice`.
+        scale: `probability` takes the exponential of each item's value: the expected accuracy of a sampled answer (of a
+            free answer, the geometric mean of its tokens' probabilities). It is in [0, 1] like an accuracy, so it can
+            be combined like one, and a single confidently wrong item does not dominate the mean. A log-probability of
+            -inf is probability 0 here; the logarithm has no score for it.
+        options: As of `MultipleChoice`.
     """
 
     accuracy_like = False  # already smooth
