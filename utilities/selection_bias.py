@@ -101,8 +101,11 @@ def selection_bias(
         return None
     rng = np.random.default_rng(seed)
     differences = []
-    for k, fold in enumerate(np.array_split(rng.permutation(clusters), FOLDS)):
-        rest, held = (_values(data, part, combine) for part in (np.setdiff1d(np.arange(clusters), fold), fold))
+    order = rng.permutation(clusters)
+    order = order[np.argsort(data.counts[:, order].argmax(axis=0), kind="stable")]  # every fold has items of all parts
+    for k in range(FOLDS):
+        fold = order[k::FOLDS]
+        rest, held = (_values(data, part, combine) for part in (np.setdiff1d(order, fold), fold))
         if rest is None or held is None:
             return None
         differences.append(_difference(surface, rows, rest, held, search, rng, seed + k))
