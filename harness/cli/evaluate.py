@@ -39,8 +39,10 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
         typer.Exit: With code 1, if nothing could be scored, except by `--utility`: it may refuse every answer, and its
             reasons are the result.
     """
+    from harness.display.console import announce, open_console, print_json
+
+    announce(f"{settings.task}: reading data, experts and the base model ({settings.base_model}) ...")
     from harness.display.conclusion import evaluation_conclusion
-    from harness.display.console import open_console, print_json
     from harness.display.tables import evaluation_table
     from harness.run_folder.store import Store
     from harness.session.evaluator import evaluate_models

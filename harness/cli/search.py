@@ -69,6 +69,9 @@ def run_search(
     settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
+    from harness.display.console import announce
+
+    announce(f"{settings.task}: reading data, experts and the base model ({settings.base_model}) ...", display)
     from harness.run_folder.store import Store, checked_name, free_folder
     from harness.session.provenance import provenance
     from harness.session.session import open_session
@@ -103,9 +106,21 @@ def continue_search(session: Session, store: Store, display: Display, json: bool
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)
         raise
+        _draw(store.folder, console)
     finally:
         store.close()
     show_result(result, console, display, json)
+
+
+def _draw(folder: Path, console: Console) -> None:
+    """Writes `search.png`; a figure that cannot be drawn does not end a run."""
+    from harness.run.figure import write_figure
+    from harness.run_folder.read import open_run
+
+    try:
+        write_figure(open_run(folder), folder / "search.png")
+    except Exception as error:
+        console.print(f"note: search.png was not drawn: {error}", style="yellow", soft_wrap=True)
 
 
 def show_result(result: Result, console: Console, display: Display, json: bool) -> None:

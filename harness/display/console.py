@@ -24,7 +24,7 @@ from rich.text import Text
 from utilities.errors import first_line
 from utilities.foreign_text import printable
 
-__all__ = ["open_console", "print_json", "standard_streams"]
+__all__ = ["announce", "open_console", "print_json", "standard_streams"]
 
 
 class _FilteredConsole(Console):
@@ -46,6 +46,12 @@ class _FilteredConsole(Console):
 def open_console(*, stderr: bool = False, **options: Any) -> Console:
     """A console for stdout, or stderr; strings are printed as they are, without markup."""
     return _FilteredConsole(stderr=stderr, **{"markup": False, "emoji": False, **options})
+
+
+def announce(text: str, display: str = "auto") -> None:
+    """Prints a line on stderr at once, before libraries are loaded, so that a command is not silent for seconds."""
+    if display != "none":
+        open_console(stderr=True, soft_wrap=True).print(text, style="dim", highlight=False)
 
 
 class _Forgiving:

@@ -29,6 +29,10 @@ __all__ = ["LiveScreen", "PlainLines", "Screen", "make_screen"]
 T = TypeVar("T")
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 12
+BAR_WIDTH = 24
+"""Characters of the progress bar."""
+OTHER_COLUMNS = 48
+"""Characters of a row besides the particle's name."""
 
 
 class Screen(Protocol):
@@ -110,14 +114,31 @@ class Progress:
 
     @property
     def expected(self) -> float | None:
-        """Estimated seconds that remain, at the mean speed so far; None before the first iteration is complete."""
-        if self.started is None or self.answers == 0 or not self.done:
+        """Estimated seconds that remain, the final test included, at the mean speed so far; None before any answer."""
+        if self.started is None or self.answers == 0:
             return None
-        per_answer = self.elapsed / self.answers
-        dev = self.left * self.started.dev_items
-        test_rows = len(self.started.experts) + 2
+        return self.elapsed / self.answers * self.answers_left
+
+    @property
+    def answers_left(self) -> int:
+        """Answers that remain, on dev and in the final test."""
+        if self.started is None:
+            return 0
         tested = self.testing.done if self.testing else 0
-        return per_answer * max(0, dev + (test_rows - tested) * self.started.test_items)
+        return max(0, self.left * self.started.dev_items + (self._test_rows - tested) * self.started.test_items)
+
+    @property
+    def share(self) -> float:
+        """Share of all answers, those of the final test included, that is done; from 0 to 1."""
+        if self.started is None:
+            return 0.0
+        search = (self.started.iterations + 1) * self.started.particles * self.started.dev_items
+        total = search + self._test_rows * self.started.test_items
+        return 1.0 - min(1.0, self.answers_left / max(1, total))
+
+    @property
+    def _test_rows(self) -> int:
+        return len(self.started.experts) + 2 if self.started else 0
 
     @property
     def left(self) -> int:
@@ -234,9 +255,15 @@ class LiveScreen:
         iteration = 0 if last is None else min(last.iteration + 1, started.iterations)
         if self._progress.testing:
             t = self._progress.testing
-            return Text(f"test: {t.name} ({t.done + 1} of {t.total})", style="bold green")
-        step = "" if last is None or last.step_length is None else f"   step length {last.step_length:.3f}"
-        return Text(f"iteration {iteration} of {started.iterations}{step}", style="bold cyan")
+            text = Text(f"test: {t.name} ({t.done + 1} of {t.total})", style="bold green")
+        else:
+            step = "" if last is None or last.step_length is None else f"   step length {last.step_length:.3f}"
+            text = Text(f"iteration {iteration} of {started.iterations}{step}", style="bold cyan")
+        share = self._progress.share
+        done = round(share * BAR_WIDTH)
+        text.append("   " + "━" * done, style="green")
+        text.append("─" * (BAR_WIDTH - done) + f" {share:.0%}", style="dim")
+        return text
 
     def _particles(self, started: Started, last: IterationDone | None, room: int) -> Table:
         table = Table(box=None, padding=(0, 1), pad_edge=False)
@@ -263,9 +290,10 @@ class LiveScreen:
             if last is not None:
                 mark = "restarted" if _at(last.restarted, i) else "skipped" if _at(last.skipped, i) else ""
             leader = last is not None and best is not None and best == last.global_best
+            value = "" if last is None and not running else number(now)  # blank before the first evaluation
             table.add_row(
-                Text(name[:18], style="bold" if leader else ""),
-                Text(number(now), style="" if running or last is None else "dim"),
+                Text(shortened(name, self._console.size.width - OTHER_COLUMNS), style="bold" if leader else ""),
+                Text(value, style="" if running or last is None else "dim"),
                 *([Text(number(best), style="bold green" if leader else "")] if own_best else []),
                 Text(sparkline(history[i], low, high), style="cyan"),
                 Text(mark, style="yellow"),
@@ -302,6 +330,12 @@ def _headline(event: Started) -> str:
         f"{event.task} ({event.edition}): {len(event.experts)} experts, {event.particles} particles,"
         f" {event.iterations} iterations, {event.dev_items} dev items, engine {event.engine} on {event.device}{again}"
     )
+
+
+def shortened(name: str, most: int) -> str:
+    """A name in at most `most` characters: its start and its end, which often tells names of one prefix apart."""
+    most = max(most, 12)
+    return name if len(name) <= most else f"{name[: most - most // 2 - 3]}...{name[-(most // 2) :]}"
 
 
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:

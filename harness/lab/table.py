@@ -1,4 +1,4 @@
-"""Renders a lab in 80 columns: one row per check with its advice, the conclusion, and a comparison of designs."""
+"""Renders a lab in 80 columns: the conclusion, one row per check with its advice, and a comparison of designs."""
 
 from __future__ import annotations
 
@@ -41,34 +41,35 @@ def examination_tables(examination: Examination) -> RenderableType:
 
 
 def design_table(examination: Examination, examined: Examined) -> RenderableType:
-    """The checks of one design, checks that do not apply, and the conclusion."""
+    """The conclusion on one design, its checks (failed ones first, passed ones on one line), and those not made."""
     x = examination
     engine = x.engine or "stored answers"
     about = f"{len(x.experts)} experts, {x.dev_items} dev and {x.test_items} test items, {engine}, {x.model}"
-    lines: list[RenderableType] = [
-        Text(f"{examined.design} on {x.task} ({x.edition})", style="bold"),
-        Text(about, style="dim"),
-        _row(Text(), Text("check", style="bold"), Text("value [95 % interval]", style="bold")),
-    ]
-    for finding in examined.findings:
-        if finding.verdict != "not applicable":
-            lines += _finding_rows(finding)
-    lines += list(_left_out(examined.findings))
     conclusion = examined.conclusion
-    lines.append(Text(f"{examined.design}: {conclusion.fitness}", style=FITNESS[conclusion.fitness]))
+    lines: list[RenderableType] = [Text(f"{examined.design}: {conclusion.fitness}", style=FITNESS[conclusion.fitness])]
     if conclusion.reasons:
         lines.append(Padding(Text("reasons: " + "; ".join(map(_brief, conclusion.reasons))), (0, 0, 0, 5)))
+    lines += [
+        Text(f"on {x.task} ({x.edition}); {about}", style="dim"),
+        _row(Text(), Text("check", style="bold"), Text("value [95 % interval]", style="bold")),
+    ]
+    for verdict in ("fail", "warn", "pass"):
+        for finding in examined.findings:
+            if finding.verdict == verdict:
+                lines += _finding_rows(finding)
+    lines += list(_left_out(examined.findings))
     return Group(*lines)
 
 
 def _finding_rows(finding: Finding) -> list[RenderableType]:
-    """Verdict, check and value; below them the reference value and the advice."""
+    """Verdict, check and value; below a check that did not pass the reference value and the advice."""
     mark, style = MARKS[finding.verdict]
     rows: list[RenderableType] = [_row(Text(mark, style=style), Text(finding.title), Text(_value(finding)))]
+    if finding.verdict == "pass":
+        return rows
     if finding.yardstick:
         rows.append(Padding(Text(f"reference: {finding.yardstick}", style="dim"), (0, 0, 0, 5)))
-    advice = Text(finding.advice, style="dim" if finding.verdict == "pass" else "")
-    return [*rows, Padding(advice, (0, 0, 0, 5))]
+    return [*rows, Padding(Text(finding.advice), (0, 0, 0, 5))]
 
 
 def _row(*cells: Text) -> Table:

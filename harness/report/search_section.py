@@ -140,7 +140,7 @@ def _table(result: Result) -> Table:
     known = [mark for mark in marks.values() if mark is not None]
     low, high = min((m.low for m in known), default=0.0), max((m.high for m in known), default=1.0)
     high = high if high > low else low + 1
-    beside = list(dict.fromkeys(name for row in result.rows for name in row.beside))
+    others = list(dict.fromkeys(name for row in result.rows for name in row.report_only))
     rows = []
     for row in result.rows:
         mark = marks[row.name]
@@ -152,15 +152,15 @@ def _table(result: Result) -> Table:
             number_cell(row.test, number(row.test, row.test_se)),
         ]
         cells += [drawing, number_cell(row.n, str(row.n)), number_cell(row.unscored, str(row.unscored))]
-        for other in beside:
-            one = row.beside.get(other)
+        for other in others:
+            one = row.report_only.get(other)
             cells.append(Cell("") if one is None else number_cell(one.value, number(one.value, one.se)))
         rows.append(cells)
     return Table(
         "Values",
-        ["model", "dev ± se", "test ± se", "95 % interval on test", "items", "unscored", *beside],
+        ["model", "dev ± se", "test ± se", "95 % interval on test", "items", "unscored", *others],
         rows,
-        numbers=["dev ± se", "test ± se", "items", "unscored", *beside],
+        numbers=["dev ± se", "test ± se", "items", "unscored", *others],
         marked=[k for k, row in enumerate(result.rows) if row.kind == "winner"],
         note="± is the standard error over items, clustered by source. The winner was chosen on dev, so its dev value"
         " is biased upwards; test was read once. Intervals of single values may overlap although the paired difference"
@@ -256,7 +256,7 @@ def _watched(result: Result) -> list[Figure]:
     if not any(value is not None for _, *pair in looks for value in pair):
         return []
     last = result.watched[-1]
-    parts = [f"{name.replace('_', ' ')} {number(value)}" for name, value in last.companion.items()]
+    parts = [f"{name.replace('_', ' ')} {number(value)}" for name, value in last.text_features.items()]
     caption = "The objective that the search maximised, beside dev items that it never used."
     if parts:
         caption += f" Of the last winner's answers: {', '.join(parts)}."

@@ -214,7 +214,7 @@ def lab_section(run: Run) -> Section:
     about = f"lab, {one.model}, {one.dev_items} dev and {one.test_items} test items, {one.made}"
     section = _section(run, f"{one.task} ({one.edition})", about)
     for design in one.designs:
-        reasons = f", because of {'; '.join(design.conclusion.reasons)}" if design.conclusion.reasons else ""
+        reasons = f"; reasons: {'; '.join(design.conclusion.reasons)}" if design.conclusion.reasons else ""
         section.conclusions.append(f"{design.design} is {design.conclusion.fitness}{reasons.rstrip('.')}.")
         section.tables.append(_findings(design))
         points = [
@@ -256,5 +256,5 @@ def _findings(design: Examined) -> Table:
             number_cell(f.value, "" if f.value is None else f"{number(f.value)}{ends}"),
         ]
         rows.append([*cells, Cell(f.yardstick), Cell(f.advice)])
-    columns = ["verdict", "check", "value [95 % interval]", "yardstick", "advice"]
+    columns = ["verdict", "check", "value [95 % interval]", "reference", "advice"]
     return Table(design.design, columns, rows, ["value [95 % interval]"])

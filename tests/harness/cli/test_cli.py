@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def finished(family, tmp_path_factory):
     """A finished small run: its process and its folder."""
     out = tmp_path_factory.mktemp("runs")
     return run(*SMALL, *family, "--out", out, "--name", "one", "--json"), out / "one"
+
+
+def test_a_finished_run_has_a_figure_a_report_and_a_conclusion(finished, tmp_path):
+    done, folder = finished
+    assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert done.stderr.splitlines()[0].startswith("medical: reading data")
+    conclusion = next(line for line in done.stderr.splitlines() if line.startswith("conclusion: "))
+    written = run("report", folder, "--out", tmp_path / "page.html")
+    assert written.returncode == 0, written.stderr
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert conclusion.removeprefix("conclusion: ") in unescape(page)
+    assert page.count("<article") == 8
+    assert '<p class="question">' in page
 
 
 def test_help_loads_nothing_heavy():

@@ -169,6 +169,22 @@ def test_evaluations_rate_and_time(clock):
     assert "5 evaluated, 31 left   100 answers/s   0:20, about 3:40 left" in console.export_text()
 
 
+def test_the_bar_and_the_time_include_the_final_test(clock):
+    told = [started(particles=2, iterations=1, experts=["ant", "bee"], dev_items=10, test_items=10)]
+    assert row(drawn(told), "iteration").endswith("─ 0%")
+    assert not any(" - " in line for line in drawn(told)), "blank, not dashes, before the first evaluation"
+    told += [Evaluated(iteration=0, particle=0, value=0.5, items=10)]
+    assert row(drawn(told), "iteration").endswith("─ 12%"), "10 of 40 answers on dev and 40 on test"
+    told += [iteration(0, 2), iteration(1, 2), events.Testing(name="ant", done=2, total=4, answered=20)]
+    assert row(drawn(told), "test: ant").endswith("━━━━━━────── 75%")
+
+
+def test_a_long_name_keeps_its_start_and_its_end():
+    assert screens.shortened("a-very-long-name-of-an-expert", 20) == "a-very-...-an-expert"
+    lines = drawn([started(), iteration(0)], 80, 24)
+    assert row(lines, "a-very-long-name-of-an-expert")
+
+
 def test_nothing_of_the_search_is_left_while_testing(clock):
     console = Console(file=StringIO(), record=True, width=120, height=50, force_terminal=True)
     screen = LiveScreen(console)

@@ -73,8 +73,12 @@ def test_everything_is_said_in_eighty_columns(examination):
     assert max(map(len, text.splitlines())) <= 80
     told = " ".join(text.split())
     for finding in examination.designs[0].findings[:3]:
-        assert finding.advice in told
+        assert (finding.advice in told) == (finding.verdict != "pass")
         assert finding.title in told
+    lines = text.splitlines()
+    assert lines[0] == "a_rather_long_file_name.py:and_a_function: fit as report only"
+    marks = [line.split()[0] for line in lines if line.startswith(("pass", "warn", "fail"))]
+    assert marks[:3] == ["fail", "warn", "pass"]
     assert told.count("there are no labels") == 2  # once a design
     assert "reasons: same label as the raters; separable pairs of experts (not shown)" in told
     assert "0.50 [0.25, 0.75]" in told
