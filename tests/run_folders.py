@@ -64,7 +64,13 @@ def make_run(folder, *, items, answers, scores, task="colours", experts=EXPERTS,
         values = {"dev": MODELS.get(name, 0.4), "dev_se": 0.1, "test": e.value, "test_se": e.se}
         rows.append(Row(name=shown, kind=kind, **values, n=e.n, unscored=e.n_unscored, problem=e.problem))
     difference = more.get("difference", Difference(value=0.25, low=0.1, high=0.4))
-    look = {"objective": 0.5, "hold_out": 0.4, "initial_hold_out": 0.4, "text_features": {"words": 12.0}, "canaries": {}}
+    look = {
+        "objective": 0.5,
+        "hold_out": 0.4,
+        "initial_hold_out": 0.4,
+        "text_features": {"words": 12.0},
+        "canaries": {},
+    }
     watched = [Watch(iteration=1, **look, warning=more.get("warning"))] if "warning" in more else []
     for one in watched:
         store.log(Watched(**one.model_dump()))
