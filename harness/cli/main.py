@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import sys
 from importlib import import_module
@@ -27,6 +28,8 @@ from utilities.registry import unknown_name
 __all__ = ["main"]
 
 DEFAULT_VERB = "search"
+OPEN_FILES = 128
+"""Minimum of the limit on open files."""
 PROGRAM = "model-swarms"
 """The installed command, for which a shell completes."""
 
@@ -144,9 +147,23 @@ def main() -> None:
         _run(arguments, program)
 
 
+def _check_open_files() -> None:
+    """Raises the limit on open files if it is low.
+
+    Raises:
+        UserError: The limit cannot be raised far enough.
+    """
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < OPEN_FILES:
+        if 0 <= highest < OPEN_FILES:
+            raise UserError(f"at most {highest} open files are allowed here; set `ulimit -n {OPEN_FILES}` or more")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, highest))
+
+
 def _run(arguments: list[str], program: str) -> None:
     """Runs a verb; its failures become one sentence and an exit code."""
     try:
+        _check_open_files()
         code = app(
             arguments,
             prog_name=program,

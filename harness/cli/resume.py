@@ -43,22 +43,6 @@ def run_resume(folder: Path, display: Display, json: bool, budget: Mapping[str, 
         store.close()
 
 
-def _is_model(folder: Path) -> bool:
-    """Whether a folder holds weights that can be opened, and their config."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not any((folder / name).is_file() for name in ("adapter_config.json", "config.json")):
-        return False
-    try:
-        for path in files:
-            with safe_open(path, "numpy") as file:
-                file.keys()
-    except (OSError, SafetensorError):
-        return False
-    return True
-
-
 def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Mapping[str, Any]) -> None:
     from harness.display.console import open_console
     from harness.run_folder.result import Result
@@ -68,14 +52,14 @@ def _resume(store: Store, folder: Path, display: Display, json: bool, budget: Ma
     if (folder / "result.json").exists():
         try:
             result = Result.model_validate_json((folder / "result.json").read_bytes())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{folder / 'result.json'} is corrupt; delete it and run `resume` to rebuild it") from error
         console = open_console(stderr=json)
-        if _is_model(folder / "best"):
+        if store.is_intact("best"):
             console.print(f"{folder} is finished already.", markup=False)
             show_result(result, console, display, json)
             return
-        console.print(f"{folder / 'best'} is missing or incomplete; it is rebuilt.", markup=False)
+        console.print(f"{folder / 'best'} is missing or damaged; it is rebuilt.", markup=False)
     document = store.settings()
     for kind, name in (("compare", "comparison"), ("sweep", "sweep"), ("lab", "lab")):
         if kind in document:

@@ -167,6 +167,7 @@ class FinalTest:
             library: Literal["peft", "transformers"] = "peft" if pool.kind == "lora" else "transformers"
             card = model_card(result, str(session.base), library, result.winner.adapter)
             (folder / "README.md").write_text(card, encoding="utf-8")
+        self.store.save_hash("best")
         self.store.save_result(result.model_dump_json(indent=2) + "\n")
         self.bus(Finished(reason=outcome.reason, seconds=result.seconds))
         return result

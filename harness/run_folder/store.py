@@ -377,6 +377,26 @@ class Store:
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
 
+    def save_hash(self, name: str) -> None:
+        """Stores the hash of the weights in `<run folder>/<name>`."""
+        write_atomically(self._hash_file(name), _weights_hash(self.folder / name))
+
+    def is_intact(self, name: str) -> bool:
+        """Whether `<run folder>/<name>` holds a config and the weights that were written; False if it is missing."""
+        folder = self.folder / name
+        if not any((folder / config).is_file() for config in ("adapter_config.json", "config.json")):
+            return False
+        try:
+            stored = self._hash_file(name)
+            if stored.exists():  # not in version 0.1
+                return stored.read_text(encoding="utf-8") == _weights_hash(folder)
+            return any(folder.glob("*.safetensors"))
+        except (OSError, ValueError):
+            return False
+
+    def _hash_file(self, name: str) -> Path:
+        return self.folder / "checkpoint" / f"{name}.sha256"
+
     def save_result(self, text: str) -> None:
         """Writes `result.json`."""
         write_atomically(self.folder / "result.json", text)
@@ -389,6 +409,11 @@ def free_folder(out: Path, stem: str) -> Path:
     while (name := stem if number == 1 else f"{stem}-{number}") in taken:
         number += 1
     return out / name
+
+
+def _weights_hash(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    return _hash("".join(f"{name} {_hash((folder / name).read_bytes())}\n" for name in names).encode())
 
 
 def _hash(content: bytes) -> str:

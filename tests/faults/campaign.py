@@ -28,6 +28,7 @@ from command_line import ROOT, Fault
 from failing_judges import judge_faults
 from inputs import displays, pools, task_files, utilities
 from kills import Undisturbed, damaged_folders, judged_kills, kills
+from surroundings import surroundings
 
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = "| fault | tried | survived | answered in one sentence | failed |\n|---|---|---|---|---|\n"
@@ -54,6 +55,7 @@ KINDS: dict[str, tuple[Faults, int, int]] = {
     "task files": (alone(task_files), 12, 90),
     "utilities": (alone(utilities), 6, 60),
     "displays": (displays, 2, 20),
+    "surroundings": (surroundings, 1, 11),
     "judge faults": (alone(judge_faults), 3, 26),
 }
 """What makes the faults of a kind, and how many in the short and in the long form."""

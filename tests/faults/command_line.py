@@ -58,11 +58,11 @@ class Kill:
                     return
             elif event not in STEPS:
                 return
-            if self.step is None:
-                os.ftruncate(self.counted, steps + 1)
-            elif steps == self.step:
-                os.kill(os.getpid(), self.signal)
             steps += 1
+            if self.step is None:
+                os.ftruncate(self.counted, steps)
+            elif steps == self.step + 1:
+                os.kill(os.getpid(), self.signal)
 
         sys.addaudithook(on_event)
 

@@ -168,7 +168,7 @@ def kills(name: str, rng: random.Random, whole: Undisturbed, n: int) -> Iterator
                 return f"the killed run: {killed.outcome}"
             again = run(verb.again(place))
             if again.code != 0:
-                return f"after the kill: {again.outcome}"
+                return f"after the kill: {again.outcome} {again.err.strip()[-300:]}"
             return "survived" if verb.lasting(place, again) == wanted else "another result than the undisturbed run's"
 
         yield f"kill of {name} {k}: {signal.Signals(number).name} after {share:.0%} of its steps", fault
