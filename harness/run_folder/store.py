@@ -96,8 +96,14 @@ class Store:
             raise UserError(
                 f"{folder} exists already; continue it with `python run.py resume {folder}`, or choose another --name"
             )
-        if folder.exists() and not (folder.is_dir() and _nothing_of_worth(folder)):
+        if folder.exists() and not Store.is_unbegun(folder):
             raise UserError(f"{folder} exists already and is no run folder; choose another --name")
+
+    @staticmethod
+    def is_unbegun(folder: Path) -> bool:
+        """Whether a folder is empty, or contains only files of a run that was killed before it wrote its settings."""
+        left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        return folder.is_dir() and left <= {"records", "checkpoint", ".lock", ".settings.yaml.partial"}
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
@@ -447,12 +453,6 @@ def _results(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[ItemResul
         seen.add((label, part, item))
         results.setdefault((label, part), []).append(ItemResult(item, cluster, hashed, response, outcome))
     return results
-
-
-def _nothing_of_worth(folder: Path) -> bool:
-    """Whether a folder is empty, or contains only files of a run that was killed before it wrote its settings."""
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return left <= {"records", "checkpoint", ".lock", ".settings.yaml.partial"}
 
 
 def _record_schema() -> Any:

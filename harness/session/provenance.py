@@ -42,7 +42,7 @@ def open_folder(
         UserError: The folder holds other files, was created with other settings, or is in use.
     """
     if not (folder / "settings.yaml").is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not Store.is_unbegun(folder):
             raise UserError(f"--out {folder} already exists and is not a folder of `{kind}`; choose another folder")
         return Store.create(folder, document)
     store = Store.open(folder)
