@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from closed_caches import closed_caches  # noqa: F401 - a fixture
@@ -23,6 +24,10 @@ from stub_server import JudgeServer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from vllm_server import vllm_server  # noqa: F401 - a fixture
+
+# A test that needs more examples says so; hypothesis's own default is 100.
+hypothesis.settings.register_profile("quick", max_examples=30, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

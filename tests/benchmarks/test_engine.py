@@ -14,7 +14,7 @@ from utilities.tasks import load_task
 
 pytestmark = pytest.mark.benchmark
 
-QUESTIONS, REPEATS = 400, 5
+QUESTIONS, REPEATS = 400, 3
 
 
 @pytest.mark.parametrize(("prompt", "answer_by"), [("plain", "text"), ("lettered", "letter")])

@@ -5,6 +5,7 @@ go without one as well; the elementwise ones hold the BA of all adapters and dec
 measured on a smaller model only: on this one they would take hours.
 """
 
+import ctypes
 import json
 import os
 import subprocess
@@ -106,16 +107,19 @@ def measure(model, space, name):
 
     generator = torch.Generator().manual_seed(0)
     config = LoraConfig(r=RANK, target_modules=["q_proj"])
-    adapters = []
-    for j in range(ADAPTERS):
-        factors = {
-            module: (
-                torch.empty(RANK, inputs).normal_(generator=generator),
-                torch.empty(outputs, RANK).normal_(generator=generator),
-            )
-            for module, (inputs, outputs) in shapes_of(model).items()
-        }
-        adapters.append(Adapter(str(j), factors, config))
+    drawn = {
+        module: (
+            torch.empty(RANK, inputs).normal_(generator=generator),
+            torch.empty(outputs, RANK).normal_(generator=generator),
+        )
+        for module, (inputs, outputs) in shapes_of(model).items()
+    }
+    adapters = [  # shifted copies are as good as independent draws, and much faster
+        Adapter(str(j), {module: (A.roll(7919 * j), B.roll(7919 * j)) for module, (A, B) in drawn.items()}, config)
+        for j in range(ADAPTERS)
+    ]
+    del drawn
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide what the merge takes
     parameters = sum(tensor.numel() for factors in adapters[0].factors.values() for tensor in factors)
     merge = merges.get(name)
     before, start, used = memory("VmRSS:"), time.perf_counter(), time.process_time()

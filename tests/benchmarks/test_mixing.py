@@ -16,7 +16,7 @@ from transformers import LlamaConfig
 
 from harness.experts.pool import open_pool
 
-EXPERTS, PARTICLES, REPEATS = 10, 20, 5
+EXPERTS, PARTICLES, REPEATS = 10, 20, 3
 RANK, LAYERS, HIDDEN, INNER = 16, 32, 4096, 11008  # rank 16 on all linear layers of a 7B Llama: 40.0 M parameters
 MODULES = {
     **{f"self_attn.{name}_proj": (HIDDEN, HIDDEN) for name in "qkvo"},

@@ -631,15 +631,22 @@ from pathlib import Path
 sys.path[:0] = ["tests", "tests/utilities/judges"]
 from test_client import JudgementCache, ask, judge
 cache = JudgementCache(Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
 print(ask(judge(sys.argv[1], cache=cache, wait=asyncio.sleep)).text)
 cache.close()
 """
 
 
 def test_processes_that_share_a_cache_pay_once_for_a_question_in_flight(judge_server, tmp_path):
-    judge_server.answer = lambda asked: says("Rating: 7/10", delay=8.0)
+    judge_server.answer = lambda asked: says("Rating: 7/10", delay=1.5)
     command = [sys.executable, "-c", ANOTHER_PROCESS, judge_server.url, str(tmp_path / "cache")]
-    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    children = [subprocess.Popen(command, cwd=ROOT, text=True, **pipes) for _ in range(2)]
+    assert [child.stdout.readline() for child in children] == ["ready\n"] * 2
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
     assert [child.communicate()[0] for child in children] == ["Rating: 7/10\n"] * 2
     assert judge_server.count == 1
 

@@ -26,9 +26,9 @@ def clean(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def ask(url):
+def ask(url, timeout=20.0):
     client = openai_judge(
-        "m", base_url=url, price=Price(0, 0), cache=JudgementCache(), budget=Budget(), attempts=1, timeout=20.0
+        "m", base_url=url, price=Price(0, 0), cache=JudgementCache(), budget=Budget(), attempts=1, timeout=timeout
     )
     try:
         return asyncio.run(client.ask([Message("user", "Rate this.")], max_tokens=10))
@@ -100,4 +100,4 @@ def test_a_file_of_certificates_that_does_not_exist_is_named(secure_url, tmp_pat
 
 def test_https_to_a_server_that_speaks_http_says_so(judge_server):
     with pytest.raises(JudgeStopped, match="does the server speak https"):
-        ask(judge_server.url.replace("http:", "https:"))
+        ask(judge_server.url.replace("http:", "https:"), timeout=2.0)
