@@ -26,7 +26,7 @@ compare                                   methods at equal budget on one session
 run topics                                one search from start to result; drafting a topic's task
 session                                   settings, opening a session, evaluating rows
 local_judge                               a judge model in this process
-engines baselines display                 inference; merging and ensembling methods; terminal output
+engines baselines display trackers        inference; merging and ensembling methods; terminal output; tracking tools
 swarm experts run_folder embedded         search on coefficients; adapters; files and events; bundled models and corpus
 (utilities)                               the library of scorers, judges and checks; usable without harness
 """

@@ -43,6 +43,7 @@ def make_text_run(
     task = {"name": "advice", "title": "Advice", "editions": {"mini": {"item_sets": {"all": {
         "scorer": "exact_match", "items": splits}}}}}  # fmt: skip
     path = folder.with_suffix(".yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(task))
     store = Store.create(
         folder, {"settings": {"task": str(path), "base_model": "tiny", "experts": ["ant", "bee", "cat"]}}

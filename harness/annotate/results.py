@@ -215,7 +215,7 @@ def result_lines(results: Results) -> list[str]:
     kappa = "" if results.kappa is None else f", Cohen's kappa {results.kappa:.2f}"
     lines.append(f"the run's own scores prefer the same answer: {_text(results.scores)}{kappa}")
     if results.identical:
-        lines.append(f"{results.identical} instructions have identical answers and are not counted")
+        lines.append(f"not counted, because both answers are the same: {results.identical} instructions")
     if results.names_model:
         lines.append(f"{results.names_model} verdicts are on pairs in which an answer names a model")
     lines.append(

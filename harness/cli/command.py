@@ -32,6 +32,7 @@ __all__ = [
     "DisplayOption",
     "Given",
     "JsonOption",
+    "TrackOption",
     "Verb",
     "verb",
     "write_definitions",
@@ -44,6 +45,10 @@ Display = Literal["auto", "plain", "none"]
 DisplayOption = Annotated[Display, typer.Option(help="auto: a live screen on a terminal, else plain lines.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, all else on stderr.")]
 ConfigOption = Annotated[Path | None, typer.Option(help="YAML file with settings; flags override it.")]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Also log to tensorboard, wandb, mlflow, or a FILE.py:NAME that is called with every event."),
+]
 Given = dict[str, Any]
 """Annotation of a verb's parameter that receives the settings given as flags, by flat name; None means not given."""
 

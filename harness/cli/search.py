@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
+from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, TrackOption, verb
 from harness.cli.options import ENGINE, JUDGES, MODELS, SEARCH, TASK, check_hyperparameters, layered_settings
 from harness.session.settings import RunSettings, read_config, run_settings
 from utilities.errors import UserError
@@ -37,6 +38,7 @@ def search(
     name: Annotated[
         str | None, typer.Option(help="Name of the run folder; by default task, seed and a number.")
     ] = None,
+    track: TrackOption = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -56,7 +58,7 @@ def search(
         given["task"] = str(path)
     settings = layered_settings(config, given)
     check_hyperparameters(settings, given)
-    run_search(settings, out, name, display, json, spent)
+    run_search(settings, out, name, display, json, spent, track or ())
 
 
 def _note(text: str) -> None:
@@ -66,7 +68,13 @@ def _note(text: str) -> None:
 
 
 def run_search(
-    settings: RunSettings, out: Path, name: str | None, display: Display, json: bool, spent: Spent | None = None
+    settings: RunSettings,
+    out: Path,
+    name: str | None,
+    display: Display,
+    json: bool,
+    spent: Spent | None = None,
+    track: Sequence[str] = (),
 ) -> None:
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     from harness.display.console import announce
@@ -75,24 +83,27 @@ def run_search(
     from harness.run_folder.store import Store, checked_name, free_folder
     from harness.session.provenance import provenance
     from harness.session.session import open_session
+    from harness.trackers.base import check_trackers
 
     folder = out / checked_name(name) if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
     Store.check_new(folder)  # before experts and data are read
+    check_trackers(track)
     settings = settings.anywhere()
     session = open_session(settings, start=True, spent=spent)
     try:
         document = {"settings": settings.model_dump(mode="json"), **provenance(session)}
-        continue_search(session, Store.create(folder, document), display, json)
+        continue_search(session, Store.create(folder, document), display, json, track)
     finally:
         session.close()
 
 
-def continue_search(session: Session, store: Store, display: Display, json: bool) -> None:
+def continue_search(session: Session, store: Store, display: Display, json: bool, track: Sequence[str] = ()) -> None:
     """Runs a search from where its store stands to its end, and shows the result; closes the store."""
     from harness.display.console import open_console
     from harness.display.live import make_screen
     from harness.run.adapt import adapt
     from harness.run_folder.events import Bus
+    from harness.trackers.base import Trackers
 
     console = open_console(stderr=json)
     screen, bus = make_screen(display, console), Bus()
@@ -101,7 +112,8 @@ def continue_search(session: Session, store: Store, display: Display, json: bool
             screen(event)  # a resumed run shows what came before
         bus.subscribe(store.log)
         bus.subscribe(screen)
-        with screen:
+        with screen, Trackers(track, store.folder, _note) as trackers:
+            bus.subscribe(trackers)
             result = adapt(session, store, bus)
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)
