@@ -95,7 +95,7 @@ def scalars(event: AnyEvent, folder: Path) -> dict[str, float]:
         values = {"judge/requests": event.requests, "judge/tokens": tokens, "judge/usd": event.usd}
     elif isinstance(event, Watched):
         values = {"monitor/objective": event.objective, "monitor/hold_out": event.hold_out}
-        values |= {f"monitor/{name}": value for name, value in event.companion.items()}
+        values |= {f"monitor/{name}": value for name, value in event.text_features.items()}
         values |= {f"canary/{name}": value for name, value in event.canaries.items()}
     elif isinstance(event, Finished) and (result := open_run(folder).result) is not None:
         for row in result.rows:

@@ -5,7 +5,7 @@ import pytest
 from conftest import refused
 from text_run import make_text_run
 
-from harness.run_folder.events import Finished, IterationDone, Judged, Started
+from harness.run_folder.events import Finished, IterationDone, Judged, Started, Watched
 from harness.trackers import base
 from harness.trackers.base import Trackers, scalars, trackers
 
@@ -47,6 +47,18 @@ def test_the_numbers_of_events_without_missing_ones(run):
     search = {"search/best_metric": 0.0, "search/mean_metric": 0.25, "search/evaluations": 1, "coefficient/ant (a)": 1}
     judged = {"judge/requests": 3, "judge/tokens": 7}
     assert found == [{}, search, judged, {"dev/winner": 0.5, "test/winner": 0.75, "dev/ant (a)": 0.5}]
+
+
+def test_the_numbers_of_the_monitor(run):
+    watched = Watched(
+        iteration=1,
+        objective=0.5,
+        hold_out=None,
+        initial_hold_out=None,
+        text_features={"words": 4.0},
+        canaries={"x": 1.0},
+    )
+    assert scalars(watched, run) == {"monitor/objective": 0.5, "monitor/words": 4.0, "canary/x": 1.0}
 
 
 def test_tensorboard_reads_what_was_logged_also_after_a_resumption(run):
