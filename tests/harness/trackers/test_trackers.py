@@ -50,14 +50,8 @@ def test_the_numbers_of_events_without_missing_ones(run):
 
 
 def test_the_numbers_of_the_monitor(run):
-    watched = Watched(
-        iteration=1,
-        objective=0.5,
-        hold_out=None,
-        initial_hold_out=None,
-        text_features={"words": 4.0},
-        canaries={"x": 1.0},
-    )
+    values = {"text_features": {"words": 4.0}, "canaries": {"x": 1.0}}
+    watched = Watched(iteration=1, objective=0.5, hold_out=None, initial_hold_out=None, **values)
     assert scalars(watched, run) == {"monitor/objective": 0.5, "monitor/words": 4.0, "canary/x": 1.0}
 
 
