@@ -118,9 +118,9 @@ def continue_search(session: Session, store: Store, display: Display, json: bool
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)
         raise
-        _draw(store.folder, console)
     finally:
         store.close()
+    _draw(store.folder, console)
     show_result(result, console, display, json)
 
 

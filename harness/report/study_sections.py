@@ -214,8 +214,11 @@ def lab_section(run: Run) -> Section:
     about = f"lab, {one.model}, {one.dev_items} dev and {one.test_items} test items, {one.made}"
     section = _section(run, f"{one.task} ({one.edition})", about)
     for design in one.designs:
-        reasons = f"; reasons: {'; '.join(design.conclusion.reasons)}" if design.conclusion.reasons else ""
-        section.conclusions.append(f"{design.design} is {design.conclusion.fitness}{reasons.rstrip('.')}.")
+        reasons = ", ".join(reason.partition(":")[0] for reason in design.conclusion.reasons)
+        section.conclusions.append(
+            f"{design.design} is {design.conclusion.fitness}{f'; reasons: {reasons}' if reasons else ''}."
+        )
+        section.notes += _not_made(design)
         section.tables.append(_findings(design))
         points = [
             (model.name, "base" if model.name == BASE else "expert", model.dev.value, model.test.value)
@@ -245,10 +248,25 @@ def lab_section(run: Run) -> Section:
     return section
 
 
+def _not_made(design: Examined) -> list[str]:
+    """Checks that were not made, a sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for f in design.findings:
+        if f.verdict == "not applicable":
+            reasons.setdefault(f.advice, []).append(f.title)
+    return [
+        f"{design.design}, not checked: {', '.join(titles)} ({reason.rstrip('.')})."
+        for reason, titles in reasons.items()
+    ]
+
+
 def _findings(design: Examined) -> Table:
+    """Failed checks first."""
     rows = []
     order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
     for f in sorted(design.findings, key=lambda f: order[f.verdict]):
+        if f.verdict == "not applicable":
+            continue
         ends = "" if f.low is None or f.high is None else f" [{number(f.low)}, {number(f.high)}]"
         cells = [
             number_cell(order[f.verdict], f.verdict),

@@ -377,7 +377,8 @@ class _Items:
             self.combine = _combination(settings.get("combine") or described.combine, described.weights)
             self.first = next(iter(edition.item_sets))
             for name, parts in read_items(edition, path.parent, data and Path(data)).items():
-                read = {(name, split, item.id): item for split, own in parts.items() for item in own}
+                read: dict[tuple[str, str, str], Item] = {}
+                read |= {(name, split, item.id): item for split, own in parts.items() for item in own}
                 self.items = {**read, **self.items}
                 self._scorers[name] = self._scorer(edition, path.parent, name, parts)
         except UserError:

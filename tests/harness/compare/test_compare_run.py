@@ -24,6 +24,8 @@ from harness.compare.method import methods, reason_not_applicable, selected_meth
 from harness.compare.methods import smooth_task
 from harness.compare.requirements import TaskInputs
 from harness.compare.result import Compared
+from harness.report.page import section_of
+from harness.run_folder.read import open_run
 from harness.run_folder.store import Store
 from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
@@ -119,6 +121,16 @@ def test_every_method_has_an_outcome_a_seed_and_nothing_is_absent(whole):
     assert (folder / "compare.csv").read_text().count("\n") == len(outcomes) + 1
     assert (folder / "compare.png").exists()
     assert not (folder / "pool").exists()
+
+
+def test_the_report_of_a_comparison_has_its_methods_and_their_answers(whole):
+    found, folder, _ = whole
+    section = section_of(open_run(folder))
+    assert section.conclusions[0].startswith("medical: ")
+    assert {row[0].text for row in section.tables[0].rows} == {outcome.method for outcome in found.outcomes}
+    ((_, answers),) = section.answers
+    assert answers.models[:2] == ["base", "best_single"]
+    assert all(item.question for item in answers.items)
 
 
 def test_searches_have_equal_budgets_and_costs_are_counted(whole):

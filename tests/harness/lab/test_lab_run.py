@@ -10,6 +10,8 @@ from lab_task import make_task, settings
 from harness.lab import lab as run_module
 from harness.lab.lab import LabOptions, examine_designs, examine_stored
 from harness.lab.result import Examination
+from harness.report.page import section_of
+from harness.run_folder.read import open_run
 from harness.run_folder.store import Store
 from harness.session.session import BASE
 from utilities.errors import UserError
@@ -54,6 +56,9 @@ def test_a_lab_says_something_of_every_check_and_writes_what_it_says(sums, given
     assert Examination.model_validate_json((sums / "lab" / "lab.json").read_text()) == found
     assert (sums / "lab" / "lab.png").read_bytes().startswith(b"\x89PNG")
     (one,) = found.designs
+    section = section_of(open_run(sums / "lab"))
+    assert section.conclusions[0].startswith(f"mine.py:vowels is {one.conclusion.fitness}")
+    assert len(section.tables[0].rows) == sum(finding.verdict != "not applicable" for finding in one.findings)
     assert [finding.check for finding in one.findings] == list(CHECKS)
     assert [model.name for model in one.models] == [BASE, *NAMES]
     assert len(one.mixtures) == 3

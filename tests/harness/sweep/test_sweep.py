@@ -10,6 +10,8 @@ import pytest
 from conftest import refused
 
 from harness.cli.sweep import run_sweep
+from harness.report.page import section_of
+from harness.run_folder.read import open_run
 from harness.run_folder.store import Store
 from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
@@ -92,6 +94,15 @@ def lasting(folder):
         del trial["seconds"]
     files = [p for kind in ("records", "best") for p in sorted((folder / kind).rglob("*"))]
     return told, {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_the_report_of_a_sweep_has_its_trials_and_answers(whole):
+    found, folder, *_ = whole
+    section = section_of(open_run(folder))
+    assert len(section.tables[1].rows) == len(found.trials)
+    ((_, answers),) = section.answers
+    assert answers.models == [found.best_initial.expert, "defaults", "picked"]
+    assert all(item.question for item in answers.items)
 
 
 # -- the folds ---------------------------------------------------------------------------------------------------------
