@@ -55,7 +55,7 @@ def test_a_finished_run_has_a_figure_a_report_and_a_conclusion(finished, tmp_pat
     assert written.returncode == 0, written.stderr
     page = (tmp_path / "page.html").read_text("utf-8")
     assert conclusion.removeprefix("conclusion: ") in unescape(page)
-    assert page.count("<article") == 8
+    assert page.count("<article") == 16, "8 items of each of two item sets"
     assert '<p class="question">' in page
 
 
