@@ -10,7 +10,9 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -21,7 +23,16 @@ from utilities.contamination import content
 from utilities.core import Item, Split
 from utilities.errors import UserError, first_line, in_words
 
-__all__ = ["PARTS", "Part", "checked_items", "medium_in", "read_published", "split_rows", "table_item"]
+__all__ = [
+    "PARTS",
+    "Part",
+    "checked_items",
+    "medium_in",
+    "describe_columns",
+    "read_published",
+    "split_rows",
+    "table_item",
+]
 
 LONGEST = 10_000_000
 """Characters of an item. The longest contexts hold less, so more is a damaged file (a missing quotation mark)."""
@@ -30,6 +41,8 @@ LONGEST = 10_000_000
 Part = Split | Literal["train"]
 """A list of a data file; `train` is shown as examples and never asked."""
 PARTS: tuple[Part, ...] = ("dev", "test", "train")
+LABELS = frozenset({"domain", "source", "group"})
+"""Fields whose numbers are read as texts."""
 SPLIT_NAMES = frozenset({"dev", "validation", "train", "test"})
 """What a column `split` says."""
 
@@ -53,8 +66,9 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
     if isinstance(document, list):
         if len(document) < 2:
             raise UserError(f"{path}: {len(document)} items; a list needs at least two, one for dev and one for test")
+        columns = columns_of(document)
         try:
-            document = split_rows(document)
+            document = split_rows([table_item(row, columns) for row in document])
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
         places = document.pop("places")
@@ -118,6 +132,7 @@ def split_rows(rows: Sequence[Any]) -> dict[str, Any]:
         places = {part: [k for k, name in enumerate(named) if name in own] for part, own in parts.items()}
     else:
         sources = [str(row.get("source") or k) if isinstance(row, dict) else str(k) for k, row in enumerate(rows)]
+        sources = sources if len({*sources}) > 1 else [str(k) for k in range(len(rows))]
         order = list(dict.fromkeys(sources))
         random.Random(0).shuffle(order)
         first = set(order[: (len(order) + 1) // 2])
@@ -192,7 +207,7 @@ def _read_table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
             )
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not readable as a table: {error}") from error
-    return [(line, table_item(row)) for line, row in rows]
+    return rows
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
@@ -202,7 +217,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: not readable as Parquet: {first_line(error)}") from error
-    return [table_item({name: value for name, value in row.items() if value is not None}) for row in rows]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 COLUMNS = {
@@ -214,22 +229,42 @@ COLUMNS = {
 OPTION_COLUMN = re.compile(r"(?:(?:option|choice|op|answer)[ _]?)?([A-Za-z]|[1-9])", re.IGNORECASE)
 
 
-def table_item(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a table as an item: the columns of `COLUMNS`, and options in one column each (A, option_b, choice1).
+def columns_of(rows: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """Which columns of a table hold the question, the answer and the choices; the same for all rows.
 
-    All other columns are kept as they are.
+    They are the columns of `COLUMNS`; choices may have one column each (A, option_b, choice1), from A or 1 on.
     """
+    names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row if isinstance(name, str)))
+    folded = {name.casefold(): name for name in reversed(names)}
+    found = {}
+    for field_name, known in COLUMNS.items():
+        if own := next((folded[name.casefold()] for name in known if name.casefold() in folded), None):
+            found[field_name] = (own,)
+    options = {match[1].upper(): name for name in names if (match := OPTION_COLUMN.fullmatch(name))}
+    keys = list(takewhile(options.__contains__, ascii_uppercase if "A" in options else "123456789"))
+    if "choices" not in found and len(keys) > 1:
+        found["choices"] = tuple(options[key] for key in keys)
+    return found
+
+
+def describe_columns(path: Path) -> str:
+    """What the columns of a data file were taken for, in one line."""
+    rows, _ = _read(path)
+    columns = columns_of(rows) if isinstance(rows, list) else {}
+    return ", ".join(f"{name} from {' '.join(own)}" for name, own in columns.items())
+
+
+def table_item(row: Any, columns: Mapping[str, tuple[str, ...]]) -> Any:
+    """A row as an item; all its other columns are kept as they are. What is no row is unchanged."""
+    if not isinstance(row, dict):
+        return row
     item = dict(row)
-    for field_name, names in COLUMNS.items():
-        known = next((name for name in names for column in row if column.casefold() == name.casefold()), None)
-        column = next((column for column in row if known and column.casefold() == known.casefold()), None)
-        if column is not None and field_name not in item:
-            item[field_name] = item.pop(column)
-    if "choices" not in item:
-        options = {found[1].upper(): row[column] for column in row if (found := OPTION_COLUMN.fullmatch(column))}
-        if len(options) > 1:
-            item = {name: value for name, value in item.items() if not OPTION_COLUMN.fullmatch(name)}
-            item["choices"] = dict(sorted(options.items()))
+    for name, own in columns.items():
+        if len(own) > 1:
+            if choices := {OPTION_COLUMN.sub(r"\1", one).upper(): row[one] for one in own if one in row}:
+                item[name] = choices
+        elif own[0] in row:
+            item[name] = row[own[0]]
     if isinstance(item.get("choices"), str) and item["choices"].lstrip()[:1] in {"[", "{"}:
         with contextlib.suppress(ValueError):
             item["choices"] = read_json(item["choices"])
@@ -241,11 +276,15 @@ MEDIA = re.compile(
     re.IGNORECASE,
 )
 """Fields of images and sounds."""
+PLACEHOLDER = re.compile(r"<image(?:[ _]?\d+)?>|data:(?:image|audio|video)/\w+;base64,")
+"""The place of a medium in a text."""
 
 
 def medium_in(entry: Mapping[str, Any]) -> str | None:
     """The field of an item that holds an image, a sound or a video; None if there is none."""
     for name, value in entry.items():
+        if isinstance(value, str) and name in {"question", "prompt", "choices"} and PLACEHOLDER.search(value):
+            return str(name)
         data = isinstance(value, bytes) or (isinstance(value, Mapping) and "bytes" in value)
         data = data or (isinstance(value, str) and value.startswith(("data:image/", "data:audio/", "data:video/")))
         if data or hasattr(value, "tobytes") or (MEDIA.fullmatch(str(name)) and value not in (None, "", [], {}, False)):
@@ -279,6 +318,10 @@ def checked_items(entries: Sequence[Any], where: Callable[[int], str], group_by:
         answer = entry.get("answer")
         if isinstance(answer, int | float) and not isinstance(answer, bool) and not entry.get("choices"):
             entry = {**entry, "answer": str(answer)}
+        entry = {
+            name: str(value) if name in LABELS and isinstance(value, int | float) else value
+            for name, value in entry.items()
+        }
         if group_by is not None and group_by not in Item.model_fields and entry.get(group_by) is not None:
             entry = {**entry, "group": str(entry[group_by])}
         try:

@@ -32,7 +32,7 @@ from utilities.answer_keys import Answers, lettered
 from utilities.bounded_input import read_yaml
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
-from utilities.data_files import Part, checked_items, read_published
+from utilities.data_files import Part, checked_items, describe_columns, read_published
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
 from utilities.prompt_format import draw_examples
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from utilities.judges.panel import Panel
 
 __all__ = [
+    "DATA_FILES",
     "ItemSet",
     "ReportOnly",
     "Task",
@@ -453,7 +454,8 @@ def _task_of_data(path: Path) -> TaskFile:
     scorer, options, kind = _scorer_of(path, items)
     sizes = ", ".join(f"{len(own)} {part}" for part, own in splits.items())
     file = ItemSetFile(scorer=scorer, options=options, file=path.name)
-    title = f"{path.name}: {kind}, scored by {scorer}; {sizes} items"
+    columns = describe_columns(path)
+    title = f"{path.name}: {kind}, scored by {scorer}; {sizes} items{columns and f'; {columns}'}"
     return TaskFile(name=path.stem, title=title, editions={"own": Edition(item_sets={"items": file})})
 
 

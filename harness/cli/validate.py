@@ -57,7 +57,8 @@ def run_validate(settings: RunSettings, json: bool) -> None:
         print_json(
             jsonlib.dumps({"task": task.name, "edition": task.edition, "item_sets": sets, "experts": experts}, indent=2)
         )
-    table = Table(title=f"{task.name} ({task.edition}): {task.title}", title_justify="left", title_style="bold")
+    title = "" if task.title in session.notes else f": {task.title}"
+    table = Table(title=f"{task.name} ({task.edition}){title}", title_justify="left", title_style="bold")
     for column in ("item set", "dev", "test", "options", "answers", "overlap"):
         table.add_column(column, justify="left" if column in {"item set", "options", "answers"} else "right")
     for name, about in sets.items():

@@ -21,7 +21,7 @@ from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import FAMILIES, RunSettings, flat_settings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
-from utilities.tasks import Task, load_task
+from utilities.tasks import DATA_FILES, Task, load_task
 
 if TYPE_CHECKING:
     from utilities.judges.budget import Spent
@@ -224,6 +224,7 @@ def open_session(
         check_finite(pool)
         engine = engine_start.engine_name(settings, pool)
         remarks = check_runnable(base, pool, task, settings.engine_settings, engine)
+        remarks += [task.title] if Path(settings.task).suffix in DATA_FILES else []
         remarks += [f"{name}: few_shot examples: {s.examples}" for name, s in task.item_sets.items() if s.examples]
     except BaseException:
         if judges is not None:

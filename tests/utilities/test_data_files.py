@@ -3,8 +3,9 @@ import json
 import pytest
 
 from utilities.core import Item
-from utilities.data_files import LONGEST, read_published
+from utilities.data_files import LONGEST, describe_columns, read_published
 from utilities.errors import UserError
+from utilities.tasks import group_of, read_task_file
 
 
 def entry(id, **fields):
@@ -311,3 +312,69 @@ def test_rows_of_one_source_stay_on_one_side_and_a_column_may_name_the_split(tmp
 def test_an_integer_is_a_free_answer(tmp_path):
     items = read(write(tmp_path, [{"question": f"{k}?", "answer": k} for k in range(6)]))
     assert sorted(item.answer for item in items) == list("012345")
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def table(tmp_path, text, name="mine.csv"):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_columns_are_taken_for_the_same_in_every_row_and_named(tmp_path):
+    rows = ["prompt,Label,option_a,option_b,x,y", *(f"Which is {k}?,B,red{k},blue,1,2" for k in range(4)), ",A,r,b,1,2"]
+    path = table(tmp_path, "\n".join(rows[:-1]))
+    splits = read_published(path)
+    assert {item.choices["B"] for own in splits.values() for item in own} == {"blue"}
+    expected = "question from prompt, answer from Label, choices from option_a option_b"
+    assert describe_columns(path) == expected
+    assert expected in read_task_file(str(path))[0].title
+
+
+def test_a_blank_question_is_not_replaced_by_another_column(tmp_path):
+    path = table(tmp_path, "question,input,answer\nWhy?,x,y\n,another,z\nHow?,x,y\n")
+    with pytest.raises(UserError, match="question"):
+        read_published(path)
+
+
+def test_columns_x_and_y_are_no_options(tmp_path):
+    splits = read_published(table(tmp_path, "question,answer,x,y\nWhy?,this,1,2\nHow?,that,1,2\n"))
+    assert all(item.choices is None for own in splits.values() for item in own)
+
+
+def test_a_list_of_json_has_the_columns_of_a_table(tmp_path):
+    rows = [{"query": f"What is {k}?", "options": ["red", "blue"], "label": k % 2} for k in range(4)]
+    for name, text in (("a.json", json.dumps(rows)), ("a.jsonl", "\n".join(map(json.dumps, rows)))):
+        dev = read_published(table(tmp_path, text, name))["dev"]
+        assert [item.answer for item in dev] == ["AB"[int(item.question[8]) % 2] for item in dev]
+
+
+def test_a_column_split_says_what_is_dev_test_and_train(tmp_path):
+    head = "question,answer,split\n"
+    rows = [f"What is {k}?,{k},{name}\n" for k, name in enumerate(["train", "train", "Validation", "test"])]
+    splits = read_published(table(tmp_path, head + "".join(rows)))
+    assert {part: len(own) for part, own in splits.items()} == {"dev": 1, "test": 1, "train": 2}
+    assert set(read_published(table(tmp_path, head + "".join(rows[:2] + rows[3:])))) == {"dev", "test"}
+    with pytest.raises(UserError, match="the column `split` says none, test; accepted are test and dev"):
+        read_published(table(tmp_path, head + rows[3] + "What?,1,none\n"))
+
+
+def test_rows_of_a_single_source_are_divided_all_the_same(tmp_path):
+    splits = read_published(table(tmp_path, "question,answer,source\n" + "".join(f"Q{k}?,{k},web\n" for k in range(8))))
+    assert len(splits["dev"]) == len(splits["test"]) == 4
+
+
+def test_any_column_groups_also_one_of_numbers_or_one_that_is_the_answer(tmp_path):
+    rows = [{"question": f"What is {k}?", "label": str(k % 2), "domain": k % 2, "level": k % 2} for k in range(8)]
+    path = table(tmp_path, json.dumps(rows), "a.json")
+    for column in ("label", "domain", "level"):
+        items = read_published(path, None, column)["dev"]
+        assert {group_of(item, column) for item in items} <= {"0", "1"}
+
+
+@pytest.mark.parametrize("question", ["What is in <image 1>?", "<image>\nWhat is this?", "data:image/png;base64,AAAA"])
+def test_a_question_about_an_image_is_refused(question, tmp_path):
+    rows = [{"question": question, "answer": "x"}, {"question": "Why?", "answer": "y"}]
+    with pytest.raises(UserError, match="holds an image"):
+        read_published(table(tmp_path, json.dumps(rows), "a.json"))

@@ -82,7 +82,9 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
     # ... after it no word ("C-reactive", "I'm", "e.g") and no plus ("K+", "C++") ...
     ends = r"(?![\w°+#])(?!['/&-]\w)(?!\.\w\b)"
     # ... and an "A" or "I" before a word is an article or a pronoun, except before the words in `after_letter`.
-    after_letter = r"is|or|and|nor|but|because|since|[A-Z](?![\w'-])"
+    after_letter = (
+        r"is|or|and|nor|but|because|since|[A-Z](?![\w'-])|(?:oder|und|ou|et|o|y|e|lub|veya|atau)(?= [A-Z](?![\w'-]))"
+    )
     prose = rf"[A-Za-z\u00c0-\u024f\d{_TAGS}]"
     not_article = rf"(?!(?<=[Aa]) (?!(?:{after_letter}|was|can|would|should|must|seems)\b){prose})"
     not_pronoun = rf"(?!(?<=[Ii]) (?!(?:{after_letter})\b){prose})"
@@ -105,9 +107,11 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
             rf"(?i:\b(?:not|nor|neither|never|cannot|rather than|instead of|other than|except)|n't)"
             rf"(?i: (?:be|think|believe|that|it|is|the|answer|option|choice|either)){{0,4}} [(\['\"]?{name}"
             rf"(?:[)\]'\"]?,? (?:or|nor) [(\['\"]?{name})*[)\]]?"
-            rf"|(?:不是|不选|不選|并非|並非|排除了?|而非|\b(?i:nicht|не|pas|niet)\b) ?{several}"
+            rf"|(?:不是|不选|不選|并非|並非|排除了?|而非|ไม่ใช่(?:ข้อ)?|ليست?|ليس|(?<!\w)לא|\b(?i:nicht|не|pas|niet)\b"
+            rf"|\b(?i:não|no|non|nie) (?i:é|es|è|jest)\b(?i: (?:a|o|la|el|il|opção|opción|opzione)\b){{0,2}})"
+            rf" ?{several}"
             rf"|{alone}{several} ?(?:选?项|選?項)?(?:都|均|也)?"
-            r"(?:不对|不對|不正确|不正確|错|錯|ではな|は間違|は誤|은 틀|는 틀|가 아니|이 아니)"
+            r"(?:不对|不對|不正确|不正確|错|錯|ではな|は間違|は誤|은 틀|는 틀|[가이은는] 아니|नहीं|गलत|değil)"
             rf"|{alone}{name}(?:[)'\"]?(?:,|,? (?:and|or)) [(\['\"]?{name}){{0,25}}[):.'\"]{{0,2}}(?: [{_TAGS}])?"
             rf"(?i: (?:is|are|was|were|can be)(?: (?:both|all|also|clearly|simply))? (?:wrong|incorrect|ruled out)"
             rf"| ?(?:(?:is|are|was|were|can|could|would)(?: not|n't)|cannot)(?: be)?(?: the)?"
@@ -115,7 +119,8 @@ def _compile(letter: str, capital: str, lone_small: str) -> _Patterns:
         ),
         # A second option directly after the first: "A or B", "A/B", "A, B", "A B".
         joined=re.compile(
-            rf"[)\]'\"]?(?:(?: ?[,/&、和或] ?|,? (?:and|or|nor|oder|und|ou|et|o|y|или|и) )(?i:(?:option|choice) )?"
+            rf"[)\]'\"]?(?:(?: ?[,/&、和或] ?|,? (?:and|or|nor|oder|und|ou|et|o|y|e|lub|veya|atau"
+            r"|или|и|או|أو|หรือ|또는|या) )(?i:(?:option|choice) )?"
             rf"[(\['\"]?({name})| \(?({big}))"
         ),
         # "X." or "X because" at the beginning.
@@ -149,6 +154,7 @@ _DENYING: tuple[str, ...] = (
     "correct",
     "ruled",
 )
+_DENYING += ("ไม่ใช่", "ليس", "לא", "não", "no es", "non è", "nie ", "नहीं", "गलत", "değil")
 _DENYING += ("nicht", "не", "pas ", "niet", "不", "非", "排除", "错", "錯", "ではな", "間違", "誤", "틀", "아니")
 _CONFIRMING = ("correct", "right", "best", "the answer")
 _TAGGED = re.compile(rf"[{_TAGS}]")

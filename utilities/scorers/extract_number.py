@@ -18,8 +18,8 @@ Notations and their values:
 | `1e3`, `1 \times 10^3`, `1·10³` | 1000 | |
 | `50%` | 50 | never 0.5: accepting both values would accept wrong answers |
 | `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | followed by a unit |
-| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5` | none | part of an expression |
-| `(3, 4)`, `3 or 4` | none | more than one number |
+| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5`, `3 of 4`, `±3` | none | part of an expression |
+| `(3, 4)`, `3 or 4`, `x = 3, y = 4`, `2 hours 30 minutes` | none | more than one number |
 | `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ordinals and exponents |
 | `10:30`, `12/05/2024`, `1.2.3`, `1,2,3` | none | times, dates, versions, lists without spaces |
 | `two` | none | |
@@ -105,31 +105,47 @@ _POWER_OF_TEN = re.compile(r"(?<=10)[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 # Contexts in which a number is part of a larger expression: on its right ...
 _GOES_ON = re.compile(
     r"""[ ]?(?:\*\*?\d|\*[ ]\$?\d)
-      | [a-z]?[ ]?(?:[√πℼ]|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
+      | [a-z]?[ ]?(?:[√∛∜πℼ]|(?:pi|sqrt)\b|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
       | \((?=[\w(+-])
       | [ ]?[×⋅·∙÷±]
       | [ ]?[-+][ ]?(?:[$€£¥₹]?\.?\d|[a-z]\b|\\[a-z])
       | [ ]?/[ ]?(?:\d|\(|[a-z]\b(?![ ]?[a-z]))
-      | [ ]?[xX][ ]?\d | [xyzni]\b | [kK]\b | '\d | _\d | (?:[ \u00a0\u2009\u202f])\d{3}(?!\d)
+      | [ ](?:times|plus|minus|over|(?:divided|multiplied)[ ]by|to|(?:out[ ])?of)[ ][$€£¥₹]?[-(]?\.?\d
+      | [ ](?:to[ ]the[ ]power|squared|cubed|factorial|sqrt)\b | [ ]?(?:\.{2,3}|…)[ ]?-?\d
+      | [ ]?[xX][ ]?\d | [xyzni]\b | (?-i:[abepqruvwzkKMBT])\b | [ ]?(?:bn|mln)\b
+      | '\d | _\d | (?:[ \u00a0\u2009\u202f])\d{3}(?!\d)
       | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)\b
       | [ ]?(?:mio|mrd|millionen|milliarden|millions?|milliards?|millones)\b
       | [ ]?[百千万萬億亿兆백천만억조]
-      | [ ](?:or|and)[ ][$€£¥₹]?-?\d | ,[ ][$€£¥₹]?-?\d[\d.]{0,20}(?:,?[ ](?:or|and)[ ]|,[ ]-?\d)""",
+      | [ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ](?:[a-z][ ]?=[ ]?)?[$€£¥₹]?-?\d
+      | [ ]?(?:或|和|与|與|と|または|또는|หรือ)[ ]?-?\d | ,[ ][a-z][ ]?=[ ]?-?\d | ;[ ]-?\d
+      | ,[ ][$€£¥₹]?-?\d[\d.]{0,20}(?:,?[ ](?:or|and)[ ]|,[ ]-?\d|[ ]?\.?[ ]?(?:\n|$))""",
     re.VERBOSE | re.IGNORECASE,
 )
 # ... on its left ...
 _GOES_BEFORE = re.compile(
     r"""(?:(?:[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:[-+*×⋅·∙÷/±^]|\\(?:times|cdot|div|pm)\b)[ ]?[$€£¥₹]?
-      | √[ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[{\s]*
+      | [√∛∜±∓][ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[{\s]*
       | \\?\b(?:log|ln|sqrt|sin|cos|tan|exp)(?:_\{?\w{1,3}\}?)?[ ]?[({]?
-      | \\[cdt]?frac[ ]?\{[^{}]{1,24}\}\{[ ]? | \d[ \u00a0\u2009\u202f] | \d[ ]?[xX][ ] | \d[ ](?:or|and)[ ][$€£¥₹]?
+      | \\[cdt]?frac[ ]?\{[^{}]{1,24}\}\{[ ]? | \d[ \u00a0\u2009\u202f] | \d[ ]?[xX][ ]
+      | \d[ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ][$€£¥₹]?
+      | \d[ ]?(?:或|和|与|與|と|または|또는|หรือ)[ ]?
+      | \d[ ](?:times|plus|minus|over|(?:divided|multiplied)[ ]by|of)[ ][$€£¥₹]?
+      | \d,?[ ](?:(?:or|and)[ ])?[a-z][ ]?=[ ]?
       | \\(?:times|cdot|div|pm|[lg]eq?|neq?|approx)\b[ ]? | [\w)][ ]?[≤≥≠±]=?[ ]? | [\w)][ ][<>]=?[ ]
       | \bbetween[ ][$€£¥₹]?[\d.,]+[ ]and[ ][$€£¥₹]? )$""",
     re.VERBOSE | re.IGNORECASE,
 )
-# ... or one of several in brackets.
+# ... or one of several in brackets or of a compound quantity, or an absolute value.
+_COMPOUND = re.compile(
+    r"""\d[ ]?(?:hours?|hrs?|h|minutes?|mins?|years?|weeks?|days?|feet|foot|ft|pounds?|lbs?|dollars?|euros?)
+    (?:,|,?[ ]and)?[ ]\d+
+    [ ]?(?:minutes?|mins?|seconds?|secs?|months?|weeks?|days?|inch|inches|ounces?|oz|cents?|pence)\b
+    | \|-?[\d.,/]+\|""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _PAIR = re.compile(
-    r"(?:[(\[]|\\\{)[ ]?-?[\d./]+(?:(?:[ ]?[,;][ ]|;|,(?!\d{3}(?!\d)|\d\d,))-?[\d./]+){1,20}[ ]?\\?[)\]}]"
+    r"(?:[(\[{]|\\\{)[ ]?-?[\d./]+(?:(?:[ ]?[,;][ ]|;|,(?!\d{3}(?!\d)|\d\d,))-?[\d./]+){1,20}[ ]?\\?[)\]}]"
 )
 
 
@@ -169,7 +185,9 @@ def _is_part(number: re.Match[str]) -> bool:
     text, start, end = number.string, number.start("number"), number.end("number")
     if _GOES_ON.match(text, end) or _GOES_BEFORE.search(text[max(0, start - 32) : start]):
         return True
-    return any(pair.start() < start < pair.end() for pair in _PAIR.finditer(text, max(0, start - 200), end + 200))
+    around = (max(0, start - 200), end + 200)
+    several = [*_PAIR.finditer(text, *around), *_COMPOUND.finditer(text, *around)]
+    return any(one.start() <= start < one.end() for one in several)
 
 
 def same_number(a: Fraction | None, b: Fraction | None) -> bool:

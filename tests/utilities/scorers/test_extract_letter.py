@@ -210,6 +210,16 @@ HANGUL = {"가": "Oslo", "나": "Lima", "다": "Rome"}
 ROMAN = {"i": "Oslo", "ii": "Lima", "iii": "Rome", "iv": "Cairo"}
 BRACKETS = {"(A)": "Oslo", "(B)": "Lima", "(C)": "Rome"}
 OTHER_SCRIPTS = [
+    ("A ou B", None, TOWNS),
+    ("A или B", None, TOWNS),
+    ("B는 아니다", None, TOWNS),
+    ("não é B", None, TOWNS),
+    ("no es la B", None, TOWNS),
+    ("ليست B", None, TOWNS),
+    ("לא B", None, TOWNS),
+    ("B नहीं", None, TOWNS),
+    ("ไม่ใช่ B", None, TOWNS),
+    ("התשובה היא B", "B", TOWNS),
     ("答案选A", "A", TOWNS),
     ("选择D。", "D", TOWNS),
     ("本题选C", "C", TOWNS),
