@@ -16,11 +16,13 @@ from harness.engines.tokenizer import Tokens
 from harness.experts.pool import LoraPool, Pool
 from utilities.errors import UserError
 
-__all__ = ["AdapterCheck", "check_finite_logprobs", "check_servable"]
+__all__ = ["AdapterCheck", "check_finite_logprobs", "check_like_local", "check_servable"]
 
 TEXT = "The adapter check compares this text: 1, 2, 3 and so on."
 LONG = 600
 """Tokens of the long prompt."""
+TOLERANCE = {torch.float32: 0.01}
+"""Mean difference of a token's log-probability from the local engine's that rounding can cause; 0.2 if not listed."""
 OUTPUT_LAYERS = {"lm_head", "embed_out"}
 
 
@@ -73,6 +75,25 @@ def check_finite_logprobs(logprobs: Sequence[float], engine: str) -> None:
             f"--engine {engine}: with an adapter, the log-probability of token {int(wrong[0]) + 1} of a prompt of"
             f" {len(logprobs) + 1} tokens is not a finite number: its kernels for adapters fail on this device; use"
             " --engine local"
+        )
+
+
+def check_like_local(
+    logprobs: Sequence[float], expected: Sequence[float], dtype: torch.dtype, engine: str, expert: str
+) -> None:
+    """Checks that the log-probabilities of a prompt with an adapter are the local engine's, up to rounding.
+
+    Raises:
+        UserError: They are not; names the difference and the token where it begins.
+    """
+    differences = np.abs(np.array(logprobs) - np.array(expected))
+    tolerance = TOLERANCE.get(dtype, 0.2)
+    if (mean := float(differences.mean())) > tolerance:
+        first = int(np.argmax(differences > tolerance)) + 1
+        raise UserError(
+            f"--engine {engine}: with expert {expert!r}, log-probabilities of a prompt of {len(logprobs) + 1} tokens"
+            f" differ from the local engine's by {mean:.2g} per token, from token {first} on: its kernels for adapters"
+            " are wrong for this model or device; use --engine local"
         )
 
 

@@ -426,6 +426,13 @@ class LocalEngine:
             except Exception:  # no such layer, or another output format
                 return False
 
+    def prompt_logprobs(self, ids: Sequence[int]) -> list[float]:
+        """Log-probabilities of a prompt's tokens, starting at the second; runs in the engine's thread."""
+        tokens = torch.tensor([ids], device=self._device)
+        logprobs = self.model(tokens).logits[0, :-1].float().log_softmax(dim=-1)
+        result: list[float] = logprobs.gather(1, tokens[0, 1:, None])[:, 0].tolist()
+        return result
+
     # -- generation --------------------------------------------------------------------------------------------------
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[Response | Unscored]:

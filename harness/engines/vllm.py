@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs, check_servable
+from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs, check_like_local, check_servable
 from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.adapter_slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.base import INSTALL_VLLM, Times, engines
+from harness.engines.local_reference import first_expert_logprobs
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
 from harness.experts.pool import LoraPool, Pool, weight_files
@@ -318,13 +319,13 @@ class VllmEngine:
         }
 
     def _try_an_adapter(self, pool: LoraPool) -> None:
-        """Loads and checks the mean of the experts, so that unsupported adapters fail before the search.
+        """Loads and checks the first expert, so that unsupported adapters fail before the search.
 
         Raises:
-            UserError: The adapter cannot be loaded, is not applied, or yields NaN.
+            UserError: It cannot be loaded, is not applied, yields NaN, or answers otherwise than in the local engine.
         """
-        mean = np.full(len(pool.names), 1 / len(pool.names))
-        adapter = self._load(mean, self._write([mean])[0])
+        row = np.eye(len(pool.names))[0]
+        adapter = self._load(row, self._write([row])[0])
         logprobs, long = self._logprobs_of(self._check.ids, self._check.long, request=adapter.request)
         check_finite_logprobs(long, "vllm")
         if not self._check.is_applied(logprobs, pool, adapter.row):
@@ -332,6 +333,12 @@ class VllmEngine:
                 "--engine vllm: vLLM loads the experts' adapters, but the model answers as without them; take --engine"
                 " local"
             )
+        try:
+            expected = first_expert_logprobs(pool, self._check.long, self._settings, self._dtype)
+        except UserError as reason:
+            self.notes.append(f"adapters are not compared with the local engine's: {reason}")
+        else:
+            check_like_local(long, expected, self._dtype, self.name, pool.names[0])
         self._unload(adapter)
         self.loads = 0
 

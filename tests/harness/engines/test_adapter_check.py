@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
-from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs
+from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs, check_like_local
+from harness.engines.local_reference import first_expert_logprobs
+from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
 from harness.experts.pool import open_pool
 from utilities.errors import UserError
@@ -29,3 +34,19 @@ def test_log_probabilities_that_are_no_numbers_are_named_by_token(base):
     values[128] = np.nan
     with pytest.raises(UserError, match=rf"token 129 of a prompt of {len(long)} tokens is not a finite number"):
         check_finite_logprobs(values, "vllm")
+
+
+def test_log_probabilities_of_an_expert_are_compared_with_the_local_engines(base, adapters):
+    pool = open_pool([str(folder) for folder in adapters], base)
+    ids = AdapterCheck(Tokens(base)).long
+    expected = first_expert_logprobs(pool, ids, EngineSettings(), torch.float32)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapters[0]).eval()
+    with torch.inference_mode():
+        values = model(torch.tensor([ids])).logits[0, :-1].log_softmax(dim=-1)
+    ours = values.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+    check_like_local(ours, expected, torch.float32, "vllm", "a")
+    ours[128:] -= 3.0
+    with pytest.raises(UserError, match=r"with expert 'a', .* differ from the local engine's by .* from token 129 on"):
+        check_like_local(ours, expected, torch.float32, "vllm", "a")
+    with pytest.raises(UserError, match="quantised"):
+        first_expert_logprobs(pool, ids, EngineSettings(quantization="fp8"), torch.float32)
