@@ -157,7 +157,7 @@ def print_json(text: str, *, stored: Path | None = None) -> None:
     target = _reserved[-1] if _reserved else _Forgiving(sys.stdout)
     target.write(text + "\n")
     target.flush()
-    if target.failure is None or getattr(target.failure, "errno", None) == errno.EPIPE:
+    if target.failure is None or getattr(target.failure, "errno", None) in {errno.EPIPE, errno.EIO}:
         return
     where = "" if stored is None else f"; the result is in {stored}"
     open_console(stderr=True, soft_wrap=True).print(f"stdout cannot be written: {first_line(target.failure)}{where}")
