@@ -30,6 +30,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each method that draws random numbers.")] = 3,
     budget: Annotated[int, typer.Option(min=1, help="Evaluations on dev of each search.")] = 120,
     space: Annotated[Space, typer.Option(help="Merge A and B separately, or their products BA.")] = "factors",
+    contrasts: Annotated[str, typer.Option(help="Planned comparisons, such as swarm:random,swarm:scaled_soup.")] = "",
     training_data: Annotated[
         Path | None, typer.Option(help="Folder of EXPERT.jsonl: {prompt, answer} that each expert was trained on.")
     ] = None,
@@ -50,6 +51,7 @@ def compare(
         budget=budget,
         space=space,
         training_data=training_data,
+        contrasts=contrasts,
         out=out,
         display=display,
         json=json,
@@ -67,6 +69,7 @@ def run_compare(
     out: Path | None,
     display: Display,
     json: bool,
+    contrasts: str = "",
 ) -> Compared:
     """Compares methods, shows the tables as they fill, and reports where everything is written."""
     from harness.compare.compare import CompareOptions
@@ -79,7 +82,7 @@ def run_compare(
     console = open_console(stderr=json)
     stems = "-".join(Path(one.task).stem for one in settings)
     folder = out or Path("runs") / f"compare-{stems}-seed{settings[0].seed}"
-    wanted = CompareOptions(tuple(selected_methods(methods)), seeds, budget, space, training_data)
+    wanted = CompareOptions(tuple(selected_methods(methods)), seeds, budget, space, training_data, _pairs(contrasts))
     printed: set[tuple[str, str, int | None]] = set()
 
     def watch(compared: Compared) -> None:
@@ -98,6 +101,23 @@ def run_compare(
         files = ", ".join(str(folder / f"compare.{kind}") for kind in ("json", "csv", "png"))
         console.print(f"Written: {files}", markup=False, soft_wrap=True)
     return compared
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of `--contrasts`.
+
+    Raises:
+        UserError: A pair is not METHOD:REFERENCE.
+    """
+    from utilities.errors import UserError
+
+    pairs = []
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        method, _, reference = part.partition(":")
+        if not method or not reference or ":" in reference:
+            raise UserError(f"--contrasts {part!r}: expected METHOD:REFERENCE, such as swarm:random")
+        pairs.append((method, reference))
+    return tuple(pairs)
 
 
 def _new_lines(compared: Compared, printed: set[tuple[str, str, int | None]]) -> Iterator[str]:

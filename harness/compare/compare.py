@@ -25,7 +25,7 @@ from harness.compare.line_search import SCALES, best_of
 from harness.compare.method import MergeRequest, MethodContext, MethodResult, methods, reason_not_applicable
 from harness.compare.requirements import TaskInputs
 from harness.compare.result import Absent, Compared, Measured, Outcome
-from harness.compare.statistics import ranking, versus
+from harness.compare.statistics import planned, ranking, versus
 from harness.experts.adapter import Adapter, read_adapter
 from harness.experts.files import CONFIG
 from harness.experts.pool import Pool, expert_folders, open_pool
@@ -58,6 +58,12 @@ class CompareOptions:
     space: Space = "factors"
     """The space in which adapters are merged."""
     training_data: Path | None = None
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Planned comparisons: method and reference."""
+
+    def __post_init__(self) -> None:
+        if missing := [name for pair in self.contrasts for name in pair if name not in self.methods]:
+            raise UserError(f"--contrasts: {missing[0]!r} is not among --methods {', '.join(self.methods)}")
 
 
 def compare(
@@ -148,6 +154,7 @@ def _training(session: Session, options: CompareOptions) -> Mapping[str, Sequenc
 def _document(sessions: Sequence[Session], options: CompareOptions) -> dict[str, Any]:
     """Content of settings.yaml, which must not change when a comparison is resumed."""
     compare_options = {**asdict(options), "methods": list(options.methods)}
+    compare_options["contrasts"] = [":".join(pair) for pair in options.contrasts]
     compare_options["training_data"] = options.training_data and str(options.training_data.resolve())
     tasks = {one.task.name: {"settings": one.settings.model_dump(mode="json"), **provenance(one)} for one in sessions}
     return {"compare": compare_options, "tasks": tasks}
@@ -421,9 +428,11 @@ class Comparison:
         runs: dict[tuple[str, str], list[Evaluation]] = {}
         for o in compared.outcomes:
             runs.setdefault((o.method, o.task), []).append(self._tests[o.method, o.task, o.seed])
-        differences = versus(runs, combine, compared.noise_floor)
+        seeded = {method for method in compared.methods if methods.get(method).seeded}
+        differences = versus(runs, combine, compared.noise_floor, seeded=seeded)
+        contrasts = planned(runs, combine, compared.noise_floor, self.options.contrasts, seeded)
         ranks = ranking(runs, compared.tasks) if len(compared.tasks) > 1 else None
-        compared = compared.model_copy(update={"versus": differences, "ranking": ranks})
+        compared = compared.model_copy(update={"versus": differences, "contrasts": contrasts, "ranking": ranks})
         self._save()
         write_atomically(self.folder / "compare.json", compared.model_dump_json(indent=2) + "\n")
         write_csv(compared, self.folder / "compare.csv")

@@ -74,7 +74,10 @@ class Versus(_Closed):
     p_holm: float
     """The same after Holm's correction over all methods that are compared with this reference on this task."""
     verdict: Verdict
-    """`tie` where `p_holm` is 0.05 or more, or the difference lies within the noise floor."""
+    """`tie` where `p_holm` is 0.05 or more, where the difference lies within the noise floor, and where one of the two
+    draws random numbers and was run with one seed only."""
+    detectable: float | None = None
+    """The smallest true difference that this comparison would find with a power of 80 %."""
 
 
 class Ranking(_Closed):
@@ -111,6 +114,8 @@ class Compared(_Closed):
     versus: list[Versus]
     """Every method against every reference, and against the best of each task. A pair is missing where one of the two
     has no value (its outcomes say why), or where they have fewer than two independent items in common."""
+    contrasts: list[Versus] = []
+    """The planned comparisons of `--contrasts`; Holm's correction is over those of a task."""
     ranking: Ranking | None
     """None while the comparison runs."""
     seconds: float

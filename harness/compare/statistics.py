@@ -5,7 +5,7 @@ Seeds that are not comparable (`Evaluation.problem`) are left out of all means; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,9 @@ __all__ = [
     "Runs",
     "Summary",
     "critical_difference",
+    "detectable",
     "holm",
+    "planned",
     "ranking",
     "shown_reference",
     "summary",
@@ -33,7 +35,7 @@ Runs = Mapping[tuple[str, str], Sequence[Evaluation]]
 REFERENCES = ("best_single", "base", "uniform_soup", "swarm")
 """Methods that every method is compared with: methods without search cost, and the default search."""
 
-LEVEL = 0.05
+LEVEL, POWER = 0.05, 0.8
 
 
 def versus(
@@ -42,6 +44,7 @@ def versus(
     noise_floor: Mapping[str, float],
     references: Sequence[str] = REFERENCES,
     seed: int = 0,
+    seeded: Collection[str] = (),
 ) -> list[Versus]:
     """Compares every method with every reference, on each task and, if there are several, over all tasks.
 
@@ -65,39 +68,93 @@ def versus(
         noise_floor: Task to the difference between repeated measurements; 0 if a task is missing.
         references: Methods to compare with; those that were not measured are skipped.
         seed: Seed of the bootstrap.
+        seeded: Methods that draw random numbers: with one seed, a difference to them is not decided.
 
     Raises:
         ValueError: Two methods were evaluated on different items of one task.
     """
     values = _means(runs)
-    grouped = {(task,): task for task in combine} | ({tuple(combine): ALL_TASKS} if len(combine) > 1 else {})
+    single = _single_seed(runs, seeded)
     pairs: list[Versus] = []
-    for tasks, name in grouped.items():
+    for tasks, name in _groups(combine):
         methods = _on_every(values, tasks)
         if not methods:
             continue
         best = max(methods, key=lambda method: np.mean([values[method, task] for task in tasks]))
-        floor = float(np.mean([noise_floor.get(task, 0.0) for task in tasks]))
+        floor = _mean_floor(noise_floor, tasks)
         for reference in dict.fromkeys([*references, best]):
             if reference in methods:
-                others = [method for method in methods if method != reference]
-                differences = {
-                    method: resampled_difference(
-                        [Pair(_usable(runs[method, t]), _usable(runs[reference, t]), combine[t]) for t in tasks], seed
-                    )
-                    for method in others
-                }
-                pairs += _family(differences, reference, name, floor)
+                family = [(method, reference) for method in methods if method != reference]
+                pairs += _family(_differences(runs, family, tasks, combine, seed), name, floor, single)
     return pairs
 
 
-def _family(differences: Mapping[str, Resampled | None], reference: str, task: str, floor: float) -> list[Versus]:
-    valid = {method: found for method, found in differences.items() if found is not None}
+def planned(
+    runs: Runs,
+    combine: Mapping[str, Combine],
+    noise_floor: Mapping[str, float],
+    contrasts: Sequence[tuple[str, str]],
+    seeded: Collection[str] = (),
+    seed: int = 0,
+) -> list[Versus]:
+    """The planned contrasts (method, reference) on each task, and over all tasks; the rest is as in `versus`.
+
+    Holm's correction is over the contrasts of one task. Few planned comparisons find smaller differences than a table
+    of all methods.
+    """
+    values, single = _means(runs), _single_seed(runs, seeded)
+    pairs: list[Versus] = []
+    for tasks, name in _groups(combine):
+        methods = _on_every(values, tasks)
+        family = [pair for pair in contrasts if set(pair) <= set(methods)]
+        differences = _differences(runs, family, tasks, combine, seed)
+        pairs += _family(differences, name, _mean_floor(noise_floor, tasks), single)
+    return pairs
+
+
+def _groups(combine: Mapping[str, Combine]) -> list[tuple[tuple[str, ...], str]]:
+    """Each task, and all tasks together if there are several, with the name of the group."""
+    return [((task,), task) for task in combine] + ([(tuple(combine), ALL_TASKS)] if len(combine) > 1 else [])
+
+
+def _mean_floor(noise_floor: Mapping[str, float], tasks: Sequence[str]) -> float:
+    return float(np.mean([noise_floor.get(task, 0.0) for task in tasks]))
+
+
+def _single_seed(runs: Runs, seeded: Collection[str]) -> set[str]:
+    """Methods that draw random numbers and have one run on a task."""
+    return {method for (method, _), own in runs.items() if method in seeded and len(own) < 2}
+
+
+def _differences(
+    runs: Runs, pairs: Sequence[tuple[str, str]], tasks: Sequence[str], combine: Mapping[str, Combine], seed: int
+) -> dict[tuple[str, str], Resampled]:
+    """The difference of each (method, reference) that has one."""
+    found = {
+        (method, reference): resampled_difference(
+            [Pair(_usable(runs[method, t]), _usable(runs[reference, t]), combine[t]) for t in tasks], seed
+        )
+        for method, reference in pairs
+    }
+    return {pair: one for pair, one in found.items() if one is not None}
+
+
+def detectable(se: float, comparisons: int) -> float:
+    """The smallest true difference that is found with a power of 80 % among so many comparisons (Bonferroni)."""
+    from scipy import stats
+
+    return float(se * (stats.norm.ppf(1 - LEVEL / (2 * comparisons)) + stats.norm.ppf(POWER)))
+
+
+def _family(
+    differences: Mapping[tuple[str, str], Resampled], task: str, floor: float, single: Collection[str]
+) -> list[Versus]:
     family = []
-    for (method, found), p_holm in zip(valid.items(), holm([one.p for one in valid.values()]), strict=True):
+    corrected = holm([one.p for one in differences.values()])
+    for ((method, reference), found), p_holm in zip(differences.items(), corrected, strict=True):
         value, low, high = found.difference
         verdict: Verdict = "better" if value > 0 else "worse"
-        if p_holm >= LEVEL or abs(value) <= floor:
+        if p_holm >= LEVEL or abs(value) <= floor or {method, reference} & set(single):
             verdict = "tie"
         family.append(
             Versus(
@@ -110,6 +167,7 @@ def _family(differences: Mapping[str, Resampled | None], reference: str, task: s
                 p=found.p,
                 p_holm=p_holm,
                 verdict=verdict,
+                detectable=detectable(found.se, len(differences)),
             )
         )
     return family

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -111,6 +111,7 @@ def _below(
         lines.append(f"{NEAR_BEST} not significantly different from the best test value (bold)")
     if rows:
         lines.append("gap = dev - test; subtract base's gap to get the selection bias")
+    lines += list(_planned(compared, task, digits))
     lines += [f"{method}: no test value: {text}" for method, row in rows.items() for text in row.problems]
     tested = [(o.method, o.test) for o in compared.outcomes if o.task == task and o.test.unscored]
     lines += dict.fromkeys(f"{name}: {m.unscored} of {m.n + m.unscored} test items unscored" for name, m in tested)
@@ -118,6 +119,15 @@ def _below(
     lines += [f"{method}: {note}" for method, note in notes]
     lines += [f"absent: {one.method}: {one.reason}" for one in compared.absent if one.task == task]
     return [Text(line, style="dim") for line in lines]
+
+
+def _planned(compared: Compared, task: str, digits: int) -> Iterator[str]:
+    """A line for each planned contrast."""
+    own = [one for one in compared.contrasts if one.task == task]
+    if own:
+        yield f"planned contrasts, with Holm's correction for {len(own)}:"
+    for one in own:
+        yield f"{one.method} - {one.reference}: {_against(one, digits).plain}, finds {_number(one.detectable, digits)}"
 
 
 def ranking_table(compared: Compared, ranking: Ranking) -> RenderableType:
@@ -158,8 +168,14 @@ def ranking_table(compared: Compared, ranking: Ranking) -> RenderableType:
 
 
 def _legend(compared: Compared, task: str, reference: str) -> str:
-    family = sum(v.task == task and v.reference == reference for v in compared.versus)
-    return f"95 % interval; ▲ better, ▼ worse, = tie, at 5 % with Holm's correction for {family} methods"
+    family = [v.detectable for v in compared.versus if v.task == task and v.reference == reference]
+    sizes = sorted(size for size in family if size is not None)
+    power = f"; it finds differences of {sizes[len(sizes) // 2]:.2g} (power 80 %)" if sizes else ""
+    one_seed = "; one seed of a random method is a tie" if len(compared.seeds) == 1 else ""
+    return (
+        f"95 % interval; ▲ better, ▼ worse, = tie, at 5 % with Holm's correction for {len(family)} methods"
+        f"{power}{one_seed}"
+    )
 
 
 def _floor(floor: float | None, digits: int) -> str:

@@ -23,6 +23,7 @@ MARKS: dict[Verdict, tuple[str, str]] = {
 }
 FITNESS: dict[Fitness, str] = {
     "fit as objective": "bold green",
+    "not decided": "bold yellow",
     "fit as report only": "bold yellow",
     "not fit": "bold red",
 }

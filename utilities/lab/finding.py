@@ -13,6 +13,7 @@ from utilities.statistics import Estimate
 
 __all__ = [
     "CHECKS",
+    "NOT_DECIDED",
     "Closed",
     "Conclusion",
     "Finding",
@@ -25,7 +26,10 @@ __all__ = [
 ]
 
 Verdict = Literal["pass", "warn", "fail", "not applicable"]
-Fitness = Literal["fit as objective", "fit as report only", "not fit"]
+Fitness = Literal["fit as objective", "not decided", "fit as report only", "not fit"]
+
+NOT_DECIDED = "not decided"
+"""Begins the advice of a check that needs more items."""
 
 
 class Closed(BaseModel):
@@ -162,7 +166,8 @@ def overall(findings: Sequence[Finding]) -> Conclusion:
     """The conclusion of all findings. One failed check is enough to decide.
 
     A check that does not apply decides nothing, but without the checks that are marked `needed` in `CHECKS` a utility
-    is at most fit as report: it was not shown that a search can detect differences with it.
+    is at most fit as report: it was not shown that a search can detect differences with it. If no check failed, but
+    these items do not show that the experts differ by more than noise, nothing is decided.
     """
     failed = [finding for finding in findings if finding.verdict == "fail"]
     barred = [f for f in failed if CHECKS[f.check].bars == "everything"]
@@ -172,4 +177,7 @@ def overall(findings: Sequence[Finding]) -> Conclusion:
     reasons = [f"{finding.title}: {finding.advice}" for finding in (*barred, *vetoed)]
     reasons += [f"{CHECKS[name].title}: not measured, which an objective needs" for name in missing]
     fitness: Fitness = "not fit" if barred else "fit as report only" if reasons else "fit as objective"
+    noise = [f for f in findings if f.check == "signal_to_noise" and f.advice.startswith(NOT_DECIDED)]
+    if noise and not reasons:
+        fitness, reasons = "not decided", [f"{finding.title}: {finding.advice}" for finding in noise]
     return Conclusion(fitness=fitness, reasons=tuple(reasons))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.compare.result import ALL_TASKS, Outcome
-from harness.compare.statistics import critical_difference, holm, ranking, summary, versus
+from harness.compare.statistics import critical_difference, detectable, holm, planned, ranking, summary, versus
 from harness.run_folder.result import Measured
 from utilities.combine import combine_evaluations, harmonic_mean, mean
 from utilities.core import Evaluation, ItemResult, Reason, Score, Unscored
@@ -291,3 +291,23 @@ def test_a_seed_without_a_value_is_left_out_of_the_summary_and_named():
     lost = summary([outcome(0.9, None, None, se=None, problem="no item could be scored")])
     assert lost.test is None and lost.se is None and lost.optimism is None
     assert lost.problems == ("no item could be scored",)
+
+
+# -- planned contrasts -------------------------------------------------------------------------------------------------
+
+
+def test_planned_contrasts_have_a_family_of_their_own_and_one_seed_of_a_random_method_decides_nothing():
+    world = World(21)
+    runs = {("swarm", "t"): world.runs(1, skill=1.0), ("base", "t"): world.runs(1), ("random", "t"): world.runs(1)}
+    pairs = [("swarm", "base"), ("swarm", "random"), ("swarm", "absent")]
+    found = planned(runs, {"t": mean}, {}, pairs)
+    assert [(v.method, v.reference, v.verdict) for v in found] == [
+        ("swarm", "base", "better"),
+        ("swarm", "random", "better"),
+    ]
+    assert all(0 < v.detectable < 0.3 for v in found)
+    assert detectable(1.0, 1) == pytest.approx(2.80, abs=0.01) and detectable(1.0, 22) > 3.8
+    found = planned(runs, {"t": mean}, {}, pairs, seeded={"random"})
+    assert [v.verdict for v in found] == ["better", "tie"]
+    found = versus(runs, {"t": mean}, {}, ["base"], seeded={"swarm"})
+    assert {v.method: v.verdict for v in found if v.reference == "base"}["swarm"] == "tie"

@@ -91,7 +91,7 @@ def test_the_optimism_of_the_best_of_many_is_what_simulations_show():
     pools = [rng.normal(0, 1, 100) + rng.normal(0, 0.7, (20, 100)) for _ in range(20)]  # equally good, all of them
     found = [optimism(table(pool), candidates) for pool in pools]
     assert np.mean([one.value for one in found]) == pytest.approx(np.mean(shown), rel=0.05)
-    assert [one.verdict for one in found].count("fail") >= 15
+    assert all(one.advice.startswith("not decided: 100 items") for one in found if one.verdict == "warn")
     assert "pass" not in {one.verdict for one in found}
     assert optimism(table(pools[0] + np.arange(20)[:, None]), candidates).verdict == "pass"
 

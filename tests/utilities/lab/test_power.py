@@ -91,11 +91,10 @@ def test_signal_to_noise_finds_the_true_ratio_and_its_interval_holds_it():
     assert 182 <= held <= 198
 
 
-def test_signal_to_noise_of_noise_is_a_failure_most_of_the_time():
+def test_signal_to_noise_of_noise_is_not_decided_or_a_failure_and_never_passes():
     rng = np.random.default_rng(7)
     verdicts = [signal_to_noise(table(pool(rng, 0, 1))).verdict for _ in range(60)]
-    assert verdicts.count("fail") > 50
-    assert "pass" not in verdicts
+    assert "pass" not in verdicts and verdicts.count("fail") < 6  # more items or other experts may show a difference
 
 
 @pytest.mark.parametrize("check", [separation, signal_to_noise, items_needed])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utilities.lab.checks.pairs import scored_models, typical_se
+from utilities.lab.checks.power import MOST_ITEMS, f_ratio, not_decided
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import Scores
 from utilities.statistics import Estimate, clustered_estimate
@@ -61,17 +62,17 @@ def _correlation(check: str, dev: Scores, test: Scores, seed: int | None) -> Fin
         estimate = Estimate(rho, min(rho, float(np.tanh(centre - half))), max(rho, float(np.tanh(centre + half))))
     else:
         estimate = _over_items(rho, (on_dev, dev.clusters), (on_test, test.clusters), seed)
+    reachable = np.sqrt(_reliability(dev) * _reliability(test))
     verdict: Verdict = "pass"
-    if rho < FAIL:
+    if estimate.high is not None and estimate.high < FAIL <= reachable:
         verdict = "fail"
     elif rho < WARN or (estimate.low is not None and estimate.low <= 0):
         verdict = "warn"
     advice = {
         "pass": "dev predicts test",
-        "warn": "selection on dev is partly chance: use more dev items, or items more like those of test",
-        "fail": "dev does not predict test: the items differ in kind, are too few, or the utility is mostly noise",
+        "warn": "not decided, selection on dev is partly chance: use more dev items, or items more like those of test",
+        "fail": "dev does not predict test, and the number of items is not the reason: the items differ in kind",
     }[verdict]
-    reachable = np.sqrt(_reliability(dev) * _reliability(test))
     yardstick = f"1; {reachable:.2f} is the highest that the standard errors allow"
     numbers = {"models": len(rows), "kendall": float(stats.kendalltau(*values).statistic), "reachable": reachable}
     return finding(check, verdict, advice, estimate, yardstick, numbers)
@@ -131,12 +132,14 @@ def optimism(scores: Scores, candidates: int) -> Finding:
         return inapplicable("optimism", "all items are in one cluster, so there is no standard error")
     expected = float(error * expected_maximum(candidates))
     spread = float(np.ptp(scored.means) * np.sqrt(_reliability(scored)))
-    verdict: Verdict = "fail" if expected >= spread else "warn" if expected > spread / 2 else "pass"
-    advice = {
-        "pass": "a search's gain on dev is mostly real",
-        "warn": "a large part of the gain on dev will be selection bias: use more dev items, and report only test",
-        "fail": "the expected selection bias is as large as the range of the experts: use more dev items",
-    }[verdict]
+    f, items = f_ratio(scored.take(scored.shared)), int(scored.shared.size)
+    largest = float(np.ptp(scored.means)) * np.sqrt(max(0.0, 1 - 1 / f.high)) if f else spread
+    verdict: Verdict = "warn" if expected > spread / 2 else "pass"
+    advice = "a search's gain on dev is mostly real"
+    if expected * np.sqrt(min(1.0, items / MOST_ITEMS)) >= largest:
+        verdict, advice = "fail", f"selection bias is the whole gain on dev, and would be with {MOST_ITEMS:,} items"
+    elif verdict == "warn":
+        advice = not_decided(items, (2 * expected / spread) ** 2 if spread else np.inf) + "; report only test"
     yardstick = f"at most half of {spread:.3g}, the range of these models' true values"
     return finding("optimism", verdict, advice, expected, yardstick, {"candidates": candidates, "se": error})
 
