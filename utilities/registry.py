@@ -71,9 +71,8 @@ class Registry(Generic[T]):
         pattern = re.compile(rf'^@(?:{"|".join(map(re.escape, self._decorators))})\(\s*"([^"]+)"', re.MULTILINE)
         for package in self._packages:
             spec = find_spec(package)
-            for path in (
-                path for folder in spec.submodule_search_locations or () for path in Path(folder).glob("*.py")
-            ):
+            folders = (spec and spec.submodule_search_locations) or ()
+            for path in (path for folder in folders for path in Path(folder).glob("*.py")):
                 for name in pattern.findall(path.read_text(encoding="utf-8")):
                     if found.setdefault(name, module := f"{package}.{path.stem}") != module:
                         raise ValueError(f"{self.kind} {name!r} is registered by {found[name]} and by {module}")
