@@ -236,7 +236,7 @@ def columns_of(rows: Sequence[Any]) -> dict[str, tuple[str, ...]]:
     """
     names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row if isinstance(name, str)))
     folded = {name.casefold(): name for name in reversed(names)}
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for field_name, known in COLUMNS.items():
         if own := next((folded[name.casefold()] for name in known if name.casefold() in folded), None):
             found[field_name] = (own,)

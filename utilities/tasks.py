@@ -628,8 +628,8 @@ def _load_item_set(
         scorer = scorer_of(described, beside.parent, utility, options, judge)
     except UserError as error:
         raise UserError(f"item set {name!r}: {error}") from error
-    splits, origin = _read_splits(name, described, beside, data)
-    splits, examples = with_examples(scorer, described, splits, origin)
+    parts, origin = _read_splits(name, described, beside, data)
+    splits, examples = with_examples(scorer, described, parts, origin)
     for split, items in splits.items():
         if not items:
             raise UserError(f"{origin}: split {split!r} is empty")

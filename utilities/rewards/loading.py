@@ -216,7 +216,7 @@ def _adapted(name: str, folder: Path, dtype: str, trust_remote_code: bool, base:
             f"{name}: neither the adapter nor its base model {base or named} has a trained head with one output"
         )
     config = PeftConfig.from_pretrained(folder)
-    config.task_type = "SEQ_CLS" if own_head else None  # type: ignore[assignment]  # of a language model: no generation
+    config.task_type = "SEQ_CLS" if own_head else None  # of a language model: no generation
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(model, folder, config=config)
