@@ -32,6 +32,9 @@ def test_the_wheel_carries_data_and_licence_and_no_tests(wheel):
         "harness/embedded/weights/base/model.safetensors",
         "harness/annotate/page.html.jinja",
         "harness/annotate/page.js",
+        "harness/report/templates/report.html",
+        "harness/report/templates/script.js",
+        "harness/report/templates/style.css",
         "harness/embedded/corpus/medical_body.yaml",
     ):
         assert wanted in names
