@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -97,9 +98,11 @@ def _forget_interrupted(out: Path) -> None:
         return
     store = Store.open(out)
     try:
-        if "evaluated" in store.settings() and not any((out / "records").glob("*.parquet")):
-            for path in [*(out / "records").glob(".*.partial"), out / "settings.yaml"]:
-                path.unlink()
+        if "evaluated" in store.settings() and not any((out / "records").glob("evaluate_*.parquet")):
+            for path in [*out.iterdir(), *out.glob("records/*")]:
+                if path.is_file() and path.name != ".lock":
+                    path.unlink()
+            shutil.rmtree(out / "items", ignore_errors=True)
     finally:
         store.close()
 

@@ -23,6 +23,7 @@ import torch  # noqa: E402
 
 import harness.cli.main  # noqa: E402
 import harness.cli.resume  # noqa: E402
+import harness.display.console  # noqa: E402
 import harness.engines.local  # noqa: E402
 import harness.run.adapt  # noqa: E402
 
