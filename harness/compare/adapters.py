@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.baselines.finetune import finetune, pairs_of
 from harness.baselines.merging.apply import apply, exact_rank
@@ -127,7 +128,7 @@ def make(build: Make, name: str, request: MergeRequest, store: Store, scaled: bo
     with store.replacing(name) as folder:
         note = build(request, folder)
         unit = _unit(read_adapter(folder), request.adapters()) if scaled else 1.0
-        about = {"seconds": time.perf_counter() - start, "note": note, "unit": unit}
+        about: dict[str, Any] = {"seconds": time.perf_counter() - start, "note": note, "unit": unit}
         (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
     return MergedAdapter(store.folder / name, **about)
 

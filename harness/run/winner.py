@@ -142,7 +142,8 @@ def optimism(session: Session, store: Store, objective: ObjectiveKind, scored: S
         metric += store.evaluations(path.stem, task.combine).values()
     pairs = [(one, as_objective(one, objective, task.combine)) for one in metric]
     pairs = [(one, goal) for one, goal in pairs if goal.value is not None]
-    if len(pairs) != len(scored) or not np.allclose([goal.value for _, goal in pairs], [one.value for one in scored]):
+    goals = np.array([goal.value for _, goal in pairs], dtype=np.float64)
+    if len(pairs) != len(scored) or not np.allclose(goals, [one.value for one in scored]):
         return None
     if len({one.n + one.n_unscored for one, _ in pairs}) > 1:
         return None
