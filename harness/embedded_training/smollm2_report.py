@@ -28,7 +28,7 @@ from harness.engines.tokenizer import Tokens
 from harness.run_folder.store import write_atomically
 from harness.session.session import BASE, Session, open_session
 from harness.session.settings import run_settings
-from utilities.core import Item, Model, Split, Unscored
+from utilities.core import Chat, Item, Model, Split, Unscored
 from utilities.judges.text_features import words
 from utilities.tasks import Task, load_task
 
@@ -41,8 +41,7 @@ MINI = (*DOMAINS, "gsm8k")
 """Tasks on which every expert is measured."""
 PUBLISHED = ("hellaswag", "mmlu", "culture", "medical")
 """Published tasks on which the base model is measured."""
-CHAT_PROMPTS = {"plain": "chatml", "lettered": "chatml_lettered"}
-INSTRUCTIONS, PARAGRAPHS = 4, 8
+INSTRUCTIONS, PARAGRAPHS = 3, 8
 
 Cell = dict[str, Any]
 """What was measured of one model on one item set, such as value, se and n."""
@@ -118,7 +117,7 @@ def answers(model: Model) -> dict[str, Any]:
     """Length, cuts and repetition of answers to instructions about electric vehicles, and the answers."""
     task = load_task("electric_vehicles", edition="mini", limit=INSTRUCTIONS, utility="exact_match")
     questions = [item.question for one in task.item_sets.values() for item in one.dev]
-    made = asyncio.run(model.generate(questions, max_tokens=100, chat=True))
+    made = asyncio.run(model.generate([Chat.of([("user", question)]) for question in questions], max_tokens=100))
     said = [one for one in made if not isinstance(one, Unscored)]
     split = [words(one.text) for one in said]
     trigrams = [list(zip(w, w[1:], w[2:], strict=False)) for w in split]
@@ -175,7 +174,8 @@ def report(
         "# SmolLM2-135M-Instruct and its ten experts",
         "",
         "Written by `python -m harness.embedded_training.smollm2_report`. ± is the standard error over items. At most",
-        f"{limit} items of each item set ({expert_limit} in the table of experts): differences of less than two standard errors say nothing.",
+        f"{limit} items of each item set ({expert_limit} in the table of experts); less than two standard errors say",
+        "nothing.",
         "",
         "## Plain prompts or the chat format",
         "",
@@ -204,6 +204,8 @@ def report(
             ),
             "",
         ]
+    if not pool:
+        return "\n".join(lines)
     lines += [
         "## What each expert is for, and what it can do",
         "",
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the published data files")
     parser.add_argument("--limit", type=int, default=30, help="items of each item set, for the base model")
     parser.add_argument("--expert-limit", type=int, default=15, help="items of each item set, for every expert")
+    parser.add_argument("--base-only", action="store_true", help="do not measure the experts")
     given = parser.parse_args()
     session = open_session(run_settings({"task": "medical", "family": smollm2.NAME}))
     engine = session.engine()
@@ -245,7 +248,8 @@ def main() -> None:
         base = engine.particle(None)
         prompts = formats(base, given.limit)
         tasks = published(base, given.data, given.limit) if given.data else {}
-        pool = {name: strengths(session, engine, name, given.expert_limit) for name in (BASE, *session.pool.names)}
+        names = () if given.base_only else (BASE, *session.pool.names)
+        pool = {name: strengths(session, engine, name, given.expert_limit) for name in names}
     finally:
         engine.close()
     REPORT.write_text(report(prompts, tasks, pool, given.limit, given.expert_limit), encoding="utf-8")

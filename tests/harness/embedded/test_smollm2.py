@@ -43,7 +43,7 @@ def test_without_package_and_hub_one_sentence_has_the_two_commands(cache, monkey
 def test_the_model_is_converted_once_and_again_after_damage(cache, package, monkeypatch):
     folder = smollm2.base_folder()
     assert folder == cache
-    assert json.loads((folder / smollm2.HASHES).read_text())["source"] == smollm2.GGUF_SHA256
+    assert json.loads((folder / smollm2.HASHES).read_text())["source"] == smollm2.SOURCE
     (folder / "model.safetensors").write_bytes(b"damaged")
     assert (smollm2.base_folder() / "model.safetensors").read_bytes() == b"weights"
     monkeypatch.setattr(smollm2, "_convert", lambda *_: pytest.fail("it was converted before"))
