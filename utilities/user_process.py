@@ -213,7 +213,7 @@ def serve(load: Callable[[], tuple[Callable[[Item, Response], Any], dict[str, An
         reply(defined)
     except BaseException as error:  # a user's file may raise anything
         reply({"detail": (str(error) if isinstance(error, UserError) else describe(error))[:MOST_DETAIL]})
-        return
+        os._exit(1)  # also if the file has started threads
     while header := requests.read(8):
         item, response, limit_s = pickle.loads(requests.read(struct.unpack("<Q", header)[0]))  # noqa: S301 - the run's own
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -224,6 +224,7 @@ def serve(load: Callable[[], tuple[Callable[[Item, Response], Any], dict[str, An
         else:
             reply({"value": outcome.value})
         signal.setitimer(signal.ITIMER_REAL, 0)
+    os._exit(0)  # a thread of the file must not outlive the run
 
 
 def _limit_memory() -> None:
