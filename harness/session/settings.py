@@ -55,7 +55,7 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     task: str
-    """Name of a bundled task, or path of a task file (.yaml)."""
+    """Name of a bundled task, or path of a task file (.yaml) or of data (.csv, .json, .jsonl, .parquet)."""
     edition: str | None = None
     """Edition of the task; by default mini for the embedded model, full otherwise."""
     data: Path | None = None

@@ -12,7 +12,7 @@ from harness.baselines.cbtm import cluster_weights
 from harness.baselines.combined_answers import evaluate_combined
 from harness.baselines.ensemble import can_mix, heaviest_answer, mixed_answer
 from harness.baselines.pack_of_llms import log_perplexities, pack_weights
-from harness.baselines.training_texts import embedded_training_texts, read_training_texts
+from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
 from harness.baselines.vote import ballot, vote, why_no_vote
 from utilities.core import ChoiceLogprobs, Item, Reason, Response, Unscored
 from utilities.errors import UserError
@@ -154,7 +154,7 @@ def test_the_embedded_experts_texts_are_those_of_their_lessons():
 
 def test_training_files_are_read_by_name_and_mistakes_are_told_by_line(tmp_path):
     (tmp_path / "ant.jsonl").write_text('{"prompt": "a", "answer": "b"}\n\n{"prompt": "", "answer": "c", "more": 1}\n')
-    assert read_training_texts(tmp_path, ["ant"]) == {"ant": [("a", "b"), ("", "c")]}
+    assert read_training_texts(tmp_path, ["ant"]) == {"ant": [Pair("a", "b"), Pair("", "c")]}
     (tmp_path / "bee.jsonl").write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"}\n')
     for names, message in ((["ant", "cat"], "cat.jsonl does not exist"), (["bee"], "bee.jsonl, line 2: expected")):
         with pytest.raises(UserError, match=message):

@@ -24,7 +24,7 @@ def options(sums, base, adapters):
 def test_a_lab_is_printed_and_as_json(sums, options, here):
     done = here("lab", "mine.py:vowels", *options, "--out", "lab")
     assert done.returncode == 0, done.stderr
-    assert "mine.py:vowels on sums (own)" in done.stdout
+    assert "on sums (own); 3 experts, 24 dev and 22 test items" in done.stdout
     assert "mine.py:vowels: fit as report only" in done.stdout or "mine.py:vowels: not fit" in done.stdout
     assert "Written: lab/lab.json, lab/lab.png" in done.stdout
     again = here("lab", "mine.py:vowels", *options, "--out", "lab", "--json")

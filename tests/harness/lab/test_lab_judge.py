@@ -28,7 +28,7 @@ class Marks(JudgedScorer):
     name = "marks"
 
     def __init__(self, judge=None):
-        super().__init__(Prompt("Mark {{ answer | data('answer') }}"), 100, judge, "plain", 6, (), False)
+        super().__init__(Prompt("Mark {{ answer | data('answer') }}"), 100, judge, "plain", 6, ())
 
     async def judgement(self, judge, replicate, item, answer):
         asked = [Message("user", self.template.render(answer=answer))]

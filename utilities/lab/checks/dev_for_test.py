@@ -133,7 +133,7 @@ def optimism(scores: Scores, candidates: int) -> Finding:
     expected = float(error * expected_maximum(candidates))
     spread = float(np.ptp(scored.means) * np.sqrt(_reliability(scored)))
     f, items = f_ratio(scored.take(scored.shared)), int(scored.shared.size)
-    largest = float(np.ptp(scored.means)) * np.sqrt(max(0.0, 1 - 1 / f.high)) if f else spread
+    largest = float(np.ptp(scored.means)) * np.sqrt(1 - 1 / max(1.0, f.high)) if f else spread
     verdict: Verdict = "warn" if expected > spread / 2 else "pass"
     advice = "a search's gain on dev is mostly real"
     if expected * np.sqrt(min(1.0, items / MOST_ITEMS)) >= largest:

@@ -1,6 +1,6 @@
 """The estimate of a search's selection bias beside the truth, with the real searches on simulated items.
 
-    python -m pytest tests/benchmarks/test_selection_bias.py -m benchmark -s -n 0
+    python -m pytest tests/benchmarks/test_selection_bias_estimate.py -m benchmark -s -n 0
 
 Item i is answered correctly by row c if b_i + u(c) + a_i . (c - c0) > 0. Flat: u is constant, so all that a search
 gains on dev is chance. Gentle and peaked: u has one best row. The truth is the value of the winner on the dev items
