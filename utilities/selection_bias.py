@@ -74,8 +74,8 @@ def selection_bias(
 ) -> float | None:
     """By how much the metric of a search's winner on dev is expected to be higher than on other items.
 
-    In simulations (`tests/benchmarks/test_selection_bias_estimate.py`; flat, gentle and peaked objectives), five searches
-    and both rules for the winner, the mean estimate is between 0.7 and 1.3 times the truth, or within 0.4 points of it.
+    In the simulations of `tests/benchmarks/test_selection_bias_estimate.py` (flat, gentle and peaked objectives), the
+    mean estimate is between 0.7 and 1.3 times the truth, or within 0.4 points of it, up to two of its standard errors.
 
     Args:
         rows: [rows, columns] that were evaluated.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.baselines.finetune import finetune, pairs_of
 from harness.baselines.merging.apply import apply, exact_rank
@@ -22,6 +22,7 @@ from harness.experts.adapter import Adapter, read_adapter
 from harness.run_folder.store import Store
 from harness.session.settings import EMBEDDED
 from utilities.bounded_input import read_json
+from utilities.scorers.base import PromptedScorer
 
 __all__ = ["MergedAdapter", "made_before", "make", "merged_data_exists"]
 
@@ -67,7 +68,8 @@ for _name in merges:
 def dev_finetune(request: MergeRequest, folder: Path) -> str:
     """Trains on dev, a fifth of it held back for stopping early."""
     sets = request.inputs.session.task.item_sets.values()
-    pairs = [pair for s in sets for pair in pairs_of(s.scorer, s.dev)]
+    # dev_pairs has checked the scorers
+    pairs = [pair for s in sets for pair in pairs_of(cast("PromptedScorer", s.scorer), s.dev)]
     return _finetuned(request, folder, pairs, DEV_EPOCHS, held_out=0.2)
 
 

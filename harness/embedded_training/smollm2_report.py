@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def formats(model: Model, limit: int) -> dict[str, dict[str, Cell]]:
     for name in DOMAINS:
         for prompt in ("plain", "chatml"):
             task = load_task(name, edition="mini", limit=limit, options={"prompt": prompt})
-            found[f"{name}, {prompt}"] = stored(f"format-{name}-{prompt}", lambda task=task: cells(model, task, "dev"))
+            found[f"{name}, {prompt}"] = stored(f"format-{name}-{prompt}", partial(cells, model, task, "dev"))
     return found
 
 
@@ -139,16 +140,15 @@ class Strengths:
     answers: Mapping[str, Any]
 
 
+def _mini_cell(model: Model, task: str, limit: int) -> Cell:
+    return cells(model, load_task(task, edition="mini", limit=limit), "dev")[task]
+
+
 def strengths(session: Session, engine: Engine, name: str, limit: int) -> Strengths:
     """Every mini task on dev, perplexity, and answers of one model."""
     row = None if name == BASE else np.eye(len(session.pool.names))[session.pool.names.index(name)]
     model, key = engine.particle(row), name.replace(" ", "-")
-    measured = {
-        task: stored(
-            f"{key}-{task}", lambda task=task: cells(model, load_task(task, edition="mini", limit=limit), "dev")[task]
-        )
-        for task in MINI
-    }
+    measured = {task: stored(f"{key}-{task}", partial(_mini_cell, model, task, limit)) for task in MINI}
     tokens = Tokens(session.base)
     return Strengths(
         measured,

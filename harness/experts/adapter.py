@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class Adapter:
     def norm(self) -> float:
         """The Frobenius norm of all BA together."""
         squares = (float(((B.T @ B).double() * (A @ A.T).double()).sum()) for A, B in self.factors.values())
-        return max(0.0, sum(squares)) ** 0.5
+        return math.sqrt(max(0.0, sum(squares)))
 
     def scaled(self, factor: float) -> Adapter:
         """The same adapter with every BA times `factor`."""
