@@ -82,7 +82,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
-    for note in session.take_notes():
+    for note in (*session.notes, *session.take_notes()):
         console.print(f"note: {note}", style="yellow", markup=False)
     sentence = evaluation_conclusion(evaluations, BASE, split, task.combine)
     console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)

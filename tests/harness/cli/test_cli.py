@@ -168,9 +168,12 @@ def test_validate_describes_without_running_a_model(family, here):
     assert told["experts"]["names"] == ["ant", "bee", "cat"]
 
 
-def test_validate_warns_of_a_base_of_another_name(base, adapters, tmp_path, here):
+@pytest.mark.parametrize("verb", ["validate", "evaluate"])
+def test_a_base_of_another_name_is_a_warning(verb, base, adapters, tmp_path, here):
     renamed = shutil.copytree(base, tmp_path / "elsewhere")
-    done = here("validate", "--task", "culture", "--edition", "mini", "--base-model", renamed, "--experts", adapters[0])
+    few = [] if verb == "validate" else ["--limit", 2]
+    task = ["--task", "culture", "--edition", "mini"]
+    done = here(verb, *task, *few, "--base-model", renamed, "--experts", adapters[0])
     assert done.returncode == 0, done.stderr
     assert "trained on 'tiny'" in done.stdout and "Check that they are the same model" in done.stdout
 
