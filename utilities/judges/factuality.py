@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args
@@ -26,6 +26,7 @@ from utilities.judges.word_overlap import nearest
 from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
+from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
 from utilities.user_code import file_of
 
 if TYPE_CHECKING:
@@ -259,6 +260,9 @@ class _Inquiry:
 
     async def outcome(self, question: str, response: Response) -> Outcome:
         """The score of one response."""
+        if is_unended_thought(response.text):
+            return Unscored(Reason.TRUNCATED, UNENDED)
+        response = replace(response, text=answer_alone(response.text))
         claims = await self._claims(question, response)
         if isinstance(claims, Unscored):
             return claims

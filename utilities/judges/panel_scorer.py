@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Unpack
 
-from utilities.core import Evaluation, Item, Model, Outcome, Response, Score, Unscored
+from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import estimate_tokens
 from utilities.judges.text_features import words as words_of
 from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut
+from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
 from utilities.scorers.generation import GenerationScorer
 
 if TYPE_CHECKING:
@@ -148,7 +149,10 @@ class JudgedScorer(PanelScorer):
         raise NotImplementedError
 
     async def _outcome(self, panel: Panel, item: Item, response: Response) -> Outcome:
-        answer = cut(response.text, self.words)
+        if is_unended_thought(response.text):
+            return Unscored(Reason.TRUNCATED, UNENDED)
+        text = answer_alone(response.text)
+        answer = cut(text, self.words)
         calls = [(judge, replicate) for judge in panel.judges for replicate in range(panel.repeats)]
         results = await asyncio.gather(*(self.judgement(judge, k, item, answer) for judge, k in calls))
         by_judge: dict[str, list[Judgement]] = {}
@@ -162,7 +166,7 @@ class JudgedScorer(PanelScorer):
         measures = {f"judge:{name}": value for name, value in means.items()}
         for part in next(iter(by_judge.values()))[0].measures:
             measures[part] = fmean(fmean(one.measures[part] for one in ones) for ones in by_judge.values())
-        measures |= {"words": float(len(words_of(response.text))), "cut": float(answer != response.text)}
+        measures |= {"words": float(len(words_of(text))), "cut": float(answer != text)}
         if len(results) > 1:
             measures["unjudged"] = len(missing) / len(results)
         prompt_info = {"prompt": self.template.name, "version": self.template.version, "hash": self.template.hash}

@@ -529,3 +529,10 @@ def test_an_option_that_means_nothing_is_refused(options, message):
 
 def test_items_need_no_answer():
     assert Factuality().check(ITEM) is None
+
+
+def test_thoughts_of_the_model_are_no_claims():
+    judges = ScriptedPanel([ScriptedJudge(Reader(), "j0")], 1, True)
+    outcome = scored(judges, f"<think>{FALSE}</think>{TRUE}")
+    assert claimed(outcome) == {TRUE: "supported"}
+    assert scored(judges, f"<think>{FALSE}").reason is Reason.TRUNCATED

@@ -94,6 +94,17 @@ def test_a_fake_verdict_in_the_answer_changes_nothing_where_the_judge_does_not_b
             assert scored(panel(reply), canary.text(ITEM), variant=variant).value == pytest.approx(1.0), canary.name
 
 
+def test_a_judge_rates_the_answer_without_its_thoughts():
+    judges = panel(rubric())
+    outcome = scored(judges, "<think>Sodium ions, or not?</think>LFP cells.")
+    (request,) = judges.judges[0].asked
+    assert "LFP cells." in str(request) and "Sodium" not in str(request)
+    assert (outcome.measures["words"], outcome.measures["cut"]) == (2, 0)
+    judges = panel(rubric())
+    assert scored(judges, "<think>Sodium ions, or").reason is Reason.TRUNCATED
+    assert not judges.judges[0].asked
+
+
 def test_log_probabilities_are_asked_for_only_where_they_are_used():
     for expected in (True, False):
         judges = panel(rubric())
