@@ -47,7 +47,7 @@ def against_bare(engine, rows, prompts, max_tokens):
     from vllm import SamplingParams
 
     answered(engine, rows, prompts, max_tokens)  # loads the adapters
-    asked = [{"prompt_token_ids": ids} for ids in engine.tokens.prompts(prompts, max_tokens, False)]
+    asked = [{"prompt_token_ids": ids} for ids in engine.tokens.prompts(prompts, max_tokens)]
     loaded = [engine._adapters[row.tobytes()].request for row in rows]
     params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
 
