@@ -183,7 +183,7 @@ def drawn(picture: Path) -> list[str]:
 
 def words_of(line: str) -> str:
     """What a line says, without numbers, bars and spaces."""
-    return " ".join(re.sub(r"[▁▂▃▄▅▆▇█]", "", re.sub(r"[\d.:]+", "#", line)).split())
+    return " ".join(re.sub(r"[▁▂▃▄▅▆▇█━╸╺─]", "", re.sub(r"[\d.:]+", "#", line)).split())
 
 
 @pytest.mark.slow
