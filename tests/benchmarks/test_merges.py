@@ -58,7 +58,7 @@ def formula(name, tensors):
 
     n, ones = len(tensors), torch.ones(len(tensors))
     if name in ("uniform_soup", "task_arithmetic"):
-        return tensors.sum(0) / (n if name == "uniform_soup" else n**0.5)
+        return tensors.mean(0) if name == "uniform_soup" else of_norm(tensors.sum(0), tensors)
     if name == "slerp":
         merged = tensors[0]
         for k, tensor in enumerate(tensors[1:], start=2):
@@ -74,10 +74,15 @@ def formula(name, tensors):
         size = torch.stack([t.abs().flatten().sort(descending=True).values[[high, high + low - 1]] for t in tensors])
         bounds = size.reshape(n, 2, *[1] * (tensors.dim() - 1))
         kept = (tensors.abs() <= bounds[:, 0]) & (tensors.abs() >= bounds[:, 1])
-        return (tensors * kept).sum(0) / n**0.5
+        return of_norm((tensors * kept).sum(0), tensors)
     torch.manual_seed(SEED)
-    weights, density = (ones / n**0.5 if name == "dare_linear" else ones), (0.2 if name == "ties" else 0.8)
-    return getattr(merge_utils, name)(list(tensors), weights, density)
+    merged = getattr(merge_utils, name)(list(tensors), ones, 0.2 if name == "ties" else 0.8)
+    return of_norm(merged, tensors) if name == "dare_linear" else merged
+
+
+def of_norm(total, tensors):
+    """A sum of tensors [adapters, ...], scaled to their root mean square norm."""
+    return total * (tensors.flatten(1).norm(dim=1).square().mean().sqrt() / total.norm())
 
 
 def error(merged, adapters, space, module):
