@@ -67,6 +67,9 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
         coefficients=lambda row: dict(zip(names, row.tolist(), strict=True)),
         judges=None,
         panel=None,
+        monitor_set=None,
+        validation_set=None,
+        take_notes=list,
     )
     engine = SimpleNamespace(
         particle=lambda row: None,
