@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from utilities.core import Reason, Unscored
+
 __all__ = [
     "OPENS_WORD",
     "SPACELESS",
-    "UNENDED",
     "WORD",
     "answer_alone",
     "is_unended_thought",
@@ -70,12 +71,10 @@ def is_unended_thought(text: str) -> bool:
     return bool(marks) and all(marks) and not without_thoughts(text).strip()
 
 
-UNENDED = "the answer ends inside its thoughts; raise max_tokens"
-"""Why a text that is only a thought has no score."""
-
-
-def answer_alone(text: str) -> str:
-    """The text without its thoughts; a text without thoughts is unchanged."""
+def answer_alone(text: str) -> str | Unscored:
+    """The text without its thoughts, unchanged if it has none; unscored if it is only the beginning of a thought."""
+    if is_unended_thought(text):
+        return Unscored(Reason.TRUNCATED, "the answer ends inside its thoughts; raise max_tokens")
     answer = without_thoughts(text)
     return text if answer == text else answer.strip()
 

@@ -26,7 +26,7 @@ from utilities.judges.word_overlap import nearest
 from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut, load_prompt, one_line
 from utilities.registry import unknown_name
-from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
+from utilities.reply_text import answer_alone
 from utilities.user_code import file_of
 
 if TYPE_CHECKING:
@@ -260,9 +260,10 @@ class _Inquiry:
 
     async def outcome(self, question: str, response: Response) -> Outcome:
         """The score of one response."""
-        if is_unended_thought(response.text):
-            return Unscored(Reason.TRUNCATED, UNENDED)
-        response = replace(response, text=answer_alone(response.text))
+        answer = answer_alone(response.text)
+        if isinstance(answer, Unscored):
+            return answer
+        response = replace(response, text=answer)
         claims = await self._claims(question, response)
         if isinstance(claims, Unscored):
             return claims

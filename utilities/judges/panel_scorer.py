@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Unpack
 
-from utilities.core import Evaluation, Item, Model, Outcome, Reason, Response, Score, Unscored
+from utilities.core import Evaluation, Item, Model, Outcome, Response, Score, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import estimate_tokens
 from utilities.judges.text_features import words as words_of
 from utilities.prompt_format import PromptOptions
 from utilities.prompts import Prompt, cut
-from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
+from utilities.reply_text import answer_alone
 from utilities.scorers.generation import GenerationScorer
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ class JudgedScorer(PanelScorer):
         raise NotImplementedError
 
     async def _outcome(self, panel: Panel, item: Item, response: Response) -> Outcome:
-        if is_unended_thought(response.text):
-            return Unscored(Reason.TRUNCATED, UNENDED)
         text = answer_alone(response.text)
+        if isinstance(text, Unscored):
+            return text
         answer = cut(text, self.words)
         calls = [(judge, replicate) for judge in panel.judges for replicate in range(panel.repeats)]
         results = await asyncio.gather(*(self.judgement(judge, k, item, answer) for judge, k in calls))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, Unpack, get_args
 
 from utilities.bounded_input import read_json
-from utilities.core import Item, Outcome, Reason, Response, Score, Unscored, scorer_registry
+from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
 from utilities.prompt_format import PromptOptions
 from utilities.registry import unknown_name
-from utilities.reply_text import UNENDED, answer_alone, is_unended_thought
+from utilities.reply_text import answer_alone
 from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes
 from utilities.rewards.normalization import Normalization, normalizations
 from utilities.rewards.reward_model import RewardModel, reward_model
@@ -88,7 +88,8 @@ class Reward(GenerationScorer):
 
     async def score(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Outcome]:
         """The mixed value of each response, with its parts as measures."""
-        answers = [answer_alone(response.text) for response in responses]
+        alone = [answer_alone(response.text) for response in responses]
+        answers = ["" if isinstance(answer, Unscored) else answer for answer in alone]
         pairs = [(item.question, answer) for item, answer in zip(items, answers, strict=True)]
         columns = [await self._rewards(self.model, self._scale, pairs)]
         if self.second:
@@ -96,8 +97,7 @@ class Reward(GenerationScorer):
         rewards = zip(*columns, strict=True)
         mixed = [self._mixed(answer, found) for answer, found in zip(answers, rewards, strict=True)]
         return [
-            Unscored(Reason.TRUNCATED, UNENDED) if is_unended_thought(response.text) else outcome
-            for response, outcome in zip(responses, mixed, strict=True)
+            answer if isinstance(answer, Unscored) else outcome for answer, outcome in zip(alone, mixed, strict=True)
         ]
 
     def _mixed(self, answer: str, rewards: tuple[tuple[float, float] | Unscored, ...]) -> Outcome:
