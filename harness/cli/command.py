@@ -45,9 +45,22 @@ Display = Literal["auto", "plain", "none"]
 DisplayOption = Annotated[Display, typer.Option(help="auto: a live screen on a terminal, else plain lines.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, all else on stderr.")]
 ConfigOption = Annotated[Path | None, typer.Option(help="YAML file with settings; flags override it.")]
+
+
+def _checked_trackers(ctx: typer.Context, names: list[str] | None) -> list[str] | None:
+    if names and not ctx.resilient_parsing:
+        from harness.trackers.base import check_trackers
+
+        check_trackers(names)
+    return names
+
+
 TrackOption = Annotated[
     list[str] | None,
-    typer.Option(help="Also log to tensorboard, wandb, mlflow, or a FILE.py:NAME that is called with every event."),
+    typer.Option(
+        callback=_checked_trackers,
+        help="Also log to tensorboard, wandb, mlflow, or a FILE.py:NAME that is called with every event.",
+    ),
 ]
 Given = dict[str, Any]
 """Annotation of a verb's parameter that receives the settings given as flags, by flat name; None means not given."""

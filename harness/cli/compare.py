@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
+from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, TrackOption, verb
 from harness.cli.options import ENGINE, JUDGES, MODELS, MONITOR, SEARCH, TASK, layered_settings
 from harness.session.settings import RunSettings, read_config
 
@@ -35,6 +35,7 @@ def compare(
         Path | None, typer.Option(help="Folder of EXPERT.jsonl: {prompt, answer} that each expert was trained on.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; an interrupted one is resumed.")] = None,
+    track: TrackOption = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -55,6 +56,7 @@ def compare(
         out=out,
         display=display,
         json=json,
+        track=track or (),
     )
 
 
@@ -70,13 +72,16 @@ def run_compare(
     display: Display,
     json: bool,
     contrasts: str = "",
+    track: Sequence[str] = (),
 ) -> Compared:
     """Compares methods, shows the tables as they fill, and reports where everything is written."""
+    from harness.display.console import announce, open_console, print_json
+
+    announce(", ".join(one.task for one in settings), settings[0].base_model, display)
     from harness.compare.compare import CompareOptions
     from harness.compare.compare import compare as run_comparison
     from harness.compare.method import selected_methods
     from harness.compare.table import comparison_tables, live_view
-    from harness.display.console import open_console, print_json
     from harness.display.resumable import continued_screen, note_printer
 
     console = open_console(stderr=json)
@@ -93,7 +98,7 @@ def run_compare(
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with continued_screen(console, display, folder) as live:
-        compared = run_comparison(settings, wanted, folder, watch, note_printer(console, display))
+        compared = run_comparison(settings, wanted, folder, watch, note_printer(console, display), track)
     if json:
         print_json(compared.model_dump_json(indent=2), stored=folder)
     if display != "none":

@@ -42,7 +42,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     """
     from harness.display.console import announce, open_console, print_json
 
-    announce(f"{settings.task}: reading data, experts and the base model ({settings.base_model}) ...")
+    announce(settings.task, settings.base_model)
     from harness.display.conclusion import evaluation_conclusion
     from harness.display.tables import evaluation_table
     from harness.run_folder.store import Store

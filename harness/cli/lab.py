@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
+from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, TrackOption, verb
 from harness.cli.options import ENGINE, JUDGES, MODELS, MONITOR, SEARCH, TASK, check_hyperparameters, layered_settings
 from harness.session.settings import RunSettings, read_config
 from utilities.errors import UserError
@@ -59,6 +59,7 @@ def lab(
     budget: Annotated[int, typer.Option(min=1, help="Evaluations on dev of each of these searches.")] = 60,
     seeds: Annotated[int, typer.Option(min=1, help="Searches with each design.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of the lab; an interrupted one is resumed.")] = None,
+    track: TrackOption = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -75,7 +76,7 @@ def lab(
     settings = None if responses else layered_settings(config, given)
     if settings is not None:
         check_hyperparameters(settings, given)
-    run_lab(settings or layers, wanted, responses or [], out, display, json)
+    run_lab(settings or layers, wanted, responses or [], out, display, json, track or ())
 
 
 def run_lab(
@@ -85,6 +86,7 @@ def run_lab(
     out: Path | None,
     display: Display,
     json: bool,
+    track: Sequence[str] = (),
 ) -> Examination:
     """Tests designs, shows progress and findings, and reports where everything is written.
 
@@ -95,8 +97,12 @@ def run_lab(
         out: The folder of the lab, new or to be resumed; by default one in `runs`.
         display: What is shown.
         json: Whether the result is printed as JSON, and all else on stderr.
+        track: Trackers that receive the events.
     """
-    from harness.display.console import open_console, print_json
+    from harness.display.console import announce, open_console, print_json
+
+    if isinstance(settings, RunSettings):
+        announce(settings.task, settings.base_model, display)
     from harness.display.resumable import continued_screen
     from harness.lab.lab import LabOptions, examine_designs, examine_stored
     from harness.lab.table import examination_tables
@@ -105,9 +111,9 @@ def run_lab(
     with continued_screen(console, display, out or Path("runs")) as live:
         progress = _progress(console, live, display)
         if isinstance(settings, RunSettings):
-            examination, folder = examine_designs(settings, LabOptions(**wanted), out, progress)
+            examination, folder = examine_designs(settings, LabOptions(**wanted), out, progress, track)
         else:
-            examination, folder = examine_stored(responses, settings, LabOptions(**wanted), out, progress)
+            examination, folder = examine_stored(responses, settings, LabOptions(**wanted), out, progress, track)
     if json:
         print_json(examination.model_dump_json(indent=2), stored=folder)
     if display != "none":

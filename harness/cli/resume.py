@@ -54,11 +54,8 @@ def run_resume(
 def _resume(
     store: Store, folder: Path, display: Display, json: bool, budget: Mapping[str, Any], track: Sequence[str]
 ) -> None:
-    from harness.display.console import open_console
+    from harness.display.console import announce, open_console
     from harness.run_folder.result import Result
-    from harness.session.provenance import changed_inputs, provenance
-    from harness.session.session import open_session
-    from harness.trackers.base import check_trackers
 
     if (folder / "result.json").exists():
         try:
@@ -82,7 +79,10 @@ def _resume(
         settings = stored_settings({**stored, "judging": {**stored.get("judging", {}), **budget}})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'settings.yaml'} is corrupt: {error}") from error
-    check_trackers(track)
+    announce(settings.task, settings.base_model, display)
+    from harness.session.provenance import changed_inputs, provenance
+    from harness.session.session import open_session
+
     session = open_session(settings, start=True, state=(store.checkpoint() or {}).get("engine"))
     try:
         if changed := changed_inputs(document, provenance(session)):

@@ -79,15 +79,13 @@ def run_search(
     """Searches from the beginning, in a new run folder; `spent` is what its judges have cost already."""
     from harness.display.console import announce
 
-    announce(f"{settings.task}: reading data, experts and the base model ({settings.base_model}) ...", display)
+    announce(settings.task, settings.base_model, display)
     from harness.run_folder.store import Store, checked_name, free_folder
     from harness.session.provenance import provenance
     from harness.session.session import open_session
-    from harness.trackers.base import check_trackers
 
     folder = out / checked_name(name) if name else free_folder(out, f"{Path(settings.task).stem}-seed{settings.seed}")
     Store.check_new(folder)  # before experts and data are read
-    check_trackers(track)
     settings = settings.anywhere()
     session = open_session(settings, start=True, spent=spent)
     try:
@@ -102,18 +100,16 @@ def continue_search(session: Session, store: Store, display: Display, json: bool
     from harness.display.console import open_console
     from harness.display.live import make_screen
     from harness.run.adapt import adapt
-    from harness.run_folder.events import Bus
     from harness.trackers.base import Trackers
 
     console = open_console(stderr=json)
-    screen, bus = make_screen(display, console), Bus()
+    screen, bus = make_screen(display, console), store.bus
     try:
         for event in store.events():
             screen(event)  # a resumed run shows what came before
         bus.subscribe(store.log)
         bus.subscribe(screen)
-        with screen, Trackers(track, store.folder, _note) as trackers:
-            bus.subscribe(trackers)
+        with screen, Trackers(track, store, _note):
             result = adapt(session, store, bus)
     except KeyboardInterrupt:
         console.print(f"Interrupted; continue with: python run.py resume {store.folder}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, verb
+from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, TrackOption, verb
 from harness.cli.options import ENGINE, JUDGES, MODELS, MONITOR, SEARCH, TASK, layered_settings
 from harness.session.settings import RunSettings
 
@@ -33,6 +33,7 @@ def sweep(
         typer.Option(min=1, help="Evaluations of each search; by default those of the settings' iterations, or 120."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep; an interrupted one is resumed.")] = None,
+    track: TrackOption = None,
     display: DisplayOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -48,6 +49,7 @@ def sweep(
         out=out,
         display=display,
         json=json,
+        track=track or (),
     )
 
 
@@ -60,9 +62,12 @@ def run_sweep(
     out: Path | None,
     display: Display,
     json: bool,
+    track: Sequence[str] = (),
 ) -> Swept:
     """Sweeps, reports every trial, and shows the best one on held-out dev data."""
-    from harness.display.console import open_console, print_json
+    from harness.display.console import announce, open_console, print_json
+
+    announce(settings.task, settings.base_model, display)
     from harness.display.resumable import continued_screen, note_printer
     from harness.sweep.sweep import Plan, default_budget
     from harness.sweep.sweep import sweep as run_trials
@@ -83,7 +88,7 @@ def run_sweep(
         printed = len(done)
 
     with continued_screen(console, display, folder) as live:
-        swept = run_trials(settings, plan, folder, watch, note_printer(console, display))
+        swept = run_trials(settings, plan, folder, watch, note_printer(console, display), track)
     if json:
         print_json(swept.model_dump_json(indent=2), stored=folder)
     if display != "none":

@@ -73,6 +73,7 @@ async def budgeted_search(
         # only one search runs at a time, and a finished one needs no state
         evaluator.checkpoint["searches"] = {name: {"state": optimiser.state.to_dict(), "cost": vars(cost)}}
         evaluator.save()
+        evaluator.publish(optimiser.evaluations, {f"search/{name}": optimiser.best[1]})
 
     await search(optimiser, evaluate, after)
     if optimiser.best[1] is None:

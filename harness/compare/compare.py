@@ -34,6 +34,7 @@ from harness.session.evaluator import Cost, Evaluator, ModelRow, ScaledAdapter, 
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
 from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
+from harness.trackers.base import Trackers
 from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.sync import run_sync
@@ -72,6 +73,7 @@ def compare(
     folder: Path,
     watch: Watch = lambda compared: None,
     note: Note = lambda text: None,
+    track: Sequence[str] = (),
 ) -> Compared:
     """Runs or resumes a comparison, and writes compare.json, .csv and .png.
 
@@ -81,6 +83,7 @@ def compare(
         folder: A new folder, or the folder of the comparison to resume.
         watch: Called after every outcome.
         note: Called with each note of the sessions before the start.
+        track: Trackers that receive the events.
 
     Raises:
         UserError: Invalid settings, or a folder of another comparison.
@@ -103,7 +106,8 @@ def compare(
                     one.judges.record_in(store.folder, f"judge_spending_{number:02d}")
             for text in dict.fromkeys(text for one in sessions for text in one.notes):
                 note(text)
-            return Comparison(sessions, training, options, store, watch).run()
+            with Trackers(track, store, note):
+                return Comparison(sessions, training, options, store, watch).run()
         finally:
             for text in dict.fromkeys(text for one in sessions for text in one.take_notes()):
                 note(text)
@@ -307,6 +311,10 @@ class Comparison:
                 path = self.folder / "outcomes" / f"{_name(task, method, seed)}.json"
                 write_atomically(path, outcome.model_dump_json(indent=2) + "\n")
                 self._add(outcome, test)
+                values = {"dev": outcome.dev.value, "test": outcome.test.value, "evaluations": outcome.evaluations}
+                evaluator.publish(
+                    len(self.outcomes), {f"{kind}/{_name(task, method, seed)}": one for kind, one in values.items()}
+                )
                 self._report()
 
     async def _outcome(

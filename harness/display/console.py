@@ -48,9 +48,10 @@ def open_console(*, stderr: bool = False, **options: Any) -> Console:
     return _FilteredConsole(stderr=stderr, **{"markup": False, "emoji": False, **options})
 
 
-def announce(text: str, display: str = "auto") -> None:
-    """Prints a line on stderr at once, before libraries are loaded, so that a command is not silent for seconds."""
+def announce(task: str, base_model: object, display: str = "auto") -> None:
+    """Prints a first line on stderr, before libraries are loaded, so that a command is not silent for seconds."""
     if display != "none":
+        text = f"{task}: reading data, experts and the base model ({base_model}) ..."
         open_console(stderr=True, soft_wrap=True).print(text, style="dim", highlight=False)
 
 

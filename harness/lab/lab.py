@@ -27,6 +27,7 @@ from harness.lab.probes import Probes
 from harness.lab.result import Examination, Examined, Model, Searched
 from harness.lab.search_check import search_with_each
 from harness.lab.stored_answers import Stored, read_stored
+from harness.run_folder.events import Numbers
 from harness.run_folder.result import Cost
 from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import measured
@@ -34,6 +35,7 @@ from harness.session.judges import Judges, open_judges
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance, task_hash
 from harness.session.session import BASE, Session, load_task_of, open_session
 from harness.session.settings import RunSettings
+from harness.trackers.base import Trackers
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
 from utilities.judges.panel import Panel
@@ -102,7 +104,7 @@ class _Lab:
         number = list(self.checkpoint["designs"]).index(label) + 1
         folder = self.store.folder / "designs" / f"{number:02d}"
         (folder / "records").mkdir(parents=True, exist_ok=True)
-        return Store(folder)
+        return Store(folder, self.store.bus)
 
     def save(self) -> None:
         now = time.perf_counter()
@@ -138,6 +140,7 @@ class _Lab:
         for o, settings in zip(self.observed, self.settings_of, strict=True):
             self.progress(f"{o.design.label}: checking")
             results = findings(o, settings)
+            self.store.bus(Numbers(step=0, values={f"check/{o.design.label}/{f.check}": f.value for f in results}))
             examined.append(
                 Examined(
                     design=o.design.label,
@@ -177,7 +180,11 @@ class _Lab:
 
 
 def examine_designs(
-    settings: RunSettings, options: LabOptions, out: Path | None, progress: Progress = lambda text: None
+    settings: RunSettings,
+    options: LabOptions,
+    out: Path | None,
+    progress: Progress = lambda text: None,
+    track: Sequence[str] = (),
 ) -> tuple[Examination, Path]:
     """Measures designs with the engine and examines them.
 
@@ -186,6 +193,7 @@ def examine_designs(
         options: Designs, and the amount of measurements.
         out: A new folder, or the folder of the lab to resume; by default a folder in `runs`.
         progress: Called with a message for every step.
+        track: Trackers that receive the events.
 
     Returns:
         The examination and the folder.
@@ -208,8 +216,7 @@ def examine_designs(
             "designs": {d.label: task_hash(p.settings, p.task) for d, p in zip(designs, sessions, strict=False)},
             **provenance(sessions[0]),
         }
-        store = _open(out, _name(settings, designs), document)
-        try:
+        with _opened(out, _name(settings, designs), document, progress, track) as store:
             store.save_items(sessions[0].task)
             for text in sessions[0].notes:
                 progress(f"note: {text}")
@@ -232,8 +239,6 @@ def examine_designs(
             finally:
                 engine.close()
             return lab.finish(), store.folder
-        finally:
-            store.close()
 
 
 async def _work(lab: _Lab, sessions: Sequence[Session], engine: Engine) -> None:
@@ -282,6 +287,7 @@ def examine_stored(
     options: LabOptions,
     out: Path | None,
     progress: Progress = lambda text: None,
+    track: Sequence[str] = (),
 ) -> tuple[Examination, Path]:
     """Examines designs on the answers of earlier runs; no model is loaded.
 
@@ -291,6 +297,7 @@ def examine_stored(
         options: As in `examine_designs`; searches and mixtures are not possible.
         out: As in `examine_designs`.
         progress: As in `examine_designs`.
+        track: As in `examine_designs`.
 
     Raises:
         UserError: As in `examine_designs`, or folders without answers.
@@ -315,8 +322,7 @@ def examine_stored(
             "settings": settings.model_dump(mode="json"),
             "designs": {d.label: task_hash(one, task) for d, one, task in zip(designs, each, tasks, strict=True)},
         }
-        store = _open(out, f"{_name(settings, designs)}-stored", document)
-        try:
+        with _opened(out, f"{_name(settings, designs)}-stored", document, progress, track) as store:
             store.save_items(tasks[0])
             observed = [
                 Observations(design, stored.answered(task)) for design, task in zip(designs, tasks, strict=True)
@@ -325,8 +331,6 @@ def examine_stored(
             lab = _Lab(options, settings, store, observed, each, panel, labels, None, progress)
             run_sync(_stored_work(lab, stored))
             return lab.finish(), store.folder
-        finally:
-            store.close()
     finally:
         if judges is not None:
             judges.close()
@@ -353,6 +357,19 @@ def _models(dev: Answered, test: Answered) -> list[Model]:
         Model(name=name, dev=measured(one), test=measured(test[name]) if name in test else None)
         for name, one in dev.items()
     ]
+
+
+@contextmanager
+def _opened(
+    out: Path | None, name: str, document: Mapping[str, Any], progress: Progress, track: Sequence[str]
+) -> Iterator[Store]:
+    """The store of a lab while the block runs, with trackers as subscribers."""
+    store = _open(out, name, document)
+    try:
+        with Trackers(track, store, lambda text: progress(f"note: {text}")):
+            yield store
+    finally:
+        store.close()
 
 
 def _open(out: Path | None, name: str, document: Mapping[str, Any]) -> Store:

@@ -92,6 +92,8 @@ async def measure(runs: Sequence[DesignRun], engine: Engine, cloud: int, seed: i
                 evaluation = await evaluator.recorded(evaluator.record_name(record, split), record, row, split)
                 results[k, name, split] = _with_requests(evaluation, f"{record}-{split}", runs[k].checkpoint)
                 done += 1
+                label = runs[k].observed.design.label
+                evaluator.publish(done, {f"{split}/{label}/{name}": evaluation.value})
                 progress(f"{done} of {total} evaluations of experts and mixtures")
 
     await asyncio.gather(*(answer(name, row) for name, row in {**rows, **between}.items()))

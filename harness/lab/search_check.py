@@ -55,6 +55,7 @@ async def search_with_each(
             record = f"winner-of-{run.store.folder.name}-{seed}"
             test = await evaluator.recorded(evaluator.record_name(record, "test"), record, row, "test")
             tests[label].append(test)
+            evaluator.publish(seed, {f"test/search with {label}": test.value})
             trials[label].append(
                 Found(
                     seed=seed,

@@ -65,11 +65,6 @@ def listed(run: Run) -> Listed:
     """
     study, state = run.study, run.state
     tasks = run.document.get("tasks")
-    first = (
-        next(iter(tasks.values()))["settings"]
-        if isinstance(tasks, dict) and tasks
-        else run.document.get("settings", {})
-    )
     result = run.result if study == "search" else None
     if study == "search" and state != "finished":
         started = next((event for event in reversed(run.events) if isinstance(event, Started)), None)
@@ -79,8 +74,8 @@ def listed(run: Run) -> Listed:
     return Listed(
         folder=str(run.folder),
         study=study,
-        task=", ".join(tasks) if isinstance(tasks, dict) else str(first.get("task", "")),
-        model=str(first.get("base_model", BASE)),
+        task=", ".join(tasks) if isinstance(tasks, dict) else str(run.settings.get("task", "")),
+        model=str(run.settings.get("base_model", BASE)),
         when=_when(run.folder),
         dev=result.winner.dev if result else None,
         test=result.winner.test if result else None,

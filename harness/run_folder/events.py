@@ -19,6 +19,7 @@ __all__ = [
     "IterationDone",
     "Judged",
     "Note",
+    "Numbers",
     "Started",
     "Testing",
     "Watched",
@@ -124,6 +125,16 @@ class Watched(Event, Watch):
     kind: Literal["watched"] = "watched"
 
 
+class Numbers(Event):
+    """Values of one step of a comparison, a sweep or a lab."""
+
+    kind: Literal["numbers"] = "numbers"
+    step: int
+    """Evaluations of a search, or the number of a method, trial or model."""
+    values: dict[str, float | None]
+    """By name; missing values are None."""
+
+
 class Note(Event):
     """Something a person should read."""
 
@@ -140,7 +151,8 @@ class Finished(Event):
 
 
 AnyEvent = Annotated[
-    Started | Evaluated | IterationDone | Testing | Judged | Watched | Note | Finished, Field(discriminator="kind")
+    Started | Evaluated | IterationDone | Testing | Judged | Watched | Numbers | Note | Finished,
+    Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 

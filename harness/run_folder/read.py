@@ -151,8 +151,11 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Settings by the names of the flags; `harness.search(**run.settings)` repeats the run."""
-        stored = self.document.get("settings")
+        """Settings by the names of the flags, of a comparison those of its first task; `harness.search(**run.settings)`
+        repeats a search."""
+        tasks = self.document.get("tasks")
+        places = [self.document, self.document.get("task"), *(tasks.values() if isinstance(tasks, Mapping) else ())]
+        stored = next((one["settings"] for one in places if isinstance(one, Mapping) and "settings" in one), None)
         if not isinstance(stored, Mapping):
             raise UserError(f"{self.folder / 'settings.yaml'} has no settings of a run")
         flat = dict(stored)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from harness.run_folder.events import AnyEvent, parse_event
+from harness.run_folder.events import AnyEvent, Bus, parse_event
 from utilities.bounded_input import read_json, read_yaml
 from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored
 from utilities.errors import UserError, describe, first_line
@@ -79,8 +79,10 @@ class Store:
     Layout: settings.yaml, checkpoint/state.json, events.jsonl, items/*.parquet, records/*.parquet, best/, result.json.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bus: Bus | None = None) -> None:
         self.folder = folder
+        self.bus = bus or Bus()
+        """Subscribers of what is measured in the folder."""
         self._lock = FileLock(folder / ".lock")
         self.read_only = False
         """Whether the folder is not writable; it is then read without a lock."""

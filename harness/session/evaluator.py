@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from harness.engines.base import Engine
+from harness.run_folder.events import Judged, Numbers
 from harness.run_folder.result import Difference, Measured, Noise
 from harness.run_folder.store import Store
 from harness.session.session import BASE, Session
@@ -401,6 +402,12 @@ class Evaluator:
                 summary = replace(self._summary(evaluation, row), cost=self.cost_of(record, evaluation))
                 self.cached.setdefault(key, summary)
         return evaluation
+
+    def publish(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Sends values, and what the judges have cost so far, to the subscribers of the folder."""
+        self.store.bus(Numbers(step=step, values=dict(values)))
+        if self.session.judges is not None:
+            self.store.bus(Judged(**self.session.judges.cost))
 
     def cost_of(self, record: str, evaluation: Evaluation) -> Cost:
         """The cost of a recorded evaluation when it was computed."""

@@ -33,6 +33,7 @@ from harness.session.settings import RunSettings
 from harness.swarm.settings import SwarmSettings
 from harness.swarm.update import Row
 from harness.sweep.result import Final, Fold, Swept, SweptTrial
+from harness.trackers.base import Trackers
 from utilities.core import Evaluation
 from utilities.errors import UserError
 from utilities.sync import run_sync
@@ -92,6 +93,7 @@ def sweep(
     folder: Path,
     watch: Watch = lambda trials: None,
     note: Callable[[str], None] = lambda text: None,
+    track: Sequence[str] = (),
 ) -> Swept:
     """Runs or resumes a sweep and writes sweep.json.
 
@@ -101,6 +103,7 @@ def sweep(
         folder: A new folder, or the folder of the sweep to resume.
         watch: Called after every trial.
         note: Called with each note of the session before the start.
+        track: Trackers that receive the events.
 
     Raises:
         UserError: Invalid settings, too few dev items, or a folder of another sweep.
@@ -118,7 +121,8 @@ def sweep(
             store.save_items(session.task, session.validation_set)
             for text in session.notes:
                 note(text)
-            return Sweep(session, picking, confirming, plan, store, watch).run()
+            with Trackers(track, store, note):
+                return Sweep(session, picking, confirming, plan, store, watch).run()
         finally:
             for text in session.take_notes():
                 note(text)
@@ -329,7 +333,11 @@ class Sweep:
         while (number := len(trials)) < self.plan.trials:
             seed = self.session.settings.seed
             places = self.defaults if number == 0 else propose(study, self.lists, self.plan.sampler, seed)
-            _keep(study, self.lists, places, await self._trial(picking, number, places))
+            trial = await self._trial(picking, number, places)
+            _keep(study, self.lists, places, trial)
+            picking.publish(
+                number, {"trial/value": trial.value, **{f"trial/{k}": v for k, v in trial.parameters.items()}}
+            )
             self.watch(trials := _kept(study))
 
         best, first = max(trials, key=lambda trial: trial.value), trials[0]  # the first of ties
@@ -404,6 +412,8 @@ class Sweep:
         name = f"trial-{trial}" if expert is None else f"expert-{expert}"
         held = await confirming.recorded(confirming.record_name(f"{name}-confirming", "dev"), name, row, "dev")
         test = await picking.recorded(picking.record_name(name, "test"), name, row, "test")
+        values = {"picking": value, "confirming": held.value, "test": test.value}
+        picking.publish(self.plan.trials, {f"{kind}/{name}": one for kind, one in values.items()})
         final = Final(
             trial=trial,
             expert=expert,

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-from harness.run_folder.events import AnyEvent, Finished, IterationDone, Judged, Started, Watched
+from harness.run_folder.events import AnyEvent, Finished, IterationDone, Judged, Numbers, Watched
 from harness.run_folder.read import open_run
+from harness.run_folder.store import Store
 from utilities.errors import UserError, describe
 from utilities.registry import Registry
 
@@ -46,17 +47,18 @@ class ScalarTracker(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._step = 0
+        self.start()
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the run, by the names of the flags."""
-        return open_run(self.folder).settings
+        run = open_run(self.folder)
+        options = run.document.get(run.study)
+        return {**run.settings, **(options if isinstance(options, Mapping) else {})}
 
     def __call__(self, event: AnyEvent) -> None:
         """Logs the numbers of an event, if it has any."""
-        self._step = getattr(event, "iteration", self._step)
-        if isinstance(event, Started):
-            self.start()
+        self._step = event.step if isinstance(event, Numbers) else getattr(event, "iteration", self._step)
         if values := scalars(event, self.folder):
             self.log(values, self._step)
 
@@ -80,7 +82,7 @@ def scalars(event: AnyEvent, folder: Path) -> dict[str, float]:
         event: Any event.
         folder: The run folder, whose result is read at the end.
     """
-    values: dict[str, float | None] = {}
+    values: dict[str, float | None] = event.values if isinstance(event, Numbers) else {}
     if isinstance(event, IterationDone):
         scores = [score for score in event.scores if score is not None]
         values = {
@@ -104,7 +106,7 @@ def scalars(event: AnyEvent, folder: Path) -> dict[str, float]:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks trackers before a search starts.
+    """Checks trackers before anything is measured.
 
     Raises:
         UserError: No such tracker, one whose package is not installed, or one that cannot be called.
@@ -123,15 +125,13 @@ class Trackers:
 
     Args:
         names: Registered names, or `FILE.py:NAME`.
-        folder: The run folder.
+        store: The store of the run folder, whose events they receive while the block runs.
         note: Shows a message.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path, note: Callable[[str], None]) -> None:
-        self._note = note
+    def __init__(self, names: Sequence[str], store: Store, note: Callable[[str], None]) -> None:
+        self._names, self._store, self._note = names, store, note
         self._each: dict[str, Tracker] = {}
-        for name in names:
-            self._try(name, lambda name=name: self._open(name, folder))  # type: ignore[misc]  # of this name
 
     def _open(self, name: str, folder: Path) -> None:
         tracker = trackers.get(name)
@@ -149,8 +149,10 @@ class Trackers:
         for name, tracker in list(self._each.items()):
             self._try(name, lambda tracker=tracker: tracker(event))  # type: ignore[misc]  # of this tracker
 
-    def __enter__(self) -> Trackers:
-        return self
+    def __enter__(self) -> None:
+        for name in self._names:
+            self._try(name, lambda name=name: self._open(name, self._store.folder))  # type: ignore[misc]  # of this name
+        self._store.bus.subscribe(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

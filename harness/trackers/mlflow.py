@@ -47,5 +47,4 @@ class Mlflow(ScalarTracker):
 
     def close(self) -> None:
         """Ends the run."""
-        if hasattr(self, "_id"):
-            self._client.set_terminated(self._id)
+        self._client.set_terminated(self._id)

@@ -30,5 +30,4 @@ class TensorBoard(ScalarTracker):
 
     def close(self) -> None:
         """Flushes the event file."""
-        if hasattr(self, "_writer"):
-            self._writer.close()
+        self._writer.close()

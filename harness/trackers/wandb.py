@@ -34,12 +34,12 @@ class Wandb(ScalarTracker):
             mode=mode,
             settings=wandb.Settings(silent=True, console="off"),
         )
+        self._run.define_metric("*", step_metric="step")  # each search of a comparison begins at step 0
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Logs numbers of an iteration."""
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, "step": step})
 
     def close(self) -> None:
         """Ends the run."""
-        if hasattr(self, "_run"):
-            self._run.finish()
+        self._run.finish()

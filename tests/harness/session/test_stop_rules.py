@@ -12,7 +12,9 @@ import yaml
 from conftest import refused
 from stub_server import error, says
 
+from harness.run_folder.events import parse_event
 from harness.run_folder.store import Store
+from harness.trackers.base import scalars
 
 LETTERS = {
     "right": "def score(item, response):\n    return float(len(response.text) % 3 == 0)\n",
@@ -145,11 +147,20 @@ def test_a_verb_that_was_interrupted_at_any_record_ends_as_one_that_was_not(verb
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_shows_the_notes_of_its_session(verb, run, folder):
+def test_every_verb_shows_the_notes_of_its_session_and_tracks_its_values(verb, run, folder):
+    (folder / "own.py").write_text(
+        "def tell(event):\n    with open('seen.jsonl', 'a') as log:\n        print(event.model_dump_json(), file=log)\n"
+    )
     task = yaml.safe_load((folder / "right.yaml").read_text())
     items = task["editions"]["own"]["item_sets"]["animals"]["items"]
     items["test"][0] = {**items["dev"][0], "id": "t0"}
     (folder / "right.yaml").write_text(yaml.safe_dump(task))
-    done = run(verb, "right", "--display", "plain")
+    done = run(verb, "right", "--display", "plain", "--track", "own.py:tell")
     assert done.returncode == 0, done.stderr
     assert "animals: 1 of 6 test items also occur in dev (contamination)" in done.stdout
+    tracked = {}
+    for line in (folder / "seen.jsonl").read_text().splitlines():
+        tracked |= scalars(parse_event(line), folder / "runs" / "run")
+    of_test = {value for name, value in tracked.items() if name.startswith("test/")}
+    assert of_test == set(values(verb, folder))
+    assert verb == "lab" or any(name.startswith("search/") for name in tracked)

@@ -5,9 +5,10 @@ import pytest
 from conftest import refused
 from text_run import make_text_run
 
-from harness.run_folder.events import Finished, IterationDone, Judged, Started, Watched
+from harness.run_folder.events import Finished, IterationDone, Judged, Numbers, Started, Watched
+from harness.run_folder.store import Store
 from harness.trackers import base
-from harness.trackers.base import Trackers, scalars, trackers
+from harness.trackers.base import ScalarTracker, Trackers, scalars, trackers
 
 ROW = {"dev": 0.5, "dev_se": None, "test": 0.75, "test_se": None, "n": 1, "unscored": 0}
 COST = {"requests": 3, "cached": 0, "failed": 0, "prompt_tokens": 5, "completion_tokens": 2, "usd": None}
@@ -36,9 +37,10 @@ def events(first=0, last=2):
 
 def track(name, run, chosen=None):
     notes = []
-    with Trackers([name], run, notes.append) as tracker:
+    store = Store(run)
+    with Trackers([name], store, notes.append):
         for event in chosen or events():
-            tracker(event)
+            store.bus(event)
     assert notes == []
 
 
@@ -53,6 +55,34 @@ def test_the_numbers_of_the_monitor(run):
     values = {"text_features": {"words": 4.0}, "canaries": {"x": 1.0}}
     watched = Watched(iteration=1, objective=0.5, hold_out=None, initial_hold_out=None, **values)
     assert scalars(watched, run) == {"monitor/objective": 0.5, "monitor/words": 4.0, "canary/x": 1.0}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"compare": {"budget": 4}, "tasks": {"one": {"settings": {"task": "one", "swarm": {"particles": 3}}}}},
+        {"sweep": {"budget": 4}, "task": {"settings": {"task": "one", "swarm": {"particles": 3}}}},
+        {"lab": {"budget": 4}, "settings": {"task": "one", "swarm": {"particles": 3}}, "task": "0123"},
+    ],
+)
+def test_a_tracker_logs_the_steps_and_settings_of_every_study(document, tmp_path):
+    logged = []
+
+    class Recorder(ScalarTracker):
+        def start(self):
+            logged.append(self.settings)
+
+        def log(self, values, step):
+            logged.append((step, values))
+
+        def close(self):
+            pass
+
+    tracker = Recorder(Store.create(tmp_path / "run", document).folder)
+    tracker(Numbers(step=3, values={"test/base": 0.5, "test/other": None}))
+    tracker(Judged(**COST))
+    settings = {"task": "one", "particles": 3, "budget": 4}
+    assert logged == [settings, (3, {"test/base": 0.5}), (3, {"judge/requests": 3, "judge/tokens": 7})]
 
 
 def test_tensorboard_reads_what_was_logged_also_after_a_resumption(run):
@@ -102,9 +132,10 @@ def test_functions_and_classes_of_a_users_file_see_every_event_and_their_errors_
     )
     names = [f"{tmp_path / 'own.py'}:{name}" for name in ("fail", "tell", "Own")]
     notes = []
-    with Trackers(names, run, notes.append) as all_of_them:
+    store = Store(run)
+    with Trackers(names, store, notes.append):
         for event in events(last=1):
-            all_of_them(event)
+            store.bus(event)
     module = trackers.get(names[1]).__globals__
     kinds = ["started", "iteration", "iteration", "judged", "finished"]
     assert module["seen"] == [one for kind in kinds for one in (kind, ("one", kind))] and module["closed"] == [run]
