@@ -40,6 +40,7 @@ class LoraStub:
         self.refuses = ""  # what is said of every adapter
         self.forgets = False  # adapters that are loaded are not known afterwards
         self.deaf = False  # adapters are loaded and the base model answers
+        self.scale = 1.0  # a factor of what adapters change
         self.context: int | None = 512
         self.models = [{"id": name, "root": str(base), "parent": None}]
         self.tokenizer, self._model, self._pristine = _read(base)
@@ -151,7 +152,7 @@ class LoraStub:
         changes = {} if name == self.name or self.deaf else self._changes[name]
         for module, weight in self._pristine.items():
             parameter = self._model.get_parameter(module + ".weight").data
-            parameter.copy_(weight + changes[module] if module in changes else weight)
+            parameter.copy_(weight + self.scale * changes[module] if module in changes else weight)
         choices = [self._choice(k, ids, body) for k, ids in enumerate(body["prompt"])]
         return _json({"object": "text_completion", "model": name, "choices": choices[::-1]})  # `index` tells the order
 

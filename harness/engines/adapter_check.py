@@ -16,13 +16,21 @@ from harness.engines.tokenizer import Tokens
 from harness.experts.pool import LoraPool, Pool
 from utilities.errors import UserError
 
-__all__ = ["AdapterCheck", "check_finite_logprobs", "check_like_local", "check_servable"]
+__all__ = [
+    "AdapterCheck",
+    "base_tolerance",
+    "check_finite_logprobs",
+    "check_like_local",
+    "check_servable",
+    "rounding_tolerance",
+]
 
 TEXT = "The adapter check compares this text: 1, 2, 3 and so on."
 LONG = 600
 """Tokens of the long prompt."""
-TOLERANCE = {torch.float32: 0.01}
-"""Mean difference of a token's log-probability from the local engine's that rounding can cause; 0.2 if not listed."""
+TOLERANCE, LOW_PRECISION_TOLERANCE = 0.01, 0.2
+"""Mean difference of a token's log-probability from the local engine's that rounding in float32 and in 16 bits can
+cause."""
 OUTPUT_LAYERS = {"lm_head", "embed_out"}
 
 
@@ -78,16 +86,43 @@ def check_finite_logprobs(logprobs: Sequence[float], engine: str) -> None:
         )
 
 
+def rounding_tolerance(dtype: torch.dtype) -> float:
+    """Mean difference of a token's log-probability that rounding in a precision can cause."""
+    return TOLERANCE if dtype == torch.float32 else LOW_PRECISION_TOLERANCE
+
+
+def base_tolerance(logprobs: Sequence[float], expected: Sequence[float]) -> float | None:
+    """Tolerance for an adapter on a base model of unknown precision, from how far the base model itself differs.
+
+    Args:
+        logprobs: The base model's log-probabilities of a prompt in the other engine.
+        expected: The same in the local engine.
+
+    Returns:
+        Mean difference per token; None if it is more than rounding, so that the base models differ.
+    """
+    difference = float(np.abs(np.array(logprobs) - np.array(expected)).mean())
+    if not difference <= LOW_PRECISION_TOLERANCE / 2:
+        return None
+    return min(LOW_PRECISION_TOLERANCE, max(TOLERANCE, 5 * difference))
+
+
 def check_like_local(
-    logprobs: Sequence[float], expected: Sequence[float], dtype: torch.dtype, engine: str, expert: str
+    logprobs: Sequence[float], expected: Sequence[float], tolerance: float, engine: str, expert: str
 ) -> None:
-    """Checks that the log-probabilities of a prompt with an adapter are the local engine's, up to rounding.
+    """Checks that the log-probabilities of a prompt with an adapter are the local engine's.
+
+    Args:
+        logprobs: Of the prompt's tokens, starting at the second.
+        expected: The local engine's.
+        tolerance: Accepted mean difference per token.
+        engine: The engine's registered name.
+        expert: The expert's name.
 
     Raises:
         UserError: They are not; names the difference and the token where it begins.
     """
     differences = np.abs(np.array(logprobs) - np.array(expected))
-    tolerance = TOLERANCE.get(dtype, 0.2)
     if (mean := float(differences.mean())) > tolerance:
         first = int(np.argmax(differences > tolerance)) + 1
         raise UserError(

@@ -1,4 +1,4 @@
-"""Log-probabilities of a prompt with one expert by the local engine, with which another engine's are compared."""
+"""Log-probabilities of a prompt by the local engine, with which another engine's are compared."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MOST_PARAMETERS = 30_000_000_000
 
 def first_expert_logprobs(
     pool: LoraPool, ids: Sequence[int], settings: EngineSettings, dtype: torch.dtype
-) -> list[float]:
-    """Log-probabilities of a prompt's tokens with the pool's first expert, starting at the second token.
+) -> tuple[list[float], list[float]]:
+    """Log-probabilities of a prompt's tokens with the base model and with the pool's first expert.
 
-    They are computed on the CPU, since another engine holds the GPU.
+    They start at the second token, and are computed on the CPU, since another engine holds the GPU.
 
     Args:
         pool: The experts.
@@ -47,6 +47,9 @@ def first_expert_logprobs(
     one = open_pool([str(pool.experts[0].folder)], base.folder, check_values=False, trust_remote_code=base.trusted)
     engine = LocalEngine(base.folder, one, own)
     try:
-        return asyncio.run(engine.submit(np.ones(1), lambda: engine.prompt_logprobs(ids)))
+        plain, adapted = (
+            asyncio.run(engine.submit(row, lambda: engine.prompt_logprobs(ids))) for row in (np.zeros(1), np.ones(1))
+        )
+        return plain, adapted
     finally:
         engine.close()

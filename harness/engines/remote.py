@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from harness.engines.adapter_check import AdapterCheck, check_servable
+from harness.engines.adapter_check import (
+    AdapterCheck,
+    base_tolerance,
+    check_finite_logprobs,
+    check_like_local,
+    check_servable,
+)
 from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.adapter_slots import lora_rank
 from harness.engines.base import Times, engines
+from harness.engines.local_reference import first_expert_logprobs
 from harness.engines.server_client import PROBE, LoraServer, Refused
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Question, Tokens
@@ -91,7 +99,8 @@ class RemoteEngine:
     ) -> None:
         self.pool = check_servable(pool, self.name)
         self.times, self.notes = Times(), list[str]()
-        self._base, self._slots, self._reads_ends = base, settings.adapter_slots or SLOTS, True
+        self._base, self._settings, self._reads_ends = base, settings, True
+        self._slots = settings.adapter_slots or SLOTS
         self._adapters: OrderedDict[bytes, _Adapter] = OrderedDict()
         try:
             self._tokens = Tokens(base, settings.max_model_len, trust_remote_code=settings.trust_remote_code)
@@ -178,13 +187,40 @@ class RemoteEngine:
             self._reads_ends = False
         try:
             if self.pool is not None:
-                async with self._held(np.full(len(self.pool.names), 1 / len(self.pool.names))) as adapter:
+                async with self._held(np.eye(len(self.pool.names))[0]) as adapter:
                     await self._name_of(adapter)
         except Refused as refused:
             raise UserError(self._no_adapters(refused)) from refused
         except UserError as error:
             raise UserError(f"{error}. vLLM is started as: {self._how_to_start()}") from error
+        if self.pool is not None:
+            await self._compare_with_local(self.pool)
         self.times.forward = self.times.mixing = 0.0  # startup time does not count
+
+    async def _compare_with_local(self, pool: LoraPool) -> None:
+        """Compares a long prompt's log-probabilities with the first expert with the local engine's.
+
+        Raises:
+            UserError: They differ although the base model's agree, or are not finite.
+        """
+        ids = self._check.long
+        async with self._held(np.eye(len(pool.names))[0]) as adapter:
+            (adapted,) = await self._logprobs_of(await self._name_of(adapter), [ids])
+        check_finite_logprobs(adapted, self.name)
+        (plain,) = await self._logprobs_of(self._server.model, [ids])
+        dtype = getattr(pool.base.config, "dtype", None) or torch.float32
+        try:
+            own_plain, expected = await asyncio.to_thread(first_expert_logprobs, pool, ids, self._settings, dtype)
+        except UserError as reason:
+            self.notes.append(f"adapters are not compared with the local engine's: {reason}")
+            return
+        if (tolerance := base_tolerance(plain, own_plain)) is None:
+            self.notes.append(
+                f"adapters are not compared with the local engine's: the base model at {self._server.url} answers"
+                f" otherwise than {self._base} (a quantised copy, or other weights)"
+            )
+            return
+        check_like_local(adapted, expected, tolerance, self.name, pool.names[0])
 
     def _no_adapters(self, refused: Refused) -> str:
         folder = str(self._folder.path if self._folder else "")

@@ -27,7 +27,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.engines.adapter_check import AdapterCheck, check_finite_logprobs, check_like_local, check_servable
+from harness.engines.adapter_check import (
+    AdapterCheck,
+    check_finite_logprobs,
+    check_like_local,
+    check_servable,
+    rounding_tolerance,
+)
 from harness.engines.adapter_folder import AdapterFolder
 from harness.engines.adapter_slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.base import INSTALL_VLLM, Times, engines
@@ -334,11 +340,11 @@ class VllmEngine:
                 " local"
             )
         try:
-            expected = first_expert_logprobs(pool, self._check.long, self._settings, self._dtype)
+            _, expected = first_expert_logprobs(pool, self._check.long, self._settings, self._dtype)
         except UserError as reason:
             self.notes.append(f"adapters are not compared with the local engine's: {reason}")
         else:
-            check_like_local(long, expected, self._dtype, self.name, pool.names[0])
+            check_like_local(long, expected, rounding_tolerance(self._dtype), self.name, pool.names[0])
         self._unload(adapter)
         self.loads = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -35,6 +36,9 @@ SCALES = re.compile(
     r"(^|[._])(weight_scale(_inv)?|scales?|qweight|qzeros|g_idx|SCB|absmax|quant_map|nested_absmax|quant_state.*|weight_packed)$"
 )
 """Names of scale and packing tensors, which only quantised models have."""
+
+BIDIRECTIONAL = {"cpmant", "prophetnet"}
+"""Model types among the causal ones of transformers whose attention sees later tokens whatever the config says."""
 
 SAYS_NOTHING = re.compile(
     r"^_|_token_id$|dropout|^(architectures|auto_map|dtype|torch_dtype|transformers_version|use_cache|initializer_\w+|"
@@ -71,6 +75,19 @@ def _multiplies(module: Any) -> bool:
             return False
 
 
+def why_not_causal(model: Any) -> str | None:
+    """Reason why a model's attention sees later tokens, as a clause; None if config and class do not show it."""
+    config, kind = model.config, type(model)
+    if getattr(config, "is_decoder", None) is False:
+        causal = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
+        if causal == {False} or re.search(r"if not (self\.)?config\.is_decoder", inspect.getsource(kind)):
+            return "is_decoder of config.json is false"
+    for name, value in (("attn_type", "bi"), ("causal", False)):
+        if getattr(config, name, None) == value:
+            return f"{name} of config.json is {value}"
+    return f"{kind.__name__} is built so" if config.model_type in BIDIRECTIONAL else None
+
+
 class BaseModel:
     """A causal language model on the meta device, and its config.
 
@@ -103,12 +120,8 @@ class BaseModel:
             if not trust_remote_code and "custom code" in first:
                 first = "it brings Python code of its own; with --trust-remote-code that code is run here"
             raise UserError(f"{folder}: not a causal language model that can be loaded: {first}") from error
-        causal = {module.is_causal for module in self.model.modules() if hasattr(module, "is_causal")}
-        if causal == {False} and getattr(self.model.config, "is_decoder", None) is False:
-            raise UserError(
-                f"{folder}: not a causal language model: its attention sees later tokens, because is_decoder of"
-                " config.json is false"
-            )
+        if (cause := why_not_causal(self.model)) is not None:
+            raise UserError(f"{folder}: not a causal language model: its attention sees later tokens, because {cause}")
         self.text = self.config.get_text_config()
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.shapes: Shapes = {name: tuple(p.shape) for name, p in parameters.items()}

@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
+from harness.experts import base_model
 from harness.experts.files import not_finite
 from harness.experts.pool import open_pool
 from utilities.core import Chat
@@ -123,7 +124,8 @@ def test_positions_that_are_not_counted_from_zero_are_the_models_own(tmp_path):
     assert_like_reference(base, [make_lora(base, tmp_path / "a")])
 
 
-def test_a_model_whose_answer_depends_on_later_tokens_is_refused_at_the_start(tmp_path):
+def test_a_model_whose_answer_depends_on_later_tokens_is_refused_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(base_model, "why_not_causal", lambda model: None)  # nothing in config or class shows it
     base = make_model(tmp_path / "base", "rembert", is_decoder=False)
     with pytest.raises(UserError, match=r"RemBertForCausalLM gives .* no causal language model"):
         LocalEngine(base, None, EngineSettings(device="cpu"))

@@ -215,7 +215,12 @@ REFUSED = {
         full=True,
     ),
     "context too short": config(max_position_embeddings=8),
-    "sees later tokens": kind_of("roberta", is_decoder=False),
+    **{f"encoder {name}": kind_of(name, is_decoder=False) for name in ("roberta", "rembert")},
+    **{
+        f"sees later tokens {name}": text("base/config.json", json.dumps({"model_type": name}))
+        for name in ("xlnet", "xlm", "cpmant", "prophetnet", "roformer", "megatron-bert", "big_bird", "bert")
+    },
+    "encoder and decoder": text("base/config.json", json.dumps({"model_type": "t5"})),
     "vocabulary of another model": kind_of("llama", vocab_size=60),
 }
 

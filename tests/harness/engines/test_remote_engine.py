@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from stub_lora_server import LoraStub
 from stub_server import Answer, error
 
+from harness.engines import remote
 from harness.engines import server_client as lora_server
 from harness.engines.local import LocalEngine
+from harness.engines.local_reference import first_expert_logprobs
 from harness.engines.remote import CHUNK, RemoteEngine
 from harness.engines.settings import EngineSettings
 from harness.experts.pool import open_pool
@@ -59,6 +61,20 @@ def local(base, pool):
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def reference(pool):
+    """Reads the local engine's log-probabilities once per expert and prompt."""
+    results = {}
+
+    def cached(pool, ids, *settings):
+        key = (pool.experts[0].folder, tuple(ids))
+        if key not in results:
+            results[key] = first_expert_logprobs(pool, ids, *settings)
+        return results[key]
+
+    return cached
+
+
 @pytest.fixture
 def server(base):
     with LoraStub(base) as stub:
@@ -66,8 +82,9 @@ def server(base):
 
 
 @pytest.fixture
-def start(base, pool, server, tmp_path, monkeypatch):
+def start(base, pool, server, tmp_path, monkeypatch, reference):
     """Makes engines that are closed after the test; nobody waits between attempts."""
+    monkeypatch.setattr(remote, "first_expert_logprobs", reference)
     monkeypatch.setattr(lora_server, "FIRST_WAIT", 0.0)
     engines = []
 
@@ -197,6 +214,32 @@ def test_a_server_that_answers_as_the_base_is_caught_in_mid_run(start, server):
     server.deaf = True
     with pytest.raises(UserError, match="answers as the base model all the same"):
         choices(engine, ROWS[0])
+
+
+def test_an_expert_that_the_server_computes_otherwise_than_the_local_engine_is_refused(start, server):
+    server.scale = 20.0
+    with pytest.raises(UserError, match=r"with expert 'ant', .* differ from the local engine's by .*local$"):
+        start()
+
+
+def test_a_base_that_is_not_compared_is_reported_in_one_line(start, monkeypatch):
+    def too_large(*_):
+        raise UserError("the base model has 70 billion parameters, too many for this CPU")
+
+    monkeypatch.setattr(remote, "first_expert_logprobs", too_large)
+    assert start().notes == [
+        "adapters are not compared with the local engine's: the base model has 70 billion parameters, too many for"
+        " this CPU"
+    ]
+
+
+def test_a_server_of_a_quantised_copy_is_not_compared_and_reported(start, reference, monkeypatch):
+    def other(*arguments):
+        return tuple(np.array(one) + 0.3 for one in reference(*arguments))
+
+    monkeypatch.setattr(remote, "first_expert_logprobs", other)
+    (note,) = start().notes
+    assert "answers otherwise than" in note and "quantised copy" in note
 
 
 def test_an_adapter_that_the_server_refuses_is_told_in_its_words(start, server):
