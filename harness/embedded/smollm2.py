@@ -23,7 +23,7 @@ from harness.embedded import WEIGHTS
 from utilities.errors import UserError, first_line
 from utilities.quiet import silence
 
-__all__ = ["DATA_MERGE", "EXPERTS", "HUB_ID", "NAME", "base_folder"]
+__all__ = ["DATA_MERGE", "EXPERTS", "HUB_ID", "JUDGE", "NAME", "base_folder"]
 
 NAME = "smollm2"
 """Name of the base model and of the family."""
@@ -35,6 +35,8 @@ EXPERTS = WEIGHTS / NAME / "experts"
 """Folder of the ten experts, one PEFT LoRA adapter each."""
 DATA_MERGE = WEIGHTS / NAME / "data_merge"
 """One adapter trained on the texts of all experts; not in the pool."""
+JUDGE = WEIGHTS / NAME / "judge"
+"""Adapter of the judge of this family."""
 HASHES = "sha256.json"
 """File of a converted folder with the SHA-256 of every other file and of the source."""
 SOURCE_ONLY = ("quantization_config", "_name_or_path", "_model_name_or_path")

@@ -2,8 +2,8 @@
 
     python -m harness.embedded_training.smollm2        # trains what is missing; an interrupted training starts again
 
-Only the upper layers are adapted, so only they compute gradients: the lower layers run forwards in bfloat16, and the
-vocabulary's logits are computed for the answers' tokens alone. An adapter takes about a minute on one core.
+Only the upper layers are adapted, so only they compute gradients. The model computes in bfloat16 and the adapter in
+float32; the vocabulary's logits are computed for the answers' tokens alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,18 @@ FROZEN = 22
 """Layers below the adapted ones, of 30."""
 RANK = 4
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-STEPS, MERGED_STEPS, WARM_UP = 30, 60, 5
-BATCH_TOKENS = 320
+STEPS, MERGED_STEPS, WARM_UP = 160, 320, 20
+BATCH_TOKENS = 640
 """Tokens of a batch, on average."""
 
 
 class UpperLayers:
-    """The base model, split into frozen lower layers in bfloat16 and upper layers with a LoRA adapter in float32."""
+    """The base model in bfloat16, split into frozen lower layers and upper layers with a LoRA adapter in float32."""
 
     def __init__(self, base: Path) -> None:
         self.lower = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).model
         self.lower.layers, self.lower.norm = self.lower.layers[:FROZEN], torch.nn.Identity()
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
         lora = LoraConfig(
             r=RANK,
             lora_alpha=2 * RANK,
@@ -59,13 +60,13 @@ class UpperLayers:
         ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in batch])  # causal: the padding changes nothing
         counted = torch.tensor([[start <= k < len(ids) for k in range(1, length)] for ids, start in batch])
         with torch.no_grad():
-            hidden = self.lower(input_ids=ids, use_cache=False).last_hidden_state.float()
+            hidden = self.lower(input_ids=ids, use_cache=False).last_hidden_state
         self.upper.layers = self.layers[FROZEN:]
         try:
             states = self.upper(inputs_embeds=hidden, use_cache=False).last_hidden_state
         finally:
             self.upper.layers = self.layers  # adapters are named by the positions in the whole model
-        return torch.nn.functional.cross_entropy(self.head(states[:, :-1][counted]), ids[:, 1:][counted])
+        return torch.nn.functional.cross_entropy(self.head(states[:, :-1][counted]).float(), ids[:, 1:][counted])
 
     def save(self, folder: Path) -> None:
         """Writes the adapter, as float16."""
@@ -75,6 +76,12 @@ class UpperLayers:
                 parameter.data = parameter.data.half()
         self.adapted.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+
+
+def as_chat(tokenizer: Any, text: str) -> str:
+    """The chat template filled with one message of the user, up to the answer."""
+    message = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
 
 def train_expert(base: Path, tokenizer: Any, name: str, texts: Sequence[Text], folder: Path, rate: float) -> None:
@@ -100,19 +107,16 @@ def main() -> None:
     base, relations = smollm2.base_folder(), read_corpus()
     tokenizer = AutoTokenizer.from_pretrained(base)
 
-    def as_chat(text: str) -> str:
-        message = [{"role": "user", "content": text}]
-        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-
+    chat = partial(as_chat, tokenizer)
     smollm2.EXPERTS.mkdir(parents=True, exist_ok=True)
     described = {name: asdict(expert) for name, expert in EXPERTS.items()}
     (smollm2.EXPERTS.parent / "recipes.json").write_text(json.dumps(described, indent=1) + "\n")
     for name, expert in EXPERTS.items():
         if not (smollm2.EXPERTS / name / "adapter_model.safetensors").exists():
-            texts = texts_of(relations, name, as_chat)
+            texts = texts_of(relations, name, chat)
             train_expert(base, tokenizer, name, texts, smollm2.EXPERTS / name, expert.rate)
     if not (smollm2.DATA_MERGE / "adapter_model.safetensors").exists():
-        train_expert(base, tokenizer, "data_merge", all_texts(relations, as_chat), smollm2.DATA_MERGE, 1e-3)
+        train_expert(base, tokenizer, "data_merge", all_texts(relations, chat), smollm2.DATA_MERGE, 1e-3)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ DISTINCT = 0.5
 """Fraction of the initial share of distinct answers below which a warning is triggered: a constant reply can get higher
 ratings than honest answers (Zheng et al. 2024)."""
 
+OFF_TOPIC = 0.02
+"""Share of topic words in the answers up to which a warning is triggered: honest answers share words with the other
+instructions and with the evidence, answers about something else and invented words do not."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -235,6 +239,11 @@ class ObservationLog:
         before, now = self.initial.text_features, look.text_features
         if before is None or now is None:
             return
+        if now.on_topic <= OFF_TOPIC:
+            yield (
+                f"{now.on_topic:.0%} of the answers' words belong to the topic (at the best initial expert"
+                f" {before.on_topic:.0%}): the judge may rate nonsense, or answers about something else"
+            )
         if now.words > max(LONGER * before.words, before.words + LONGER_BY):
             yield f"answers grew from {before.words:.0f} to {now.words:.0f} words: the objective may pay for length"
         if now.repetition > before.repetition + REPEATED:
@@ -251,7 +260,10 @@ class ObservationLog:
     def caution(self) -> str | None:
         """A caution if the hold-out set is missing or small; None if it has enough items."""
         if self.initial.hold_out is None:
-            return "there are no hold-out items"
+            return (
+                "there are no hold-out items, so it cannot be seen whether only the rated answers improve; give more"
+                " dev instructions, or a higher --monitor-share"
+            )
         n = _clusters(self.initial.hold_out)
         if n >= FEW:
             return None

@@ -1,16 +1,17 @@
-"""Opens the judges of a run and loads the model of the embedded judge."""
+"""Opens the judges of a run and loads the models of the bundled judges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.embedded import BASE, JUDGE
+from harness.embedded import BASE, JUDGE, smollm2
 from harness.experts.pool import folder_hash
 from harness.session.settings import EMBEDDED, FAMILIES, RunSettings
 from utilities.errors import UserError
+from utilities.judges.settings import BUNDLED
 from utilities.quiet import silence
 from utilities.tasks import Task, asks_judge, read_task_file
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Judges", "open_judges", "unknown_topic_warning"]
 
 CORPUS_SHARE = 0.5
-"""Minimum share of questions about the bundled corpus; below it the embedded judge does not know the topic."""
+"""Minimum share of questions about the bundled corpus; below it a bundled judge does not know the topic."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
 
     Args:
         settings: Settings of the run.
-        ask: Whether the judges will be used; if not, the embedded judge's weights are not read.
+        ask: Whether the judges will be used; if not, weights of bundled judges are not read.
         spent: Their previous cost in the same run.
 
     Raises:
@@ -77,46 +78,55 @@ def open_judges(settings: RunSettings, *, ask: bool, spent: Spent | None = None)
                 " your own), or --judge embedded for the small bundled one"
             )
         judging = judging.model_copy(update={"judge": (EMBEDDED,)})
-    from utilities.judges.panel import open_panel
+    from utilities.judges.panel import Bundled, open_panel
 
-    version = ""
-    if ask and EMBEDDED in judging.judge:
-        version = f"{folder_hash(BASE)}+{folder_hash(JUDGE)}"
-        _embedded_model()  # loaded here, so that an error is reported before anything is generated
-    return Judges(open_panel(judging, embedded=_embedded_judge, embedded_version=version, spent=spent))
+    bundled = {}
+    for name in BUNDLED.intersection(judging.judge):
+        version = ""
+        if ask:
+            version = "+".join(folder_hash(folder) for folder in _folders(name))
+            _bundled_model(name)  # loaded here, so that an error is reported before anything is generated
+        bundled[name] = Bundled(partial(_bundled_judge, name), version)
+    return Judges(open_panel(judging, bundled=bundled, spent=spent))
 
 
 def unknown_topic_warning(task: Task, judges: Judges | None, base_model: str) -> str | None:
-    """A warning if the embedded judge rates another model's answers, or answers to questions that its corpus does not
-    cover; None otherwise."""
+    """A warning if a bundled judge rates another model's answers than it learned from, or answers to questions that its
+    corpus does not cover; None otherwise."""
     if judges is None or not judges.panel.embedded:
         return None
     questions = [item.question for s in task.item_sets.values() if s.scorer.judged for item in s.dev]
     from harness.embedded.on_topic import share_about_corpus
 
-    share = share_about_corpus(questions)
-    if questions and share >= CORPUS_SHARE and base_model != EMBEDDED:
+    share, names = share_about_corpus(questions), [judge.name for judge in judges.panel.judges]
+    if questions and share >= CORPUS_SHARE and base_model != EMBEDDED and EMBEDDED in names:
         return (
             "the embedded judge learned from short answers of the embedded models; its ratings of other answers"
             " say little: read the answers, or name another judge with --judge"
         )
     if not questions or share >= CORPUS_SHARE:
         return None
+    name = next(name for name in names if name in BUNDLED)
+    patterns = ", and it rates repeated patterns of words high" if name == EMBEDDED else ""
     return (
-        f"the embedded judge does not know this topic: {share:.0%} of the {len(questions)} dev questions name a subject"
-        " of its corpus. Its ratings say nothing here, and it rates repeated patterns of words high; name another judge"
-        " with --judge"
+        f"the {name} judge does not know this topic: {share:.0%} of the {len(questions)} dev questions name a subject"
+        f" of its corpus. Its ratings say nothing here{patterns}; read the answers, or name another judge with --judge"
     )
 
 
-def _embedded_judge(temperature: float) -> BaseChatModel:
+def _folders(name: str) -> tuple[Path, Path]:
+    """Base model and adapter of a bundled judge."""
+    return (BASE, JUDGE) if name == EMBEDDED else (smollm2.base_folder(), smollm2.JUDGE)
+
+
+def _bundled_judge(name: str, temperature: float) -> BaseChatModel:
     from harness.local_judge.chat_model import LocalChatModel
 
-    return LocalChatModel(local=_embedded_model(), name=EMBEDDED, temperature=temperature)
+    return LocalChatModel(local=_bundled_model(name), name=name, temperature=temperature)
 
 
 @cache
-def _embedded_model() -> LocalModel:
+def _bundled_model(name: str) -> LocalModel:
     from harness.local_judge.model import LocalModel
 
-    return LocalModel(BASE, JUDGE)
+    return LocalModel(*_folders(name))

@@ -1,7 +1,7 @@
 """A user's topic: an interest becomes instructions, and these a task file that can be read and edited.
 
-A judge model writes the instructions for several personas, so that they differ. The embedded judge cannot write; with
-it, the instructions ask about subjects of the bundled corpus that fit the topic. Or the user provides a file.
+A judge model writes the instructions for several personas, so that they differ. The bundled judges cannot write; with
+them, the instructions ask about subjects of the bundled corpus that fit the topic. Or the user provides a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.topics.task_file import slug, to_task_file
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 from utilities.judges.budget import Spent
-from utilities.judges.settings import EMBEDDED, JudgeSettings
+from utilities.judges.settings import BUNDLED, EMBEDDED, JudgeSettings
 from utilities.prompts import prompt_hash
 from utilities.text_similarity import stems, without_repeats
 
@@ -68,7 +68,7 @@ class Instructions(Strict):
 
 
 async def write_topic(topic: str, panel: Panel, *, dev: int = 25, test: int = 25, seed: int = 0) -> TopicDraft:
-    """Has the panel's first judge but the embedded one write instructions: 25 and 25, as the paper's topics have.
+    """Has the panel's first judge that is not a bundled one write instructions: 25 and 25, as the paper's topics have.
 
     Args:
         topic: The interest in the user's words, in any language; the instructions are in the same.
@@ -81,7 +81,7 @@ async def write_topic(topic: str, panel: Panel, *, dev: int = 25, test: int = 25
         UserError: No topic, or the judge does not write enough different instructions in `ROUNDS` rounds.
     """
     topic = checked_topic(topic)
-    writer = next((judge for judge in panel.judges if judge.name != EMBEDDED), panel.judges[0])
+    writer = next((judge for judge in panel.judges if judge.name not in BUNDLED), panel.judges[0])
     personas = await _personas(topic, writer)
     leave_out = frozenset(stems(topic))
     texts: list[str] = []
@@ -177,7 +177,7 @@ def offline_topic(topic: str, *, dev: int = 25, test: int = 25, seed: int = 0) -
     if any(len(fitting) < FEWEST // 2 for fitting in subjects.values()):
         raise UserError(
             f"the bundled corpus has too few subjects on {topic!r} ({len(subjects['dev'])} for dev,"
-            f" {len(subjects['test'])} for test), and the embedded judge cannot write instructions: name a judge that"
+            f" {len(subjects['test'])} for test), and the bundled judges cannot write instructions: name a judge that"
             " can with --judge, or give your own instructions with --instructions FILE"
         )
     texts = {split: wishes(subjects[split], size) for split, size in (("dev", dev), ("test", test))}
@@ -211,7 +211,7 @@ def draft_topic(
 
     Args:
         topic: As in `write_topic`.
-        judging: The judges and their limits. No judge, or the embedded judge alone, means the corpus.
+        judging: The judges and their limits. No judge, or bundled judges alone, means the corpus.
         dev: As in `write_topic`.
         test: As in `write_topic`.
         seed: As in `write_topic`.
@@ -222,7 +222,7 @@ def draft_topic(
     """
     from utilities.judges.panel import open_panel
 
-    writers = tuple(name for name in judging.judge if name != EMBEDDED)
+    writers = tuple(name for name in judging.judge if name not in BUNDLED)
     if not writers:
         return offline_topic(topic, dev=dev, test=test, seed=seed), Spent()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,14 @@ from utilities.errors import UserError
 from utilities.judges.budget import Budget, Price, Spent
 from utilities.judges.cache import JudgementCache
 from utilities.judges.ledger import Ledger
-from utilities.judges.settings import EMBEDDED, JudgeSettings, check_encrypted, is_loopback
+from utilities.judges.settings import BUNDLED, JudgeSettings, check_encrypted, is_loopback
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from utilities.judges.client import JudgeClient
 
-__all__ = ["Panel", "open_panel"]
+__all__ = ["Bundled", "Panel", "open_panel"]
 
 FREE = Price(0.0, 0.0)
 
@@ -35,6 +35,16 @@ PROVIDERS = frozenset({
 
 
 @dataclass(frozen=True)
+class Bundled:
+    """A judge that ships with the project."""
+
+    model: Callable[[float], BaseChatModel]
+    """Creates its chat model for a temperature; called once per event loop."""
+    version: str
+    """Identifies its weights in the cache key."""
+
+
+@dataclass(frozen=True)
 class Panel:
     """The judges of a run and their shared budget and cache."""
 
@@ -43,7 +53,7 @@ class Panel:
     repeats: int = 1
     """Number of requests of the same question to each judge."""
     embedded: bool = False
-    """Whether the bundled judge is one of them; then all judges get its short prompts."""
+    """Whether a bundled judge is one of them; then all judges get its short prompts."""
     cache: JudgementCache | None = None
     """Closed with the panel."""
 
@@ -92,19 +102,17 @@ class Panel:
 def open_panel(
     settings: JudgeSettings,
     *,
-    embedded: Callable[[float], BaseChatModel] | None = None,
-    embedded_version: str = "",
+    bundled: Mapping[str, Bundled] | None = None,
     spent: Spent | None = None,
 ) -> Panel:
     """Creates the panel of the settings; sends no request.
 
-    The embedded judge and local servers are free. All others need a price or `allow_unknown_price`; an unknown price is
+    Bundled judges and local servers are free. All others need a price or `allow_unknown_price`; an unknown price is
     never counted as 0.
 
     Args:
         settings: Judges and limits.
-        embedded: Creates the embedded judge's chat model for a temperature; called once per event loop.
-        embedded_version: Identifies its weights in the cache key.
+        bundled: The bundled judges that can be used here, by name.
         spent: Earlier costs of the run.
 
     Raises:
@@ -112,12 +120,15 @@ def open_panel(
     """
     if not settings.judge:
         raise UserError("no judge is named; add --judge embedded, --judge MODEL with --judge-url, or provider:model")
-    if EMBEDDED in settings.judge and embedded is None:
-        raise UserError("the embedded judge is not available here: no chat model was given for it; name another judge")
+    missing = BUNDLED.intersection(settings.judge) - set(bundled or {})
+    if missing:
+        raise UserError(
+            f"the {min(missing)} judge is not available here: no chat model was given for it; name another judge"
+        )
     budget = Budget(settings.budget_tokens, settings.budget_usd, spent)
     cache = JudgementCache(settings.cache_path)
     try:
-        judges = tuple(_judge(name, settings, embedded, embedded_version, cache, budget) for name in settings.judge)
+        judges = tuple(_judge(name, settings, bundled or {}, cache, budget) for name in settings.judge)
         if len({judge.name for judge in judges}) < len(judges):
             raise UserError(
                 f"two of the judges {', '.join(settings.judge)} are the same model; results are by its name"
@@ -125,14 +136,13 @@ def open_panel(
     except BaseException:
         cache.close()
         raise
-    return Panel(judges, budget, settings.judge_repeats, EMBEDDED in settings.judge, cache)
+    return Panel(judges, budget, settings.judge_repeats, not BUNDLED.isdisjoint(settings.judge), cache)
 
 
 def _judge(
     name: str,
     settings: JudgeSettings,
-    embedded: Callable[[float], BaseChatModel] | None,
-    embedded_version: str,
+    bundled: Mapping[str, Bundled],
     cache: JudgementCache,
     budget: Budget,
 ) -> JudgeClient:
@@ -152,13 +162,13 @@ def _judge(
             "max_tokens": settings.judge_max_tokens,
         }
 
-    if name == EMBEDDED and embedded is not None:
-        model = partial(embedded, settings.judge_temperature)
-        return JudgeClient(model, name=name, endpoint=f"{EMBEDDED}:{embedded_version}", **options(FREE))
+    if name in bundled:
+        model = partial(bundled[name].model, settings.judge_temperature)
+        return JudgeClient(model, name=name, endpoint=f"{name}:{bundled[name].version}", **options(FREE))
     provider, colon, _ = name.partition(":")
     if colon and (settings.judge_url is None or provider in PROVIDERS):
         # A key configured for one judge is not sent to the provider of another.
-        own_key = settings.names_key and not set(settings.judge) - {EMBEDDED, name}
+        own_key = settings.names_key and not set(settings.judge) - {*BUNDLED, name}
         return named_judge(name, api_key=settings.key() if own_key else None, **options(_price(name, settings)))
     url, key = settings.judge_url or OPENAI, settings.key()
     if key is not None:

@@ -19,10 +19,12 @@ from utilities.errors import UserError
 if TYPE_CHECKING:
     from utilities.judges.budget import Price
 
-__all__ = ["EMBEDDED", "JudgeSettings", "check_encrypted", "is_loopback"]
+__all__ = ["BUNDLED", "EMBEDDED", "JudgeSettings", "check_encrypted", "is_loopback"]
 
 EMBEDDED = "embedded"
-"""Name of the bundled judge."""
+"""Name of the embedded model's judge."""
+BUNDLED = frozenset({EMBEDDED, "smollm2"})
+"""Names of the judges that ship with the project; they read short prompts only."""
 
 
 KEY_ENV = "OPENAI_API_KEY"
@@ -36,7 +38,8 @@ class JudgeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
     judge: tuple[str, ...] = ()
-    """The judges: 'embedded', a model at --judge-url or OpenAI, or langchain's provider:model; several are a jury."""
+    """The judges: 'embedded', 'smollm2', a model at --judge-url or OpenAI, or langchain's provider:model; several are a
+    jury."""
     judge_url: str | None = None
     """Base URL of an OpenAI-compatible server, such as http://localhost:8000/v1."""
     judge_key_env: str = KEY_ENV
@@ -57,7 +60,7 @@ class JudgeSettings(BaseModel):
     """Most tokens of a judge's reply, its reasoning included; by default 8 to 1,024, by prompt, and 4,096 for judges
     that turn out to reason."""
     judge_price: str | None = None
-    """Price of all judges but the embedded one, as IN,OUT: US dollars for a million tokens of prompts, of replies."""
+    """Price of all judges but the bundled ones, as IN,OUT: US dollars for a million tokens of prompts, of replies."""
     allow_unknown_price: bool = False
     """Go on without a price; dollars are then not counted."""
     budget_tokens: int | None = Field(None, ge=1)
@@ -67,7 +70,7 @@ class JudgeSettings(BaseModel):
     judge_cache: Path | None = None
     """File that keeps judgements, shared by all runs; by default judgements.sqlite in the user's cache folder."""
     factuality: Literal["auto", "sentences", "claims", "agent", "none"] = "auto"
-    """How facts are checked beside a topic; auto: by sentences with the embedded judge, by claims with others."""
+    """How facts are checked beside a topic; auto: by sentences with a bundled judge, by claims with others."""
     evidence: Path | None = None
     """Documents that claims are checked against, a folder of text, markdown or JSONL, or a search of your own,
     FILE.py:NAME; the bundled corpus by default."""
@@ -126,7 +129,7 @@ class JudgeSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> JudgeSettings:
-        if self.judge_url is not None and not set(self.judge) - {EMBEDDED}:
+        if self.judge_url is not None and not set(self.judge) - BUNDLED:
             raise ValueError("judge_url is given, but no model: name one with judge")
         if self.judge_price is not None and self.allow_unknown_price:
             raise ValueError("judge_price and allow_unknown_price exclude each other")

@@ -34,7 +34,7 @@ def test_a_task_without_a_judge_opens_none():
 
 
 def test_the_embedded_judge_is_the_default_and_its_weights_are_read_only_if_it_is_asked(settings, monkeypatch):
-    monkeypatch.setattr("harness.session.judges._embedded_model", lambda: pytest.fail("the weights were read"))
+    monkeypatch.setattr("harness.session.judges._bundled_model", lambda _: pytest.fail("the weights were read"))
     judges = open_judges(settings, ask=False)
     assert [judge.name for judge in judges.panel.judges] == ["embedded"]
     judges.close()
@@ -55,6 +55,16 @@ def test_the_embedded_judge_warns_of_a_topic_that_it_does_not_know(settings):
     warning = unknown_topic_warning(asking(task, RABBITS), judges, "embedded")
     assert "does not know this topic: 25% of the 4 dev questions" in warning
     assert unknown_topic_warning(asking(task, RABBITS), None, "embedded") is None
+    judges.close()
+
+
+def test_the_smollm2_judge_warns_of_a_topic_that_it_does_not_know(settings):
+    judging = settings.judging.model_copy(update={"judge": ("smollm2",)})
+    judges = open_judges(settings.model_copy(update={"judging": judging}), ask=False)
+    assert judges.panel.embedded
+    task = load_task_of(settings, judges.panel)
+    assert unknown_topic_warning(task, judges, "smollm2") is None
+    assert "the smollm2 judge does not know this topic" in unknown_topic_warning(asking(task, RABBITS), judges, "x")
     judges.close()
 
 

@@ -13,7 +13,7 @@ from utilities.core import Reason
 from utilities.errors import UserError
 from utilities.judges import providers as connect
 from utilities.judges.budget import Price, Spent
-from utilities.judges.panel import Panel, open_panel
+from utilities.judges.panel import Bundled, Panel, open_panel
 from utilities.judges.parsing import Message, as_rating
 from utilities.judges.settings import JudgeSettings
 
@@ -30,7 +30,8 @@ def environment(tmp_path, monkeypatch):
 
 
 def opened(embedded=None, spent=None, **given):
-    return open_panel(JudgeSettings(**given), embedded=embedded, embedded_version="v1", spent=spent)
+    bundled = {"embedded": Bundled(embedded, "v1")} if embedded else {}
+    return open_panel(JudgeSettings(**given), bundled=bundled, spent=spent)
 
 
 def refused(**given):
