@@ -17,14 +17,14 @@ from harness.baselines.merging.registry import merges
 from harness.baselines.training_texts import Pair
 from harness.compare.method import Make, MergeRequest, adapter_method
 from harness.compare.requirements import dev_pairs, lora_adapters, merged_data, two_experts
-from harness.embedded import WEIGHTS
+from harness.embedded import WEIGHTS, smollm2
 from harness.experts.adapter import Adapter, read_adapter
 from harness.run_folder.store import Store
 from harness.session.settings import EMBEDDED
 from utilities.bounded_input import read_json
 from utilities.scorers.base import PromptedScorer
 
-__all__ = ["MergedAdapter", "made_before", "make", "merged_data_exists"]
+__all__ = ["MergedAdapter", "made_before", "make", "merged_data_adapter"]
 
 DEV_EPOCHS, DATA_EPOCHS = 20, 3
 """Maximum number of epochs; small sets of pairs need more."""
@@ -75,17 +75,19 @@ def dev_finetune(request: MergeRequest, folder: Path) -> str:
 
 @adapter_method("data_merge", needs=(lora_adapters, merged_data))
 def data_merge(request: MergeRequest, folder: Path) -> str:
-    """Trains on all that the experts were trained on; of the embedded experts, that was done when they were built."""
-    if request.inputs.merged_data:
-        read_adapter(WEIGHTS / "data_merge").write(folder)
-        return "trained when the embedded experts were, at twice their rank"
+    """Trains on all that the experts were trained on; of the bundled experts, that was done when they were built."""
+    shipped = merged_data_adapter(request.inputs.session.settings.base_model)
+    if request.inputs.merged_data and shipped is not None:
+        read_adapter(shipped).write(folder)
+        return "trained when the bundled experts were"
     pairs = [pair for own in (request.inputs.training or {}).values() for pair in own]
     return _finetuned(request, folder, pairs, DATA_EPOCHS, held_out=0.05)
 
 
-def merged_data_exists(base_model: str, experts: Sequence[str]) -> bool:
-    """Whether these are the embedded experts; an adapter trained on all their texts is part of the package."""
-    return base_model == EMBEDDED and not experts
+def merged_data_adapter(base_model: str) -> Path | None:
+    """The bundled adapter that was trained on the texts of all experts of a family; None if there is none."""
+    folder = {EMBEDDED: WEIGHTS / "data_merge", smollm2.NAME: smollm2.DATA_MERGE}.get(base_model)
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _finetuned(request: MergeRequest, folder: Path, pairs: Sequence[Pair], epochs: int, held_out: float) -> str:

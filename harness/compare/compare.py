@@ -20,7 +20,7 @@ import torch
 
 from harness.baselines.merging.registry import Space
 from harness.baselines.training_texts import Pair, embedded_training_texts, read_training_texts
-from harness.compare.adapters import MergedAdapter, made_before, make, merged_data_exists
+from harness.compare.adapters import MergedAdapter, made_before, make, merged_data_adapter
 from harness.compare.line_search import SCALES, best_of
 from harness.compare.method import MergeRequest, MethodContext, MethodResult, methods, reason_not_applicable
 from harness.compare.requirements import TaskInputs
@@ -33,7 +33,7 @@ from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import Cost, Evaluator, ModelRow, ScaledAdapter, StoppedError, StopRules, measured
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
 from harness.session.session import Session, open_session
-from harness.session.settings import RunSettings
+from harness.session.settings import EMBEDDED, RunSettings
 from harness.trackers.base import Trackers
 from utilities.core import Evaluation
 from utilities.errors import UserError
@@ -147,7 +147,8 @@ def _training(session: Session, options: CompareOptions) -> Mapping[str, Sequenc
     if options.training_data is not None:
         return read_training_texts(options.training_data, session.pool.names)
     settings = session.settings
-    if merged_data_exists(settings.base_model, settings.experts) and {"cbtm", "data_merge"} & set(options.methods):
+    embedded = settings.base_model == EMBEDDED and not settings.experts
+    if embedded and {"cbtm", "data_merge"} & set(options.methods):
         return embedded_training_texts(session.pool.names)
     return None
 
@@ -191,7 +192,9 @@ class Comparison:
         watch: Watch,
     ) -> None:
         first = sessions[0].settings
-        there = merged_data_exists(first.base_model, first.experts) and options.training_data is None
+        there = (
+            not first.experts and merged_data_adapter(first.base_model) is not None and options.training_data is None
+        )
         self.cases = [TaskInputs(one, training, there) for one in sessions]
         self.options, self.store, self.watch = options, store, watch
         self.seeds = [first.seed + k for k in range(options.seeds)]

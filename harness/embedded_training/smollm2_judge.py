@@ -42,14 +42,14 @@ from utilities.lab.checks.ladder import auroc
 
 RUNS = Path("runs/smollm2-judge")
 REPORT = Path(__file__).parent / "REPORT-smollm2-judge.md"
-STEPS, BATCH, RATE, WARM_UP = 500, 4, 1e-3, 25
+STEPS, BATCH, RATE, WARM_UP = 300, 4, 1e-3, 20
 TOKENS = 100
 """Most tokens of an answer."""
-ANSWERS = {"learn": 128, "test": 32}
-"""Instructions that the base model answers, by split of the subjects."""
-EACH = {"learn": 110, "test": 40}
+ANSWERS = {"learn": 64, "test": 16}
+"""Instructions that the base model answers, by split of the subjects; the corpus answers as many."""
+EACH = {"learn": 80, "test": 30}
 """Answers of each kind."""
-CLAIMS = {"learn": 300, "test": 60}
+CLAIMS = {"learn": 250, "test": 40}
 """Claims of each verdict."""
 PUBLISHED = ("electric_vehicles", "phd_application")
 """Topics whose published instructions are used in a measurement."""
@@ -264,9 +264,9 @@ def _generated(asked: Sequence[str]) -> list[str]:
 def corpus_answers(relations: Sequence[Relation], split: str) -> list[Answered]:
     """Answers made of corpus sentences: a fact in two wordings and two related facts; as many as of the base model."""
     rng = random.Random(f"{SEED}/smollm2-judge/corpus/{split}")
-    made = []
-    for fact in rng.sample(_facts(relations, split), ANSWERS[split]):
-        related = [Fact(fact.relation, s, o) for s, o in fact.relation.facts.items() if s != fact.subject]
+    made, facts = [], _facts(relations, split)
+    for fact in rng.sample(facts, ANSWERS[split]):
+        related = [one for one in facts if one.relation is fact.relation and one.subject != fact.subject]
         said = [fact.say(template) for template in rng.sample(fact.relation.prose, 2)]
         said += [one.say(rng.choice(fact.relation.prose)) for one in rng.sample(related, min(2, len(related)))]
         made.append(Answered(rng.choice(INSTRUCTIONS[:4]).format(s=fact.subject), " ".join(said), fact.id))
@@ -298,13 +298,18 @@ def _prompt(tokenizer: Any, text: str) -> str:
     return as_chat(tokenizer, text.replace("<|im_", "< |im_"))
 
 
+def judge_texts(relations: Sequence[Relation], own: Sequence[Answered] = ()) -> list[Text]:
+    """Training texts: rated answers made of corpus sentences and of the base model's `own` answers, and claims."""
+    pool = [*own, *corpus_answers(relations, "learn")]
+    texts = [rated_text(one) for one in graded(pool, EACH["learn"], "learn")]
+    return texts + claims(relations, "learn", CLAIMS["learn"])
+
+
 def train_judge(folder: Path = smollm2.JUDGE) -> None:
     """Trains the judge's adapter and saves it to `folder`."""
     base, relations = smollm2.base_folder(), read_corpus()
     tokenizer = AutoTokenizer.from_pretrained(base)
-    pool = base_answers(instructions(relations, "learn"), "learn") + corpus_answers(relations, "learn")
-    texts = [rated_text(one) for one in graded(pool, EACH["learn"], "learn")]
-    texts += claims(relations, "learn", CLAIMS["learn"])
+    texts = judge_texts(relations, base_answers(instructions(relations, "learn"), "learn"))
     examples = encode(tokenizer, [Text(_prompt(tokenizer, text.prompt), text.answer.strip()) for text in texts])
     model, log = UpperLayers(base), WEIGHTS / smollm2.NAME / "losses.log"
     resume = RUNS / "training.safetensors"

@@ -44,10 +44,11 @@ from harness.embedded.questions import FORMATS, WISHES, ask, split_facts, stated
 from harness.embedded_training.build import QWEN2
 from harness.embedded_training.judge import Graded, judge_texts, rated_text
 from harness.embedded_training.reward import pairs
+from harness.embedded_training.smollm2_judge import judge_texts as smollm2_judge_texts
 
 pytestmark = pytest.mark.timeout(1800)  # whichever test comes first makes all item sets and training texts
 
-LEARNERS = ("base", *EXPERTS, "data_merge", "reward", "judge", *smollm2_lessons.EXPERTS)
+LEARNERS = ("base", *EXPERTS, "data_merge", "reward", "judge", "smollm2 judge", *smollm2_lessons.EXPERTS)
 HELD_OUT = ("dev", "test")
 
 
@@ -64,7 +65,7 @@ def training(learner):
         return reward_texts("learn", 3000)
     if learner in smollm2_lessons.EXPERTS:
         return smollm2_lessons.texts_of(relations(), learner, "{}\nAnswer:".format)
-    made = {"base": base_texts, "data_merge": all_texts, "judge": judge_texts}
+    made = {"base": base_texts, "data_merge": all_texts, "judge": judge_texts, "smollm2 judge": smollm2_judge_texts}
     return made[learner](relations()) if learner in made else expert_texts(relations(), learner)
 
 
