@@ -360,7 +360,7 @@ def ratings_by_kind(
 ) -> dict[str, list[float]]:
     """Ratings by kind of answers made of `pool`: good ones, and trained and not trained kinds of damage."""
     rng = random.Random(f"{SEED}/smollm2-judge/measured/{seed}")
-    made: Mapping[str, Make] = {name: make for name, (_, make) in KINDS.items()} | HELD_OUT
+    made: Mapping[str, Make] = {**{name: make for name, (_, make) in KINDS.items()}, **HELD_OUT}
     ratings: dict[str, list[float]] = defaultdict(list)
     for kind, make in made.items():
         for good, other in _pairs(pool, others, each, rng):
