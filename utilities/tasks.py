@@ -63,10 +63,10 @@ __all__ = [
 
 RECOMMENDED = {
     "optimiser", "winner", "top_k", "particles", "iterations", "inertia", "cognitive", "social", "repel",
-    "step_length", "step_decay", "step_floor", "patience", "restart_patience", "restart_reset", "initial_velocity",
-    "crossover_max", "drop_iteration", "drop_particle", "shrinkage", "preset", "variant", "objective", "granularity",
-    "include_base", "validation_share", "drop_overlap", "factuality", "monitor_share", "canary_every",
-    "judge_temperature", "judge_repeats",
+    "step_length", "step_decay", "step_floor", "patience", "restart_patience", "restart_reset", "random_factors",
+    "initial_velocity", "crossover_max", "drop_iteration", "drop_particle", "shrinkage", "preset", "variant",
+    "objective", "granularity", "include_base", "validation_share", "drop_overlap", "factuality", "monitor_share",
+    "canary_every", "judge_temperature", "judge_repeats",
 }  # fmt: skip
 """The run settings that a task file may recommend. A task file is untrusted data: only the user sets
 addresses, keys, prices, code, trust and paths, with flags or in a `--config` file."""

@@ -1,4 +1,4 @@
-"""Schema of `analysis.json`: one entry for each claim of the paper."""
+"""Schema of `analyse.json`: one entry for each claim of the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Analyses of finished searches from their folders: writes analysis.json and the figures; no model is loaded."""
+"""Analyses of finished searches from their folders: writes analyse.json and the figures; no model is loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.analysis.claims import diamond, emergence
+from harness.analysis.page import paper_page
 from harness.analysis.result import Analysed
 from harness.analysis.trajectory import write_trajectory
 from harness.run_folder.read import Run, open_run
@@ -21,7 +22,7 @@ def analyse_runs(folders: Sequence[Path], out: Path, note: Callable[[str], None]
 
     Args:
         folders: Run folders.
-        out: Where analysis.json and the figures go; created if missing.
+        out: Where analyse.json and the figures go; created if missing.
         note: Called with the reason why a figure was not drawn.
 
     Raises:
@@ -71,5 +72,6 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[str], list[str]]:
 
 
 def save(analysed: Analysed, out: Path) -> None:
-    """Writes analysis.json."""
-    write_atomically(out / "analysis.json", analysed.model_dump_json(indent=2) + "\n")
+    """Writes analyse.json and paper.md."""
+    write_atomically(out / "paper.md", paper_page(analysed))
+    write_atomically(out / "analyse.json", analysed.model_dump_json(indent=2) + "\n")

@@ -43,7 +43,7 @@ JUDGES = frozenset({*JudgeSettings.model_fields, "trace"}) - MONITOR
 PARTICLE_SWARM = frozenset(
     {
         "inertia", "cognitive", "social", "repel", "step_length", "step_decay", "step_floor", "restart_patience",
-        "restart_reset", "initial_velocity", "crossover_max", "drop_iteration", "drop_particle",
+        "restart_reset", "random_factors", "initial_velocity", "crossover_max", "drop_iteration", "drop_particle",
     }
 )  # fmt: skip
 """Hyperparameters of Algorithm 1 that no other optimiser has."""

@@ -69,7 +69,7 @@ def _resume(
             return
         console.print(f"{folder / 'best'} is missing or damaged; it is rebuilt.", markup=False)
     document = store.settings()
-    for kind, name in (("compare", "comparison"), ("sweep", "sweep"), ("lab", "lab")):
+    for kind, name in (("compare", "comparison"), ("sweep", "sweep"), ("lab", "lab"), ("analyse", "study")):
         if kind in document:
             raise UserError(f"{folder} is a {name} folder; re-run the original `{kind}` command to resume it")
     if "evaluated" in document:

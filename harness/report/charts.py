@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from utilities.foreign_text import printable
 
-__all__ = ["Mark", "Scale", "bars", "interval", "scatter", "search_over_time", "ticks", "watch"]
+__all__ = ["Mark", "Scale", "bars", "interval", "scatter", "search_over_time", "ticks", "trajectory", "watch"]
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 40
@@ -168,6 +168,26 @@ def scatter(points: Sequence[tuple[str, str, float, float]]) -> Markup:
         left = x(dev) > WIDTH * 0.7
         parts.append(_text(x(dev) + (-9 if left else 9), height, _short(name, 24), kind, "end" if left else "start"))
     return _svg(WIDTH, HEIGHT, f"value on dev against value on test of {len(points)} models", parts)
+
+
+def trajectory(paths: Sequence[Sequence[tuple[float, float, float]]], trails: bool) -> Markup:
+    """Rows of a search in a plane; the higher the value, the darker the dot.
+
+    Args:
+        paths: The two coordinates and the value of each row, by particle and in order.
+        trails: Whether to connect the rows of a particle.
+    """
+    points = [point for path in paths for point in path]
+    x = Scale(*_range(point[0] for point in points), LEFT, WIDTH - RIGHT)
+    y = Scale(*_range(point[1] for point in points), HEIGHT - BOTTOM, TOP)
+    shade = Scale(*_range(point[2] for point in points), 0.1, 1.0)
+    parts = _axes(x, y, "first component", "second component")
+    for path in paths if trails else ():
+        line = " ".join(f"{'ML'[k > 0]}{x(a)} {y(b)}" for k, (a, b, _) in enumerate(path))
+        parts.append(Markup('<path d="{}" class="trail"/>').format(line))
+    dot = Markup('<circle cx="{}" cy="{}" r="4" class="dot-best" fill-opacity="{}"><title>{:.4f}</title></circle>')
+    parts += [dot.format(x(a), y(b), shade(value), value) for a, b, value in points]
+    return _svg(WIDTH, HEIGHT, f"{len(points)} rows of {len(paths)} particles in a plane", parts)
 
 
 def watch(looks: Sequence[tuple[int, float | None, float | None]]) -> Markup:

@@ -22,7 +22,7 @@ from harness.report.answers import TAGS, ShownItem, SideBySide
 from harness.report.comparison import runs_table
 from harness.report.search_section import evaluate_section, search_section
 from harness.report.section import Section
-from harness.report.study_sections import compare_section, lab_section, sweep_section
+from harness.report.study_sections import analyse_section, compare_section, lab_section, sweep_section
 from harness.run_folder.read import Run, Study, open_run
 from harness.run_folder.store import write_atomically
 from utilities.errors import UserError
@@ -44,6 +44,7 @@ SECTIONS: dict[Study, Callable[[Run], Section]] = {
     "compare": compare_section,
     "sweep": sweep_section,
     "lab": lab_section,
+    "analyse": analyse_section,
 }
 
 

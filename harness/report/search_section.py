@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.analysis.stored import particles_of
+from harness.analysis.trajectory import principal_plane
 from harness.display.conclusion import evaluation_conclusion, search_conclusion, standing
 from harness.display.tables import clock, judged_line, measure_means, number, winner_line
 from harness.report.answers import side_by_side
-from harness.report.charts import Mark, bars, interval, scatter, search_over_time, watch
+from harness.report.charts import Mark, bars, interval, scatter, search_over_time, trajectory, watch
 from harness.report.section import Cell, Figure, Section, Table, number_cell
 from harness.run_folder.events import Finished, Note, Started
 from harness.run_folder.read import BASE, Run
@@ -83,7 +85,7 @@ def search_section(run: Run) -> Section:
     if not run.scores.empty:
         section.figures.append(_over_time(run, result))
     if result is not None:
-        section.figures += [*_dev_and_test(result), *_watched(result)]
+        section.figures += [*_dev_and_test(result), *_watched(result), *_trajectory(run)]
         section.answers += _answers(run, "test")
     section.notes += dict.fromkeys(_sentence(event.text) for event in run.events if isinstance(event, Note))
     return section
@@ -222,6 +224,23 @@ def _over_time(run: Run, result: Result | None) -> Figure:
     if final:
         caption += " At the right: values on test, which was read once, with 95 % intervals."
     return Figure("The search over time", search_over_time(scores, best, final, "metric"), caption)
+
+
+def _trajectory(run: Run) -> list[Figure]:
+    """The rows in the plane of their first two principal components; none if the checkpoint is missing."""
+    try:
+        data = particles_of(run)
+    except UserError:
+        return []
+    plane = principal_plane(data.rows)
+    points = [(float(a), float(b), float(v)) for (a, b), v in zip(plane.points, data.values, strict=True)]
+    particles = data.particles.tolist()
+    paths = [[p for p, of in zip(points, particles, strict=True) if of == k] for k in sorted(set(particles))]
+    caption = (
+        f"The rows of coefficients in the plane of their first two principal components, which has {plane.share:.0%} of"
+        " their variance; the darker, the higher the metric on dev."
+    )
+    return [Figure("The path of the search", trajectory(paths, bool(run.iterations[-1].best)), caption)]
 
 
 def _dev_and_test(result: Result) -> list[Figure]:

@@ -1,10 +1,11 @@
-"""The sections of a report on a comparison, a sweep and a lab."""
+"""The sections of a report on a comparison, a sweep, a lab and the claims of the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.analysis.result import Analysed
 from harness.compare.result import Compared, Outcome, Versus
 from harness.compare.statistics import Summary, shown_reference, summary
 from harness.display.conclusion import Standing, compared, standing
@@ -19,7 +20,7 @@ from harness.run_folder.result import Difference
 from harness.sweep.result import Swept
 from utilities.core import Evaluation
 
-__all__ = ["compare_section", "lab_section", "sweep_section"]
+__all__ = ["analyse_section", "compare_section", "lab_section", "sweep_section"]
 
 
 def _section(run: Run, title: str, subtitle: str) -> Section:
@@ -133,6 +134,24 @@ def _methods(
         marked=[order.index(best)],
         note="Paired differences on the same test items, with intervals over items and seeds.",
     )
+
+
+# -- analyse -----------------------------------------------------------------------------------------------------------
+
+
+def analyse_section(run: Run) -> Section:
+    """The section of a study of the paper's claims."""
+    one = run.read("analyse.json", Analysed)
+    if one is None:
+        return _unfinished(run, "study")
+    section = _section(run, "Claims of the paper", f"analyse, {len(one.runs)} searches, {when(run)}")
+    section.conclusions += [f"{claim.claim}: {claim.verdict}." for claim in one.claims]
+    columns = ["claim of the paper", "there", "here, with 95 % interval", "holds?"]
+    rows = [[Cell(text) for text in (c.claim, c.paper, c.here, c.verdict)] for c in one.claims]
+    section.tables.append(Table("Claims", columns, rows))
+    section.notes += [claim.sentence for claim in one.claims]
+    section.facts += [("searches", ", ".join(one.runs)), ("sizes", one.settings)]
+    return section
 
 
 # -- sweep -------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from utilities.core import Evaluation, Split
 from utilities.errors import UserError
 from utilities.registry import unknown_name
 
-__all__ = ["Session"]
+__all__ = ["KeptEngine", "Session"]
 
 T = TypeVar("T")
 Display = Literal["auto", "plain", "none"]
@@ -262,7 +262,7 @@ class Session:
         Store.check_new(folder)
         engine: Future[Engine] = Future()
         self._open_engine().times = Times()
-        engine.set_result(_KeptEngine(self._open_engine()))
+        engine.set_result(KeptEngine(self._open_engine()))
         session = replace(self._session, settings=settings, starting=engine)
         store = Store.create(folder, {"settings": settings.model_dump(mode="json"), **provenance(session)})
         console = open_console()
@@ -281,7 +281,7 @@ class Session:
         return open_run(folder)
 
 
-class _KeptEngine:
+class KeptEngine:
     """An engine that a search does not close."""
 
     def __init__(self, engine: Engine) -> None:

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDIES", "Run", "RunWinner", "Study", "open_run"]
 
-Study = Literal["search", "evaluate", "compare", "sweep", "lab"]
+Study = Literal["search", "evaluate", "compare", "sweep", "lab", "analyse"]
 STUDIES: dict[Study, str] = {
     "compare": "compare",
     "sweep": "sweep",
     "lab": "lab",
+    "analyse": "analyse",
     "evaluate": "evaluated",
     "search": "settings",
 }

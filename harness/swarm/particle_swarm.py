@@ -104,6 +104,7 @@ class ParticleSwarm:
         n = s.particles
         # With shrinkage 1 one draw is used for all groups: the search is that of one group.
         r = rng.uniform(size=(n, 1 if s.shrinkage == 1 else self._shape[0], 4))
+        r = r if s.random_factors else np.ones_like(r)
         all_drop, own_drop = rng.uniform(), rng.uniform(size=n)
         skipped = (own_drop < s.drop_particle) | (all_drop < s.drop_iteration)
         x, v = self._by_group(old.positions), self._by_group(old.velocities)

@@ -49,6 +49,8 @@ class SwarmSettings(BaseModel):
     """c_r: a particle is reset to its personal best after so many evaluations without improving it."""
     restart_reset: bool = True
     """Whether a restart resets the particle's stagnation counter; the reference code never resets it."""
+    random_factors: bool = True
+    """Whether the factors r of the velocity are drawn from U(0, 1), as published; else they are 1."""
     initial_velocity: Literal["random", "zero", "best"] = "random"
     """Towards a random other particle, zero, or towards the global best."""
     crossover_max: float = Field(1.0, gt=0)

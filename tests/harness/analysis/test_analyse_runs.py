@@ -90,7 +90,7 @@ def test_the_command_writes_what_it_prints(swarm, here, tmp_path):
     done = here("analyse", swarm, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     analysed = json.loads(done.stdout)
-    assert json.loads((tmp_path / "out" / "analysis.json").read_text()) == analysed
+    assert json.loads((tmp_path / "out" / "analyse.json").read_text()) == analysed
     claims = {(one["analysis"], "test" in one["claim"]): one for one in analysed["claims"]}
     assert analysed["figures"] == ["trajectory.png", "trajectory.svg"]
     assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in analysed["figures"])

@@ -30,7 +30,7 @@ REFERENCE = {
     "crossover_max": 2.0,
     "restart_reset": False,
 }
-OFF = {"drop_iteration": 0.0, "drop_particle": 0.0, "initial_velocity": "random"}
+OFF = {"drop_iteration": 0.0, "drop_particle": 0.0, "initial_velocity": "random", "random_factors": True}
 OURS = {"optimiser", "winner", "top_k", "shrinkage"}
 
 
