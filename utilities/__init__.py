@@ -48,50 +48,6 @@ if TYPE_CHECKING:
     from utilities.sync import evaluate
     from utilities.tasks import ItemSet, Task, list_tasks, load_task, make_scorer
 
-_HOME = {
-    "Abstain": "utilities.scorers",
-    "ChoiceLogprobs": "utilities.core",
-    "Difference": "utilities.statistics",
-    "Evaluation": "utilities.core",
-    "ExactMatch": "utilities.scorers",
-    "FunctionScorer": "utilities.scorers",
-    "GenerationScorer": "utilities.scorers",
-    "GoldLogprob": "utilities.scorers",
-    "Item": "utilities.core",
-    "ItemResult": "utilities.core",
-    "ItemSet": "utilities.tasks",
-    "LegacyLetter": "utilities.scorers",
-    "LegacyNumber": "utilities.scorers",
-    "Model": "utilities.core",
-    "MultipleChoice": "utilities.scorers",
-    "MultipleChoiceGenerated": "utilities.scorers",
-    "Numeric": "utilities.scorers",
-    "Outcome": "utilities.core",
-    "Reason": "utilities.core",
-    "Regex": "utilities.scorers",
-    "Registry": "utilities.registry",
-    "Response": "utilities.core",
-    "Score": "utilities.core",
-    "Scorer": "utilities.core",
-    "Task": "utilities.tasks",
-    "TokenF1": "utilities.scorers",
-    "Toxicity": "utilities.scorers",
-    "Unscored": "utilities.core",
-    "Usage": "utilities.core",
-    "UserError": "utilities.errors",
-    "Utility": "utilities.core",
-    "YesNo": "utilities.scorers",
-    "combinations": "utilities.combine",
-    "combine_evaluations": "utilities.combine",
-    "evaluate": "utilities.sync",
-    "list_tasks": "utilities.tasks",
-    "load_task": "utilities.tasks",
-    "make_scorer": "utilities.tasks",
-    "paired_difference": "utilities.statistics",
-    "scorer_registry": "utilities.core",
-    "utility": "utilities.scorers",
-}
-
 __all__ = [
     "Abstain",
     "ChoiceLogprobs",
@@ -137,4 +93,4 @@ __all__ = [
 ]
 
 
-__getattr__ = lazy(__name__, _HOME)
+__getattr__ = lazy(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ __all__ = [
     "clustered_estimate",
     "combined",
     "difference_over_runs",
+    "estimate_of_sums",
     "paired_difference",
     "resampled_difference",
     "small_sample_factor",
@@ -110,7 +111,7 @@ def clustered_estimate(
     statistic: Callable[[NDArray[np.intp]], float],
     clusters: Sequence[str],
     seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     method: Literal["percentile", "normal"] = "percentile",
 ) -> Estimate:
     """A statistic of items with its cluster bootstrap interval.
@@ -119,7 +120,7 @@ def clustered_estimate(
         statistic: Function of item positions, possibly repeated; nan if undefined.
         clusters: Cluster of each item.
         seed: Seed of the bootstrap.
-        resamples: Number of resamples; fewer for a slow statistic.
+        resamples: Number of resamples, by default `RESAMPLES`; fewer for a slow statistic.
         method: `percentile`, or `normal`: the value +- 1.96 standard deviations of the resamples. Resampling adds
             noise, which lowers a rank correlation, so its percentiles are biased low. Both are widened for few
             clusters (`small_sample_factor`).
@@ -141,10 +142,49 @@ def clustered_estimate(
         values = [statistic(order[row] if singletons else np.concatenate([members[k] for k in row])) for row in flat]
         return np.array(values, dtype=np.float64).reshape(rows.shape[:-1])
 
-    drawn = _resampled(drawn_statistic, (len(members),), seed, resamples)
+    return _interval(value, drawn_statistic, len(members), seed, resamples, method)
+
+
+def estimate_of_sums(
+    statistic: Callable[..., Floats],
+    sums: Sequence[NDArray[Any]],
+    clusters: Sequence[str],
+    seed: int = 0,
+    resamples: int | None = None,
+) -> Estimate:
+    """As `clustered_estimate`, for a statistic of sums over items, which needs no loop over the resamples.
+
+    Args:
+        statistic: Function of the sums, elementwise on arrays; `np.divide` gives the ratio of two sums.
+        sums: What is summed, each an array [items].
+        clusters: Cluster of each item.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples, by default `RESAMPLES`.
+    """
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    by_cluster = [np.bincount(index, one) for one in sums]
+    with np.errstate(invalid="ignore", divide="ignore"):  # not defined is nan
+        value = float(statistic(*(np.sum(one, dtype=np.float64) for one in sums)))
+        if len(by_cluster[0]) < 2 or not np.isfinite(value):
+            return Estimate(value, None, None)
+        return _interval(
+            value, lambda rows: statistic(*(of[rows].sum(-1) for of in by_cluster)), len(by_cluster[0]), seed, resamples
+        )
+
+
+def _interval(
+    value: float,
+    statistic: Callable[[NDArray[np.intp]], Floats],
+    clusters: int,
+    seed: int,
+    resamples: int | None,
+    method: Literal["percentile", "normal"] = "percentile",
+) -> Estimate:
+    """The interval of a value from its statistic on resampled clusters [..., clusters]."""
+    drawn = _resampled(statistic, (clusters,), seed, resamples)
     if drawn is None:
         return Estimate(value, None, None)
-    drawn = value + small_sample_factor(len(members)) * (drawn - value)
+    drawn = value + small_sample_factor(clusters) * (drawn - value)
     if method == "normal":
         half = 1.959964 * float(drawn.std(ddof=1))
         return Estimate(value, value - half, value + half)
@@ -228,7 +268,7 @@ def _enough(data: ClusterSums) -> bool:
 
 
 def _resampled(
-    statistic: Callable[..., Floats], sizes: Sequence[int], seed: int, resamples: int = RESAMPLES
+    statistic: Callable[..., Floats], sizes: Sequence[int], seed: int, resamples: int | None = None
 ) -> Floats | None:
     """The statistic on resamples of samples of these sizes (clusters, runs), without non-finite values.
 
@@ -236,6 +276,8 @@ def _resampled(
     if that holds for most resamples, because the others are then not representative.
     """
     from scipy import stats
+
+    resamples = resamples or RESAMPLES
 
     def vectorized(*index: NDArray[np.intp], axis: int = -1) -> Floats:
         return statistic(*index)

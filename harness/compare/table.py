@@ -13,12 +13,11 @@ from pathlib import Path
 from string import ascii_lowercase
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from harness.compare.result import ALL_TASKS, Compared, Outcome, Ranking, Versus
 from harness.compare.statistics import Summary, shown_reference, summary
-from harness.display.tables import clock
+from harness.display.tables import clock, plain_table
 
 __all__ = ["COLUMNS", "MARKS", "comparison_tables", "live_view", "ranking_table", "task_table", "write_csv"]
 
@@ -61,7 +60,7 @@ def task_table(compared: Compared, task: str) -> RenderableType:
 
     shown = [value for row in rows.values() for value in (row.dev, row.test) if value is not None]
     digits = 3 if all(abs(value) <= 1 for value in shown) else 2
-    table = _table(f"{task} ({compared.engine}, {compared.model}, budget {compared.budget})")
+    table = plain_table(f"{task} ({compared.engine}, {compared.model}, budget {compared.budget})")
     table.add_column("method", overflow="fold")
     for name in (
         "dev",
@@ -136,7 +135,7 @@ def ranking_table(compared: Compared, ranking: Ranking) -> RenderableType:
     against = [v for v in compared.versus if v.reference == reference]
     over_all = {v.method: v for v in against if v.task == ALL_TASKS}
     digits = 3 if all(abs(v.difference) <= 1 for v in over_all.values()) else 2
-    table = _table(f"over {len(compared.tasks)} tasks")
+    table = plain_table(f"over {len(compared.tasks)} tasks")
     table.add_column("method", overflow="fold")
     table.add_column("mean rank", justify="right", no_wrap=True)
     if ranking.cliques:
@@ -180,10 +179,6 @@ def _legend(compared: Compared, task: str, reference: str) -> str:
 
 def _floor(floor: float | None, digits: int) -> str:
     return "" if floor is None else f"; up to {_number(floor, digits)} apart is a tie (noise floor)"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _label(compared: Compared, method: str, outcomes: Sequence[Outcome]) -> str:

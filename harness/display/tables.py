@@ -26,6 +26,7 @@ __all__ = [
     "measure_means",
     "mixture",
     "number",
+    "plain_table",
     "print_result",
     "result_table",
     "unscored_reason",
@@ -174,6 +175,11 @@ def number(value: float | None, se: float | None = None) -> str:
         return f"{value:.3g}" if se is None else f"{value:.3g} ± {se:.3g}"
     digits = 4 if abs(value) <= 1 else 2
     return f"{value:.{digits}f}" if se is None else f"{value:.{digits}f} ± {se:.{digits}f}"
+
+
+def plain_table(title: str) -> Table:
+    """A table without lines, with its title on the left."""
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def clock(seconds: float) -> str:

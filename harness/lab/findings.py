@@ -7,7 +7,7 @@ from harness.session.session import BASE
 from harness.session.settings import RunSettings
 from utilities.judges.budget import Spent
 from utilities.judges.panel_scorer import PanelScorer
-from utilities.lab import CHECKS, Finding, Scores, examine, padding, paraphrases, positions, retest
+from utilities.lab import Finding, Scores, examine, positions
 from utilities.lab.material import Material, SearchPlan
 
 __all__ = ["findings", "scores", "search_plan"]
@@ -15,22 +15,19 @@ __all__ = ["findings", "scores", "search_plan"]
 
 def findings(observed: Observations, settings: RunSettings) -> list[Finding]:
     """One finding per check, in the order of `CHECKS`."""
-    found = {one.check: one for one in examine(material(observed, settings), settings.seed)}
-    found |= {one.check: one for one in _on_a_part(observed, settings.seed)}
-    return [found[check] for check in CHECKS]
-
-
-def material(observed: Observations, settings: RunSettings) -> Material:
-    """Scores of the observations on all dev items."""
     o = observed
-    return Material(
+    paraphrased = {name: one for name, answers in o.paraphrased.items() if (one := scores(answers)) is not None}
+    material = Material(
         dev=scores(o.experts),
         test=scores({name: one for name, one in o.test.items() if name != BASE}),
         cloud_dev=scores(o.cloud_dev),
         cloud_test=scores(o.cloud_test),
         again=scores(o.again),
+        replicates=[one for answers in o.replicates if (one := scores(answers)) is not None],
         rungs=scores(o.ladder),
         attacked=scores(o.canaries),
+        padded=scores(o.padded),
+        paraphrased=paraphrased,
         positions=positions(o.experts) if o.experts else None,
         labels=o.labels,
         scored=o.labelled,
@@ -38,28 +35,7 @@ def material(observed: Observations, settings: RunSettings) -> Material:
         plan=search_plan(o, settings),
         absent=o.absent,
     )
-
-
-def _on_a_part(observed: Observations, seed: int) -> list[Finding]:
-    """The checks on answers that were scored again, which use a subset of the dev items if judges score them."""
-    o, dev = observed, scores(observed.experts)
-    if dev is None:
-        return []
-    found = []
-    if (padded := scores(o.padded)) is not None:
-        found.append(padding(_beside(dev, padded), padded, seed))
-    if variants := {name: one for name, answers in o.paraphrased.items() if (one := scores(answers)) is not None}:
-        own = _beside(dev, next(iter(variants.values())))
-        found.append(paraphrases({"": own, **variants}, seed))
-    if replicates := [one for answers in o.replicates if (one := scores(answers)) is not None]:
-        found.append(retest([_beside(dev, replicates[0]), *replicates], seed))
-    return found
-
-
-def _beside(dev: Scores, part: Scores) -> Scores:
-    """The scores restricted to the items of a subset."""
-    place = {name: k for k, name in enumerate(dev.items)}
-    return dev.take([place[name] for name in part.items])
+    return examine(material, settings.seed)
 
 
 def scores(answered: Answered) -> Scores | None:

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.display.tables import plain_table
 from harness.lab.result import Examination, Examined, Searched
 from utilities.lab.designs import Designs
 from utilities.lab.finding import Finding, Fitness, Verdict
@@ -120,7 +121,7 @@ def figure_of(value: float | None) -> str:
 
 def comparison_table(designs: Designs) -> RenderableType:
     """Comparison of designs: separation of the experts, cost, and agreement of the experts' ranks."""
-    table = _table("comparison of designs on the same experts and items")
+    table = plain_table("comparison of designs on the same experts and items")
     table.add_column("design", overflow="fold", ratio=1)
     for name in ("best expert", "separable", "signal/noise", "items", "s each"):
         table.add_column(name, justify="right", overflow="fold")
@@ -154,7 +155,9 @@ def search_table(searched: Sequence[Searched]) -> RenderableType:
     """Test values of searches with each design as the objective."""
     trials = searched[0].trials
     evaluations = max(trial.evaluations for one in searched for trial in one.trials)
-    table = _table(f"as objectives: {len(trials)} search{'es' * (len(trials) > 1)} each, {evaluations} evaluations")
+    table = plain_table(
+        f"as objectives: {len(trials)} search{'es' * (len(trials) > 1)} each, {evaluations} evaluations"
+    )
     table.add_column("design", overflow="fold", ratio=1)
     for name in ("test, by the task", "below the best", "seconds"):
         table.add_column(name, justify="right", overflow="fold")
@@ -171,7 +174,3 @@ def search_table(searched: Sequence[Searched]) -> RenderableType:
         else "no design is significantly worse than the best"
     )
     return Group(table, Text(summary, style="dim"))
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.display.tables import clock, difference_line, number
+from harness.display.tables import clock, difference_line, number, plain_table
 from harness.sweep.result import Final, Swept, SweptTrial
 
 __all__ = ["sweep_tables", "trial_line", "trials_table"]
@@ -42,7 +42,7 @@ def sweep_tables(swept: Swept) -> RenderableType:
 
 def trials_table(trials: Sequence[SweptTrial], title: str, picked: int | None = None) -> Table:
     """A table with one row per trial, in order."""
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("trial", no_wrap=True)
     names = list(trials[0].parameters) if trials else []
     for name in (*(name.replace("step_length", "step") for name in names), "value", "evals", "time"):
@@ -64,7 +64,7 @@ def trial_line(trial: SweptTrial) -> str:
 
 
 def _finals(swept: Swept) -> Table:
-    table = _table("what is left of it")
+    table = plain_table("what is left of it")
     table.add_column("model", overflow="fold")
     for name in ("picking", "confirming ± se", "shrinkage", "test ± se"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -83,7 +83,3 @@ def _finals(swept: Swept) -> Table:
 
 def _items(items: int, clusters: int) -> str:
     return f"{items} items" + ("" if items == clusters else f" ({clusters} independent)")
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)

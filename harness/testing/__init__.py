@@ -13,12 +13,6 @@ if TYPE_CHECKING:
     from harness.testing.optimiser import OptimiserConformance
     from harness.testing.scorer import ScorerConformance
 
-_HOME = {
-    "EngineConformance": "harness.testing.engine",
-    "OptimiserConformance": "harness.testing.optimiser",
-    "ScorerConformance": "harness.testing.scorer",
-}
-
 __all__ = ["EngineConformance", "OptimiserConformance", "ScorerConformance"]
 
-__getattr__ = lazy(__name__, _HOME)
+__getattr__ = lazy(__name__)

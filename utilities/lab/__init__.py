@@ -4,7 +4,7 @@ Higher is better, nan is unscored, every interval is a 95 % interval over cluste
 and a check that cannot be made is a `Finding` with the verdict `not applicable` and the reason. None raises for bad
 data.
 
-    Scores.of(evaluations: Mapping[str, Evaluation], item_set: str | None = None) -> Scores
+    Scores.of(evaluations: Mapping[str, Evaluation]) -> Scores
 
     agreement(labels: Labels, scored: Mapping[Answer, float], clusters: Mapping[str, str] = {}, seed: int = 0)
         -> list[Finding]                                                # six statistics, and agreement between raters
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from utilities.lab.checks.paraphrases import paraphrases
     from utilities.lab.checks.position import position, positions
     from utilities.lab.checks.power import items_needed, separation, signal_to_noise
-    from utilities.lab.checks.saturation import histogram, saturation
+    from utilities.lab.checks.saturation import saturation
     from utilities.lab.corruption import canary_answers, corruptions, padded_answer
     from utilities.lab.designs import Design, Designs, compare_designs
     from utilities.lab.examination import examine
@@ -67,54 +67,6 @@ if TYPE_CHECKING:
     from utilities.lab.labels import Label, Labels, read_labels
     from utilities.lab.material import Material, Positions, SearchPlan
     from utilities.lab.scores import Answer, Scores
-
-_HOME = {
-    "Answer": "utilities.lab.scores",
-    "CHECKS": "utilities.lab.finding",
-    "Conclusion": "utilities.lab.finding",
-    "Design": "utilities.lab.designs",
-    "Designs": "utilities.lab.designs",
-    "Finding": "utilities.lab.finding",
-    "Fitness": "utilities.lab.finding",
-    "Label": "utilities.lab.labels",
-    "Labels": "utilities.lab.labels",
-    "Material": "utilities.lab.material",
-    "Positions": "utilities.lab.material",
-    "Scores": "utilities.lab.scores",
-    "SearchPlan": "utilities.lab.material",
-    "Verdict": "utilities.lab.finding",
-    "agreement": "utilities.lab.checks.agreement",
-    "attacks": "utilities.lab.checks.attacks",
-    "canary_answers": "utilities.lab.corruption",
-    "compare_designs": "utilities.lab.designs",
-    "corruptions": "utilities.lab.corruption",
-    "cost": "utilities.lab.checks.cost",
-    "dev_for_test": "utilities.lab.checks.dev_for_test",
-    "dev_for_test_cloud": "utilities.lab.checks.dev_for_test",
-    "examine": "utilities.lab.examination",
-    "failures": "utilities.lab.checks.failures",
-    "histogram": "utilities.lab.checks.saturation",
-    "human_human": "utilities.lab.checks.agreement",
-    "inapplicable": "utilities.lab.finding",
-    "items_needed": "utilities.lab.checks.power",
-    "ladder": "utilities.lab.checks.ladder",
-    "length_slope": "utilities.lab.checks.length",
-    "noise_floor": "utilities.lab.checks.noise",
-    "optimism": "utilities.lab.checks.dev_for_test",
-    "overall": "utilities.lab.finding",
-    "padded_answer": "utilities.lab.corruption",
-    "padding": "utilities.lab.checks.length",
-    "paraphrases": "utilities.lab.checks.paraphrases",
-    "position": "utilities.lab.checks.position",
-    "positions": "utilities.lab.checks.position",
-    "prefers_longer": "utilities.lab.checks.length",
-    "read_labels": "utilities.lab.labels",
-    "retest": "utilities.lab.checks.noise",
-    "saturation": "utilities.lab.checks.saturation",
-    "separation": "utilities.lab.checks.power",
-    "signal_to_noise": "utilities.lab.checks.power",
-    "timeouts": "utilities.lab.checks.failures",
-}
 
 __all__ = [
     "Answer",
@@ -141,7 +93,6 @@ __all__ = [
     "dev_for_test_cloud",
     "examine",
     "failures",
-    "histogram",
     "human_human",
     "inapplicable",
     "items_needed",
@@ -165,4 +116,4 @@ __all__ = [
 ]
 
 
-__getattr__ = lazy(__name__, _HOME)
+__getattr__ = lazy(__name__)

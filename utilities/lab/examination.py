@@ -31,6 +31,7 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
         seed: Seed of the intervals.
     """
     m, dev, plan = material, material.dev, material.plan
+    others = list(m.paraphrased.values())
     no_experts = "no expert was evaluated on dev"
 
     def on_dev(check: str, make: Callable[[Scores], Finding]) -> Finding:
@@ -42,10 +43,10 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
         *_agreement(m, seed),
         inapplicable("ladder", "there are no gold answers to corrupt") if m.rungs is None else ladder(m.rungs, seed),
         _with("noise_floor", dev, m.again, noise_floor, "the experts were evaluated only once"),
-        on_dev("retest", lambda one: retest([one, *m.replicates], seed)),
+        on_dev("retest", lambda one: retest([_of_same_items(one, m.replicates), *m.replicates], seed)),
         on_dev("separation", separation),
         on_dev("signal_to_noise", signal_to_noise),
-        on_dev("items_needed", lambda one: items_needed(one, m.points)),
+        on_dev("items_needed", items_needed),
         _with("dev_for_test", dev, m.test, dev_for_test, "no expert was evaluated on test"),
         _with(
             "dev_for_test_cloud",
@@ -59,9 +60,15 @@ def examine(material: Material, seed: int = 0) -> list[Finding]:
         else on_dev("optimism", lambda one: optimism(one, plan.evaluations)),
         on_dev("length_slope", lambda one: length_slope(one, seed)),
         on_dev("prefers_longer", lambda one: prefers_longer(one, seed)),
-        _with("padding", dev, m.padded, lambda a, b: padding(a, b, seed), "the answers were not padded"),
+        _with(
+            "padding",
+            dev,
+            m.padded,
+            lambda a, b: padding(_of_same_items(a, [b]), b, seed),
+            "the answers were not padded",
+        ),
         inapplicable("position", "it does not compare answers") if m.positions is None else position(m.positions, seed),
-        on_dev("paraphrases", lambda one: paraphrases({"": one, **m.paraphrased}, seed)),
+        on_dev("paraphrases", lambda one: paraphrases({"": _of_same_items(one, others), **m.paraphrased}, seed)),
         _with("attacks", dev, m.attacked, lambda a, b: attacks(a, b, seed), "no canary was scored"),
         on_dev("saturation", lambda one: saturation(one, seed)),
         inapplicable("cost", "no search is planned") if plan is None else on_dev("cost", lambda one: cost(one, plan)),
@@ -73,6 +80,13 @@ def _with(
     check: str, first: Scores | None, second: Scores | None, make: Callable[[Scores, Scores], Finding], why: str
 ) -> Finding:
     return inapplicable(check, why) if first is None or second is None else make(first, second)
+
+
+def _of_same_items(dev: Scores, others: Sequence[Scores]) -> Scores:
+    """The scores of the items that were scored again: with judges, a part of the dev items."""
+    if not others or not set(others[0].items) <= set(dev.items):
+        return dev
+    return dev.take([dev.items.index(name) for name in others[0].items])
 
 
 def _agreement(material: Material, seed: int) -> Sequence[Finding]:

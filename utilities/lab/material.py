@@ -42,7 +42,6 @@ class SearchPlan:
     """Wall time of evaluating all models, answering included; None if only the scoring time is known."""
     judges: Spent | None = None
     """Cost of the judges for all models; None without a judge."""
-    seconds_limit: float | None = None
     tokens_limit: int | None = None
     """Limit of `--budget-tokens`."""
     usd_limit: float | None = None
@@ -63,23 +62,21 @@ class Material:
     again: Scores | None = None
     """`dev` evaluated a second time, answers included."""
     replicates: Sequence[Scores] = ()
-    """Further scorings of the answers of `dev`."""
+    """Further scorings of the answers of `dev`, or of the answers to a part of its items."""
     rungs: Scores | None = None
     """Scores of the texts of `corruptions`; models are the rungs, the best first."""
     attacked: Scores | None = None
     """Scores of the texts of `canary_answers` on dev items; models are the canaries."""
     padded: Scores | None = None
-    """Scores of the answers of `dev` after `padded_answer`, with the same models and items."""
+    """Scores of the answers of `dev` after `padded_answer`, with the same models and the same items or a part."""
     positions: Positions | None = None
     paraphrased: Mapping[str, Scores] = field(default_factory=dict)
-    """Name of another prompt to the scores of the answers of `dev` under it."""
+    """Name of another prompt to the scores of the answers of `dev` under it, on the same items or a part."""
     labels: Labels | None = None
     scored: Mapping[Answer, float] = field(default_factory=dict)
     """Scores of the labelled answers; unscored ones are missing."""
     clusters: Mapping[str, str] = field(default_factory=dict)
     """Item of a labelled answer to what it shares with others; the item itself if missing."""
     plan: SearchPlan | None = None
-    points: float | None = None
-    """The difference of `items_needed`; None for its default."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Check to the reason why it was left out, one sentence."""

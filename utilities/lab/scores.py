@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,26 +68,24 @@ class Scores:
         object.__setattr__(self, "clusters", clusters)
 
     @classmethod
-    def of(cls, evaluations: Mapping[str, Evaluation], item_set: str | None = None) -> Scores:
-        """The scores of evaluated models.
+    def of(cls, evaluations: Mapping[str, Evaluation]) -> Scores:
+        """The scores of evaluated models; the ids of several item sets are `item set/item`.
 
         Args:
             evaluations: Model to its evaluation; all of the same items.
-            item_set: One item set; None for all of them, with ids `item set/item`.
 
         Raises:
             ValueError: The evaluations are of different items, or there are none.
         """
         if not evaluations:
             raise ValueError("no evaluation to take scores from")
-        rows = {model: _results(evaluation, item_set) for model, evaluation in evaluations.items()}
+        rows = {model: _results(evaluation) for model, evaluation in evaluations.items()}
         first = next(iter(rows.values()))
         if any(set(row) != set(first) for row in rows.values()):
             raise ValueError("evaluations of other items cannot be compared")
         items = tuple(first)
         table = [[row[item] for item in items] for row in rows.values()]
         outcomes = [[result.outcome for result in row] for row in table]
-        parts = [evaluation if item_set is None else evaluation.leaf(item_set) for evaluation in evaluations.values()]
         return cls(
             models=tuple(rows),
             items=items,
@@ -95,7 +93,7 @@ class Scores:
             clusters=tuple(_cluster(name, first[name]) for name in items),
             words=np.array([[_length(result) for result in row] for row in table]),
             reasons=Counter(str(o.reason) for row in outcomes for o in row if isinstance(o, Unscored)),
-            usage=sum((part.usage for part in parts), Usage()),
+            usage=sum((one.usage for one in evaluations.values()), Usage()),
             tokens=sum(result.response.tokens for row in table for result in row),
         )
 
@@ -123,16 +121,8 @@ class Scores:
     def take(self, items: Sequence[int] | NDArray[np.intp]) -> Scores:
         """A subset of the items, by index; usage and reasons stay those of all items."""
         index = np.asarray(items, dtype=np.intp)
-        return Scores(
-            self.models,
-            tuple(self.items[k] for k in index),
-            self.values[:, index],
-            tuple(self.clusters[k] for k in index),
-            self.words[:, index],
-            self.reasons,
-            self.usage,
-            self.tokens,
-        )
+        names, clusters = (tuple(of[k] for k in index) for of in (self.items, self.clusters))
+        return replace(self, items=names, values=self.values[:, index], clusters=clusters, words=self.words[:, index])
 
     def lacking(self, models: int = 1) -> str | None:
         """What is missing for statistics over items, in one sentence; None if nothing is.
@@ -166,12 +156,11 @@ def _models(count: int) -> str:
     return "one model" if count == 1 else f"{count} models"
 
 
-def _results(evaluation: Evaluation, item_set: str | None) -> dict[str, ItemResult]:
+def _results(evaluation: Evaluation) -> dict[str, ItemResult]:
     """Results by a name that is unique over the item sets."""
-    leaves = evaluation.leaves if item_set is None else {"": evaluation.leaf(item_set)}
     return {
         (f"{part}/{result.item_id}" if part else result.item_id): result
-        for part, leaf in leaves.items()
+        for part, leaf in evaluation.leaves.items()
         for result in leaf.results
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Unpack, get_args
+from typing import Unpack
 
 from utilities.bounded_input import read_json
 from utilities.core import Item, Outcome, Response, Score, Unscored, scorer_registry
@@ -19,8 +19,6 @@ from utilities.rewards.reward_model import RewardModel, reward_model
 from utilities.scorers.generation import GenerationScorer
 
 __all__ = ["Reward"]
-
-Normalize = Literal["zscore", "range", "none"]
 
 REFERENCE = Path(__file__).parent / "reference.json"
 """Prompts with good and bad answers; their raw rewards are the default scale of a reward model."""
@@ -57,7 +55,7 @@ class Reward(GenerationScorer):
         mix: str = "general",
         against: str = "brevity",
         weight: float = 0.5,
-        normalize: Normalize = "zscore",
+        normalize: str = "zscore",
         reference: str | None = None,
         words: int = WORD_LIMIT,
         prompt: str = "bare",
@@ -71,8 +69,7 @@ class Reward(GenerationScorer):
         super().__init__(prompt, max_tokens, stop, **options)
         if not model:
             raise UserError("no reward model given; name a folder or a hub id with --option model=NAME")
-        if normalize not in get_args(Normalize):
-            raise unknown_name("normalize", str(normalize), get_args(Normalize))
+        normalizations.check(normalize)
         if mix not in {*mixes, "conflict"}:
             raise unknown_name("mix", str(mix), [*mixes, "conflict"])
         self.model, self.normalize, self.reference, self.words = model, normalize, reference, words
@@ -136,16 +133,15 @@ class Reward(GenerationScorer):
 
     def _fitted(self, name: str) -> Normalization:
         """The normalisation, fitted to reference rewards that no particle can change."""
-        maker = normalizations.get(self.normalize)
+        fit = normalizations.get(self.normalize)
         if self.normalize == "none":
-            fitted: Normalization = maker()
-            return fitted
+            return fit([])
         if self.reference is None:
             answers = read_json(REFERENCE.read_bytes())
             raws = self._load(name).score([(prompt, answer) for prompt, answer in answers])
-            return maker.fit([raw for raw in raws if isinstance(raw, float)])  # type: ignore[no-any-return]
+            return fit([raw for raw in raws if isinstance(raw, float)])
         try:
             stored = [float(raw) for raw in read_json(Path(self.reference).read_bytes(), finite=True)]
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"reference={self.reference}: expected a JSON list of raw rewards ({error})") from error
-        return maker.fit(stored)  # type: ignore[no-any-return]
+        return fit(stored)

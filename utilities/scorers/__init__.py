@@ -19,24 +19,6 @@ if TYPE_CHECKING:
     from utilities.scorers.toxicity import Toxicity
     from utilities.scorers.yes_no import YesNo
 
-_HOME = {
-    "Abstain": "utilities.scorers.abstain",
-    "ExactMatch": "utilities.scorers.exact_match",
-    "FunctionScorer": "utilities.scorers.function",
-    "GenerationScorer": "utilities.scorers.generation",
-    "GoldLogprob": "utilities.scorers.gold_logprob",
-    "LegacyLetter": "utilities.scorers.legacy",
-    "LegacyNumber": "utilities.scorers.legacy",
-    "MultipleChoice": "utilities.scorers.multiple_choice",
-    "MultipleChoiceGenerated": "utilities.scorers.multiple_choice_generated",
-    "Numeric": "utilities.scorers.numeric",
-    "Regex": "utilities.scorers.regex",
-    "TokenF1": "utilities.scorers.token_f1",
-    "Toxicity": "utilities.scorers.toxicity",
-    "YesNo": "utilities.scorers.yes_no",
-    "utility": "utilities.scorers.function",
-}
-
 __all__ = [
     "Abstain",
     "ExactMatch",
@@ -56,4 +38,4 @@ __all__ = [
 ]
 
 
-__getattr__ = lazy(__name__, _HOME)
+__getattr__ = lazy(__name__)

@@ -14,8 +14,8 @@ from harness.session.settings import run_settings
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_search_and_compare_find_the_same_winner(preset, base, adapters, tmp_path):
-    flat = {"task": "medical", "edition": "mini", "limit": 12, "base_model": str(base), "device": "cpu", "seed": 3}
-    flat |= {"experts": [str(folder) for folder in adapters], "preset": preset, "particles": 6, "iterations": 4}
+    flat = {"task": "medical", "edition": "mini", "limit": 4, "base_model": str(base), "device": "cpu", "seed": 3}
+    flat |= {"experts": [str(folder) for folder in adapters], "preset": preset, "particles": 4, "iterations": 2}
     settings = run_settings({**flat, "patience": 50})
     session, store = open_session(settings), Store.create(tmp_path / "search", {})
     try:

@@ -49,8 +49,8 @@ def given(base, adapters):
     """Settings of a small job; a test adds its own."""
 
     def make(**changes):
-        flat = {"task": "medical", "edition": "mini", "limit": 6, "base_model": str(base), "particles": 5}
-        flat |= {"iterations": 3, "experts": [str(folder) for folder in adapters], "device": "cpu"}
+        flat = {"task": "medical", "edition": "mini", "limit": 4, "base_model": str(base), "particles": 4}
+        flat |= {"iterations": 2, "experts": [str(folder) for folder in adapters], "device": "cpu"}
         return run_settings({**flat, **changes})
 
     return make
@@ -301,12 +301,6 @@ def test_the_local_engine_answers_a_grouped_row_as_peft_does(pool, base, tmp_pat
 # -- from settings to result -------------------------------------------------------------------------------------------
 
 
-def embedded(granularity, **changes):
-    flat = {"task": "medical", "limit": 2, "particles": 12, "iterations": 2, "device": "cpu", "seed": 3}
-    flat |= {"top_k": 3}
-    return run_settings({**flat, "granularity": granularity, **changes})
-
-
 def begun(settings, folder, *subscribers):
     """The job, begun or continued."""
     session = open_session(settings)
@@ -325,16 +319,16 @@ def begun(settings, folder, *subscribers):
     ("granularity", "include_base", "preset"),
     [
         ("model", False, "default"),
-        ("layer", False, "paper"),
-        ("module", False, "default"),
-        ("layer", True, "paper"),
+        ("module", False, "paper"),
         ("layer", True, "default"),
     ],
 )
-def test_the_embedded_model_is_adapted_at_every_granularity(granularity, include_base, preset, tmp_path):
+def test_a_model_is_adapted_at_every_granularity(granularity, include_base, preset, given, tmp_path):
     seen = []
     session, result = begun(
-        embedded(granularity, include_base=include_base, preset=preset), tmp_path / "run", seen.append
+        given(granularity=granularity, include_base=include_base, preset=preset, particles=8, top_k=3),
+        tmp_path / "run",
+        seen.append,
     )
     winner, columns = result.winner, session.columns
     assert list(winner.coefficients) == columns == [*result.experts, *([BASE] if include_base else [])]

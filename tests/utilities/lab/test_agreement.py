@@ -4,8 +4,14 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
+from utilities.lab.checks import agreement as module
 from utilities.lab.checks.agreement import AGREEMENT, agreement, as_labels, human_human
 from utilities.lab.labels import Label, Labels
+
+
+@pytest.fixture(autouse=True)
+def rough_intervals(monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 100)
 
 
 def labels_of(table, names=("ann", "bob", "cem")):

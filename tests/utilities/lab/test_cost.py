@@ -42,7 +42,6 @@ def test_without_a_clock_the_seconds_of_scoring_count():
     [
         ({"usd_limit": 4}, "5 of 4 usd"),
         ({"tokens_limit": 900_000}, "1e+06 of 900,000 judge tokens"),
-        ({"seconds_limit": 60}, "200 of 60 seconds"),
     ],
 )
 def test_past_a_limit(limits, told):
@@ -52,7 +51,7 @@ def test_past_a_limit(limits, told):
 
 
 def test_within_the_limits():
-    plan = SearchPlan(evaluations=100, judges=SPENT, usd_limit=6, tokens_limit=2_000_000, seconds_limit=300)
+    plan = SearchPlan(evaluations=100, judges=SPENT, usd_limit=6, tokens_limit=2_000_000)
     assert cost(SCORES, plan).verdict == "pass"
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tables import table
 
-from utilities.lab.checks.saturation import histogram, saturation
+from utilities.lab.checks.saturation import saturation
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,3 @@ def test_unscored_answers_are_no_floor():
     assert found.value == pytest.approx(1 / 50)
     assert found.numbers["floor_share"] == found.numbers["ceiling_share"] == pytest.approx(1 / 50)
     assert saturation(table(np.full(50, np.nan))).verdict == "not applicable"
-
-
-def test_few_values_have_a_bar_each_and_many_share():
-    edges, counts = histogram(table([0, 0, 1, 1, 1, np.nan]))
-    assert (edges, counts) == ([-0.5, 0.5, 1.5], [2, 3])
-    edges, counts = histogram(table(np.linspace(0, 1, 101)))
-    assert (len(edges), len(counts), sum(counts)) == (21, 20, 101)
-    assert sum(histogram(table([3.0] * 7))[1]) == 7
-    with pytest.raises(ValueError, match="no answer is scored"):
-        histogram(table([np.nan]))

@@ -47,7 +47,7 @@ def test_the_order_of_items_may_differ_between_models():
     np.testing.assert_array_equal(Scores.of({"a": one, "b": turned}).values, [[1, 2], [3, 4]])
 
 
-def test_item_sets_are_looked_at_together_or_alone_and_share_their_sources():
+def test_item_sets_are_looked_at_together_and_share_their_sources():
     parts = {
         "x": evaluation([Score(1.0), Score(0.0)], clusters=["i0", "page"]),
         "y": evaluation([Score(0.5)], clusters=["page"]),
@@ -56,8 +56,6 @@ def test_item_sets_are_looked_at_together_or_alone_and_share_their_sources():
     together = Scores.of({"m": whole})
     assert together.items == ("x/i0", "x/i1", "y/i0")
     assert together.clusters == ("x/i0", "page", "page")
-    alone = Scores.of({"m": whole}, "y")
-    assert (alone.items, alone.clusters, alone.usage) == (("i0",), ("page",), Usage(1, 1.0))
 
 
 def test_an_answer_that_never_came_has_no_length():

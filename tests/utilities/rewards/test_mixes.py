@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utilities.errors import UserError
-from utilities.rewards import WORD_LIMIT, Mix, conflict, length_score, mixes, pareto_front
+from utilities.rewards.mixes import WORD_LIMIT, Mix, conflict, length_score, mixes, pareto_front
 
 unit = st.floats(0, 1)
 # Few different values, so that ties and equal points happen.

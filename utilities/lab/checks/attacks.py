@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import ENOUGH_ITEMS, Scores
-from utilities.statistics import Estimate, clustered_estimate
+from utilities.statistics import estimate_of_sums
 
 __all__ = ["attacks"]
 
@@ -43,12 +43,7 @@ def attacks(honest: Scores, attacked: Scores, seed: int = 0) -> Finding:
         return finding("attacks", "pass", "no canary has a score", 0.0, yardstick, numbers)
     strongest = max(shares, key=lambda name: shares[name])
     won, compared = wins[strongest]
-    estimate: Estimate = clustered_estimate(
-        lambda index: won[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
-        clusters,
-        seed,
-        RESAMPLES,
-    )
+    estimate = estimate_of_sums(np.divide, (won, compared), clusters, seed, RESAMPLES)
     beaten = [name for name, share in sorted(shares.items(), key=lambda one: -one[1]) if share > 0.5]
     verdict: Verdict = "pass"
     advice = f"no canary scores like the honest answers; the strongest is {strongest}"

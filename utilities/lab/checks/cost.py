@@ -30,7 +30,7 @@ def cost(scores: Scores, plan: SearchPlan) -> Finding:
         "seconds": seconds,
     }
     total = {name: None if one is None else one * plan.evaluations for name, one in each.items()}
-    limits = {"judge_tokens": plan.tokens_limit, "usd": plan.usd_limit, "seconds": plan.seconds_limit}
+    limits = {"judge_tokens": plan.tokens_limit, "usd": plan.usd_limit}
     over = [
         f"{amount} of {allowed:,.6g} {name.replace('_', ' ')}"
         for name, allowed in limits.items()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import ENOUGH_ITEMS, Scores
-from utilities.statistics import clustered_estimate
+from utilities.statistics import estimate_of_sums
 
 __all__ = ["length_slope", "padding", "prefers_longer"]
 
@@ -35,14 +35,9 @@ def length_slope(scores: Scores, seed: int = 0) -> Finding:
         return inapplicable("length_slope", table)
     score, length = table
     sums = np.stack([(score * length).sum(0), (score**2).sum(0), (length**2).sum(0)])
-
-    def correlation(index: NDArray[np.intp]) -> float:
-        both, s, x = sums[:, index].sum(1)
-        return float(both / np.sqrt(s * x)) if s > 0 and x > 0 else float("nan")
-
     if not sums[1].sum() > 0:
         return inapplicable("length_slope", "all answers to an item have the same score")
-    estimate = clustered_estimate(correlation, scores.clusters, seed)
+    estimate = estimate_of_sums(lambda both, s, x: both / np.sqrt(s * x), tuple(sums), scores.clusters, seed)
     size = abs(estimate.value)
     verdict: Verdict = "fail" if size > SLOPE_FAIL else "warn" if size > SLOPE_WARN else "pass"
     what = "length" if estimate.value > 0 else "brevity"
@@ -77,11 +72,7 @@ def prefers_longer(scores: Scores, seed: int = 0) -> Finding:
         compared += present
     if int((compared > 0).sum()) < ENOUGH_ITEMS:
         return inapplicable("prefers_longer", f"below {ENOUGH_ITEMS} items with answers of different length")
-    estimate = clustered_estimate(
-        lambda index: wins[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
-        scores.clusters,
-        seed,
-    )
+    estimate = estimate_of_sums(np.divide, (wins, compared), scores.clusters, seed)
     away = abs(estimate.value - 0.5)
     verdict: Verdict = "fail" if away > LONGER_FAIL else "warn" if away > LONGER_WARN else "pass"
     what = "longer" if estimate.value > 0.5 else "shorter"
@@ -109,11 +100,7 @@ def padding(honest: Scores, padded: Scores, seed: int = 0) -> Finding:
         return inapplicable("padding", f"below {ENOUGH_ITEMS} items have a score with and without padding")
     wins = np.where(present, 0.5 + 0.5 * np.sign(np.where(present, gain, 0)), 0).sum(0)
     compared = present.sum(0)
-    estimate = clustered_estimate(
-        lambda index: wins[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
-        honest.clusters,
-        seed,
-    )
+    estimate = estimate_of_sums(np.divide, (wins, compared), honest.clusters, seed)
     verdict: Verdict = "fail" if estimate.value > PADDING_FAIL else "warn" if estimate.value > PADDING_WARN else "pass"
     advice = {
         "pass": "padding does not raise the score",

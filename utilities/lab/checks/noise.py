@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from utilities.lab.checks.pairs import typical_se
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import ENOUGH_ITEMS, Scores
-from utilities.statistics import clustered_estimate
+from utilities.statistics import estimate_of_sums
 
 __all__ = ["noise_floor", "preferences", "retest"]
 
@@ -83,11 +83,7 @@ def retest(replicates: Sequence[Scores], seed: int = 0) -> Finding:
         present = ~np.isnan(one - other)
         flips += (present & (one != other)).sum(0)
         compared += present.sum(0)
-    share = clustered_estimate(
-        lambda index: flips[index].sum() / compared[index].sum() if compared[index].any() else np.nan,
-        first.clusters,
-        seed,
-    )
+    share = estimate_of_sums(np.divide, (flips, compared), first.clusters, seed)
     stacked = np.stack([one.values for one in replicates])
     verdict: Verdict = "fail" if share.value > FLIPS_FAIL else "warn" if share.value > PUBLISHED_FLIPS else "pass"
     advice = {

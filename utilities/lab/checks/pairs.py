@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -51,13 +52,5 @@ def scored_models(scores: Scores) -> Scores:
     rows = np.flatnonzero((~np.isnan(scores.values)).any(1))
     if rows.size == len(scores.models):
         return scores
-    return Scores(
-        tuple(scores.models[k] for k in rows),
-        scores.items,
-        scores.values[rows],
-        scores.clusters,
-        scores.words[rows],
-        scores.reasons,
-        scores.usage,
-        scores.tokens,
-    )
+    names = tuple(scores.models[k] for k in rows)
+    return replace(scores, models=names, values=scores.values[rows], words=scores.words[rows])

@@ -11,7 +11,7 @@ from utilities.core import Evaluation, Score
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.material import Positions
 from utilities.lab.scores import ENOUGH_ITEMS
-from utilities.statistics import clustered_estimate
+from utilities.statistics import estimate_of_sums
 
 __all__ = ["position", "positions"]
 
@@ -31,7 +31,7 @@ def position(verdicts: Positions, seed: int = 0) -> Finding:
     if present.size < ENOUGH_ITEMS:
         return inapplicable("position", f"{present.size} pairs were judged in both orders, {ENOUGH_ITEMS} are needed")
     gain, clusters = gain[present], [verdicts.clusters[k] for k in present]
-    estimate = clustered_estimate(lambda index: float(gain[index].mean()), clusters, seed)
+    estimate = estimate_of_sums(np.divide, (gain, np.ones_like(gain)), clusters, seed)
     flips = float(np.mean(gain != 0))
     verdict: Verdict = "pass"
     if abs(estimate.value) > BIAS_FAIL or flips > FLIPS_FAIL:

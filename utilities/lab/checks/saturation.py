@@ -6,9 +6,9 @@ import numpy as np
 
 from utilities.lab.finding import Finding, Verdict, finding, inapplicable
 from utilities.lab.scores import Scores
-from utilities.statistics import clustered_estimate
+from utilities.statistics import estimate_of_sums
 
-__all__ = ["histogram", "saturation"]
+__all__ = ["saturation"]
 
 WARN, FAIL = 0.75, 0.9
 """Share of answers with the commonest score; with 9 in 10 of a 0/1 score on one side, the standard deviation is 0.3 of
@@ -28,7 +28,7 @@ def saturation(scores: Scores, seed: int = 0) -> Finding:
     common = float(values[counts.argmax()])
     at = np.where(np.isnan(scores.values), np.nan, scores.values == common)
     hits, counted = np.nansum(at, 0), (~np.isnan(at)).sum(0)
-    share = clustered_estimate(lambda index: hits[index].sum() / max(counted[index].sum(), 1), scores.clusters, seed)
+    share = estimate_of_sums(np.divide, (hits, counted), scores.clusters, seed)
     verdict: Verdict = "fail" if share.value > FAIL else "warn" if share.value > WARN else "pass"
     where = "everything" if len(values) == 1 else "its ceiling" if common == values[-1] else "its floor"
     where = where if common in (values[0], values[-1]) else "one value in the middle"
@@ -53,23 +53,3 @@ def saturation(scores: Scores, seed: int = 0) -> Finding:
             "sd": float(scored.std()),
         },
     )
-
-
-def histogram(scores: Scores, bins: int = 20) -> tuple[list[float], list[int]]:
-    """Edges [bins + 1] and counts [bins] over all models; with no more distinct values than bins, one bin each.
-
-    Raises:
-        ValueError: No answer is scored.
-    """
-    scored = scores.values[~np.isnan(scores.values)]
-    if not scored.size:
-        raise ValueError("no answer is scored")
-    values = np.unique(scored)
-    edges: np.ndarray
-    if 1 < values.size <= bins:
-        middle = (values[1:] + values[:-1]) / 2
-        edges = np.array([2 * values[0] - middle[0], *middle, 2 * values[-1] - middle[-1]])
-    else:
-        edges = np.histogram_bin_edges(scored, bins)
-    counts, edges = np.histogram(scored, edges)
-    return [float(edge) for edge in edges], [int(count) for count in counts]
