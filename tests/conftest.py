@@ -19,6 +19,7 @@ import hypothesis
 import pytest
 import torch
 from closed_caches import closed_caches  # noqa: F401 - a fixture
+from own_cache import own_cache_of_a_module, own_cache_of_a_test  # noqa: F401 - fixtures
 from peft import LoraConfig, get_peft_model
 from stub_server import JudgeServer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

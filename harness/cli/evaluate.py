@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli.command import ConfigOption, Given, JsonOption, verb
-from harness.cli.options import ENGINE, JUDGES, MODELS, TASK, layered_settings
+from harness.cli.options import CACHE, ENGINE, JUDGES, MODELS, TASK, layered_settings
 from harness.session.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["evaluation_json", "run_evaluate"]
 SplitName = Literal["dev", "test"]
 
 
-@verb("Evaluate", reads=TASK | MODELS | ENGINE | JUDGES)
+@verb("Evaluate", reads=TASK | MODELS | ENGINE | CACHE | JUDGES)
 def evaluate(
     given: Given,
     config: ConfigOption = None,
@@ -44,7 +44,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
 
     announce(settings.task, settings.base_model)
     from harness.display.conclusion import evaluation_conclusion
-    from harness.display.tables import evaluation_table
+    from harness.display.tables import cached_line, evaluation_table
     from harness.run_folder.store import Store
     from harness.session.evaluator import evaluate_models
     from harness.session.provenance import provenance
@@ -61,7 +61,8 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     try:
         engine = session.engine()
         try:
-            evaluations = run_sync(evaluate_models(session, engine, split))
+            answers = session.answer_cache(engine)
+            evaluations = run_sync(evaluate_models(session, engine, split, answers))
         finally:
             engine.close()
         if store is not None:
@@ -82,7 +83,8 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     for name, e in evaluations.items():
         if e.problem:
             console.print(f"{name}: not comparable, {e.problem}", style="yellow", markup=False)
-    for note in (*session.notes, *session.take_notes()):
+    reused = [cached_line(answers.reused)] if answers is not None and answers.reused else []
+    for note in (*session.notes, *session.take_notes(), *reused):
         console.print(f"note: {note}", style="yellow", markup=False)
     sentence = evaluation_conclusion(evaluations, BASE, split, task.combine)
     console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from utilities.errors import UserError
 from utilities.judges.settings import JudgeSettings
 
 __all__ = [
+    "CACHE",
     "COMMON",
     "ENGINE",
     "JUDGES",
@@ -37,6 +38,8 @@ TASK = frozenset({"task", "trust_task", "edition", "data", "limit", "drop_overla
 """What is evaluated on, and by which utility."""
 MODELS = frozenset({"base_model", "experts", "family"})
 ENGINE = frozenset({"engine", *EngineSettings.model_fields})
+CACHE = frozenset({"cache"})
+"""Read by verbs that do not measure the time of evaluations."""
 MONITOR = frozenset({"monitor_share", "canary_every"})
 """Judge settings that monitor a search."""
 JUDGES = frozenset({*JudgeSettings.model_fields, "trace"}) - MONITOR
@@ -52,6 +55,7 @@ SEARCH = (
     - TASK
     - MODELS
     - ENGINE
+    - CACHE
     - {*NESTED, "trace"}
 )
 """What a search does: optimiser and hyperparameters, objective, selection, monitoring."""
@@ -69,7 +73,7 @@ PANELS = {
     "Search": SEARCH - PARTICLE_SWARM - MONITOR,
     "Published particle swarm (--preset paper)": PARTICLE_SWARM,
     "Judges": JUDGES | MONITOR,
-    "Engine": ENGINE,
+    "Engine": ENGINE | CACHE,
 }
 """Groups of the help page, in its order."""
 OTHER_OPTIMISERS = ("cma", "cma-positive", "pso-standard", "random")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.command import ConfigOption, Display, DisplayOption, Given, JsonOption, TrackOption, verb
-from harness.cli.options import ENGINE, JUDGES, MODELS, SEARCH, TASK, check_hyperparameters, layered_settings
+from harness.cli.options import CACHE, ENGINE, JUDGES, MODELS, SEARCH, TASK, check_hyperparameters, layered_settings
 from harness.session.settings import RunSettings, read_config, run_settings
 from utilities.errors import UserError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["continue_search", "run_search", "show_result"]
 
 
-@verb("Search", reads=TASK | MODELS | SEARCH | ENGINE | JUDGES)
+@verb("Search", reads=TASK | MODELS | SEARCH | ENGINE | CACHE | JUDGES)
 def search(
     given: Given,
     config: ConfigOption = None,

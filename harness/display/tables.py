@@ -241,6 +241,11 @@ def difference_line(label: str, difference: Difference) -> str:
     )
 
 
+def cached_line(answers: int) -> str:
+    """The number of answers that were not computed again, in one sentence."""
+    return f"{answers:,} answers of the base model and the experts are from the cache; --no-cache computes them again"
+
+
 def print_result(result: Result, console: Console) -> None:
     """Prints the end of a run: table, differences, winner, cost, the next commands, and last the conclusion."""
     console.print(result_table(result.rows, f"{result.task} ({result.edition})", best_initial=result.best_initial))
@@ -253,6 +258,8 @@ def print_result(result: Result, console: Console) -> None:
     say(f"winner = {mixture(result.winner.coefficients, most=5)}")
     say(winner_line(result))
     share = result.time_share
+    if result.cached_answers:
+        say(cached_line(result.cached_answers))
     say(
         f"{result.evaluations} evaluations in {clock(result.seconds)}; of the search {share.forward:.0%} forward pass,"
         f" {share.mixing:.0%} mixing, {share.scoring:.0%} scoring, {share.other:.0%} other"

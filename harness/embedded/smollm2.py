@@ -8,7 +8,6 @@ experts of this family are in `weights/smollm2/experts`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from hashlib import file_digest, sha256
@@ -20,6 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.embedded import WEIGHTS
+from utilities.cache_folder import cache_folder
 from utilities.errors import UserError, first_line
 from utilities.quiet import silence
 
@@ -55,8 +55,7 @@ def base_folder() -> Path:
     source = _packaged_file()
     if source is None:
         return _from_hub()
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / NAME
+    folder = cache_folder() / NAME
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # two runs that start together convert once
         if not _intact(folder):

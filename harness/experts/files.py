@@ -17,6 +17,7 @@ __all__ = [
     "ADAPTER",
     "CONFIG",
     "FLOATS",
+    "content_hash",
     "folder_hash",
     "folder_name",
     "not_finite",
@@ -34,6 +35,9 @@ FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 DOWNLOADED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 READ_WHOLE = 1 << 32
 """Maximum bytes of a model whose values are all checked; of larger ones, the first and last row of each tensor."""
+
+HASHED_WHOLE = 1 << 30
+"""Maximum bytes of a file that is hashed completely."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -150,13 +154,27 @@ def folder_hash(folder: Path) -> str:
     """
     digest = sha256()
     for path in (*weight_files(folder), *sorted(folder.glob("*.json"))):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if size <= 1 << 30:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-            else:
-                digest.update(str(size).encode() + file.read(1 << 22))
-                file.seek(-(1 << 22), 2)
-                digest.update(file.read())
+        _hash_file(digest, path)
     return digest.hexdigest()[:16]
+
+
+def content_hash(folder: Path) -> str:
+    """Hash of all files of a folder; of those above 1 GiB the time of the last change replaces most of the content."""
+    digest = sha256()
+    for path in sorted(one for one in folder.iterdir() if one.is_file()):
+        stat = path.stat()
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns if stat.st_size > HASHED_WHOLE else 0}\n".encode())
+        _hash_file(digest, path)
+    return digest.hexdigest()
+
+
+def _hash_file(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= HASHED_WHOLE:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        else:
+            digest.update(str(size).encode() + file.read(1 << 22))
+            file.seek(-(1 << 22), 2)
+            digest.update(file.read())

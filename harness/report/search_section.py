@@ -291,6 +291,7 @@ def _facts(run: Run, result: Result) -> list[tuple[str, str]]:
     facts = [
         ("time", clock(result.seconds)),
         ("evaluations", f"{result.evaluations:,} on dev, {result.item_evaluations:,} answers"),
+        *([("from the cache", f"{result.cached_answers:,} answers on dev and test")] if result.cached_answers else []),
         ("time share", f"{share.forward:.0%} model, {share.mixing:.0%} mixing, {share.scoring:.0%} scoring"),
         ("search", f"{result.optimiser}, objective {result.objective}, {len(result.experts)} experts"),
         ("engine", result.engine),

@@ -93,7 +93,9 @@ class SearchRun:
         panel = session.panel
         rules = StopRules(session.task.name, panel, f"retry with `python run.py resume {store.folder}`")
         evaluated = {key: EvaluationSummary.read(one) for key, one in saved.get("evaluated", {}).items()}
-        self.evaluator = Evaluator(session, engine, store, rules, cached=evaluated)
+        reused: int = saved.get("cached_answers", 0)
+        answers = session.answer_cache(engine)
+        self.evaluator = Evaluator(session, engine, store, rules, cached=evaluated, answers=answers, reused=reused)
         self.evaluations: int = saved.get("evaluations", 0)
         self.items: int = saved.get("items", 0)
         """Answers to single dev items, the cost of a search."""
@@ -230,6 +232,7 @@ class SearchRun:
                 "swarm": self.optimiser.state.to_dict(),
                 "evaluations": self.evaluations,
                 "items": self.items,
+                "cached_answers": self.evaluator.reused,
                 "evaluated": {key: one.stored for key, one in self.evaluator.cached.items()},
                 "best_metric": self._best_metric,
                 "engine": self.engine.state(),

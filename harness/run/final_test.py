@@ -133,6 +133,7 @@ class FinalTest:
             objective=evaluator.objective,
             evaluations=outcome.evaluations,
             item_evaluations=outcome.items,
+            cached_answers=evaluator.reused,
             seconds=outcome.seconds(),
             time_share=outcome.time_share,
             experts=pool.names,

@@ -23,6 +23,7 @@ from harness.run.adapt import adapt_async
 from harness.run_folder.events import AnyEvent, Bus
 from harness.run_folder.read import Run, open_run
 from harness.run_folder.store import Store, free_folder
+from harness.session.answer_cache import AnswerCache
 from harness.session.evaluator import StopRules, evaluate_models
 from harness.session.objects import with_names
 from harness.session.provenance import provenance
@@ -68,6 +69,7 @@ class Session:
         self._flat = with_names(settings)
         self.settings = recommended_settings(self._flat).anywhere()
         self._engine: Engine | None = None
+        self._answers: AnswerCache | None = None
         self._evaluations: dict[tuple[bytes, Split], Evaluation] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="session", daemon=True)
@@ -203,6 +205,11 @@ class Session:
             self._engine = self._session.engine()
         return self._engine
 
+    def _open_answers(self) -> AnswerCache | None:
+        if self._answers is None:
+            self._answers = self._session.answer_cache(self._open_engine())
+        return self._answers
+
     async def _evaluate(self, row: Row, split: Split) -> Evaluation:
         coefficients = self._coefficients(row)
         key = (b"" if coefficients is None else (coefficients + 0.0).tobytes(), split)
@@ -210,7 +217,9 @@ class Session:
             session = self._session
             rules = StopRules(session.task.name, session.panel, "evaluate again")
             engine_row = None if coefficients is None else session.expert_row(coefficients)
-            found = await rules.gather(session.task(self._open_engine().particle(engine_row), split))
+            answers = self._open_answers()
+            model = (answers.model if answers is not None else self._open_engine().particle)(engine_row)
+            found = await rules.gather(session.task(model, split))
             self._warn()
             rules.check_judge(found)
             self._evaluations[key] = found[0]
@@ -218,7 +227,7 @@ class Session:
 
     async def _evaluate_all(self, split: Split) -> dict[str, Evaluation]:
         try:
-            return await evaluate_models(self._session, self._open_engine(), split)
+            return await evaluate_models(self._session, self._open_engine(), split, self._open_answers())
         finally:
             self._warn()
 

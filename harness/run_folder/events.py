@@ -74,7 +74,7 @@ class Evaluated(Event):
     particle: int
     value: float | None
     items: int
-    """Items that were answered for it; 0 where an equal row was evaluated before."""
+    """Items that were answered for it; 0 where an equal row was evaluated before, or the answers were in the cache."""
 
 
 class IterationDone(Event):
@@ -110,7 +110,7 @@ class Testing(Event):
     done: int
     total: int
     answered: int = 0
-    """Items that were answered for the rows before it; those read from the records of an earlier part do not count."""
+    """Items that were answered for the rows before it; those read from records or the cache do not count."""
 
 
 class Judged(Event, Cost):

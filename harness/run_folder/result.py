@@ -175,6 +175,8 @@ class Result(_Closed):
     """Particles evaluated on dev, the initial population included; equal rows count once."""
     item_evaluations: int = 0
     """Answers to single dev items in these evaluations."""
+    cached_answers: int = 0
+    """Answers on dev and test that were read from the cache of earlier runs instead of computed."""
     seconds: float
     """Wall time of the run, over all its parts if it was resumed."""
     time_share: TimeShare

@@ -25,6 +25,7 @@ from harness.engines.base import Engine
 from harness.run_folder.events import Judged, Numbers
 from harness.run_folder.result import Difference, Measured, Noise
 from harness.run_folder.store import Store
+from harness.session.answer_cache import AnswerCache, CachedModel
 from harness.session.session import BASE, Session
 from harness.swarm.drivers import row_key
 from harness.swarm.update import Row, Rows
@@ -224,7 +225,7 @@ class Batch:
 
 
 Report = Callable[[int, EvaluationSummary, int], None]
-"""Receives a row's index, its summary, and the number of items answered for it: 0 for equal rows."""
+"""Receives a row's index, its summary, and the number of items answered for it: 0 for equal rows and cached answers."""
 
 
 @dataclass
@@ -247,7 +248,11 @@ class Evaluator:
     cached: dict[str, EvaluationSummary] = field(default_factory=dict)
     """Summaries of all engine rows with a value on dev, by hash of the row."""
     answered: int = 0
-    """Number of items answered for `recorded` evaluations."""
+    """Number of items answered for `recorded` evaluations, without those in `reused`."""
+    answers: AnswerCache | None = None
+    """Stored answers of the base model and the experts; None evaluates them."""
+    reused: int = 0
+    """Number of items whose answers were read from `answers`."""
     _recorded: dict[tuple[Split, str], Evaluation] = field(default_factory=dict)
     """Recorded evaluations of engine rows."""
 
@@ -293,7 +298,17 @@ class Evaluator:
 
     def model(self, row: ModelRow | None) -> Model:
         """The model of a row; None is the base model."""
-        return self.engine.particle(None if row is None else self.engine_row(row))
+        engine_row = None if row is None else self.engine_row(row)
+        return self.engine.particle(engine_row) if self.answers is None else self.answers.model(engine_row)
+
+    async def _evaluate(self, task: Task, row: ModelRow | None, split: Split) -> tuple[Evaluation, int]:
+        """An evaluation, and the number of its items that were answered now rather than read from the cache."""
+        model = self.model(row)
+        evaluation = await task(model, split)
+        items = evaluation.n + evaluation.n_unscored
+        answered = min(items, model.sent) if isinstance(model, CachedModel) else items
+        self.reused += items - answered
+        return evaluation, answered
 
     def coefficients(self, row: Row) -> dict[str, float]:
         """All coefficients of a row by name, in order."""
@@ -333,9 +348,9 @@ class Evaluator:
         start = time.perf_counter()
 
         async def evaluate(k: int) -> Evaluation:
-            evaluation = await (task or self.search_task)(self.model(rows[k]), "dev")
+            evaluation, answered = await self._evaluate(task or self.search_task, rows[k], "dev")
             if report is not None:
-                report(k, self._summary(evaluation, rows[k]), evaluation.n + evaluation.n_unscored)
+                report(k, self._summary(evaluation, rows[k]), answered)
             return evaluation
 
         evaluations = await self.rules.gather(*(evaluate(k) for k in new))
@@ -390,9 +405,9 @@ class Evaluator:
             evaluation = None if task is not None or key is None else self._recorded.get((split, key))
             if evaluation is None:
                 chosen = task or (self.search_task if split == "dev" else self.task)
-                (evaluation,) = await self.rules.gather(chosen(self.model(row), split))
+                ((evaluation, answered),) = await self.rules.gather(self._evaluate(chosen, row, split))
                 self.rules.check_judge([evaluation])
-                self.answered += evaluation.n + evaluation.n_unscored
+                self.answered += answered
             self.store.save_records(record, [(label, evaluation)])
             self.checkpoint.setdefault("seconds", {})[record] = time.perf_counter() - start
             self.save()
@@ -476,15 +491,24 @@ class Evaluator:
         return Noise(value=change, items=len(one), changed=sum(two[key] != text for key, text in one.items()))
 
 
-async def evaluate_models(session: Session, engine: Engine, split: Split) -> dict[str, Evaluation]:
+async def evaluate_models(
+    session: Session, engine: Engine, split: Split, answers: AnswerCache | None = None
+) -> dict[str, Evaluation]:
     """Evaluates the base model and all experts on a split concurrently; nothing is recorded.
+
+    Args:
+        session: The task and the experts.
+        engine: Answers the prompts.
+        split: The split.
+        answers: Stored answers; None evaluates all.
 
     Raises:
         StoppedError: The budget is spent or the judge is unreachable.
     """
     names, rows = [BASE, *session.pool.names], [None, *np.eye(len(session.pool.names))]
     rules = StopRules(session.task.name, session.panel, "repeat the command")
-    evaluations = await rules.gather(*(session.task(engine.particle(row), split) for row in rows))
+    model = engine.particle if answers is None else answers.model
+    evaluations = await rules.gather(*(session.task(model(row), split) for row in rows))
     rules.check_judge(evaluations)
     return dict(zip(names, evaluations, strict=True))
 

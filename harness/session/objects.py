@@ -7,7 +7,6 @@ task file (items, a task), and replaced by its name.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 import yaml
 
+from utilities.cache_folder import cache_folder
 from utilities.core import Item, Scorer, scorer_registry
 from utilities.errors import UserError
 from utilities.registry import Registry
@@ -146,8 +146,7 @@ def _task_file(
     }
     document = {"name": name, "title": title, **more, "editions": {edition: {"item_sets": item_sets}}}
     digest = sha256(json.dumps([document, data]).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / "tasks" / digest
+    folder = cache_folder() / "tasks" / digest
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for k, text in enumerate(data.values()):
         (folder / "data" / f"{k}.json").write_text(text, encoding="utf-8")

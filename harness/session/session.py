@@ -16,6 +16,7 @@ from harness.engines.gpu_sharing import share_gpu
 from harness.engines.preflight import check_runnable
 from harness.experts.pool import Pool, check_finite, open_pool, resolve
 from harness.session import engine_start
+from harness.session.answer_cache import AnswerCache
 from harness.session.hold_out import split_hold_out
 from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import FAMILIES, RunSettings, flat_settings
@@ -155,6 +156,21 @@ class Session:
         if self.settings.engine_settings.share_gpu:
             share_gpu(engine, self.task)
         return engine
+
+    def answer_cache(self, engine: Engine) -> AnswerCache | None:
+        """The stored answers for an engine of this session.
+
+        None if the cache is off, the engine's answers depend on what else it answers at the same time (all but local),
+        or the base model has code of its own.
+        """
+        settings = self.settings.engine_settings
+        local = engine_start.engine_name(self.settings, self.pool) == "local"
+        if not self.settings.cache or settings.trust_remote_code or not local:
+            return None
+        try:
+            return AnswerCache(engine, self.base, self.pool, settings)
+        except OSError:  # a file of the base model that cannot be read
+            return None
 
 
 def load_task_of(settings: RunSettings, judge: Panel | None = None) -> Task:

@@ -86,6 +86,8 @@ class RunSettings(BaseModel):
     """What has coefficients of its own: the whole model, each of its layers, or each kind of module (q_proj, ...)."""
     engine: str = "auto"
     """Engine that answers the prompts."""
+    cache: bool = Field(True, exclude_if=bool)
+    """Reuse answers of the base model and the experts that earlier runs stored, with --engine local."""
     seed: int = Field(0, ge=0)
     """Seed of every random number of the search."""
     preset: Literal["default", "paper"] = "default"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from utilities.cache_folder import cache_folder
 from utilities.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ class JudgeSettings(BaseModel):
         """The file of the judgements: `judge_cache`, or the one in $XDG_CACHE_HOME."""
         if self.judge_cache is not None:
             return self.judge_cache.expanduser()
-        home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # The XDG specification requires ignoring relative paths.
-        return (home if home.is_absolute() else Path.home() / ".cache") / "model-swarms" / "judgements.sqlite"
+        return cache_folder() / "judgements.sqlite"
 
     @property
     def names_key(self) -> bool:
