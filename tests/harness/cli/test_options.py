@@ -8,7 +8,7 @@ from conftest import refused
 
 import harness
 from harness.cli.command import VERBS
-from harness.cli.options import ENGINE, JUDGES, MODELS, PANELS, SEARCH, TASK
+from harness.cli.options import CACHE, ENGINE, JUDGES, MODELS, PANELS, SEARCH, TASK
 from harness.engines.settings import EngineSettings
 from harness.session.settings import NESTED, RunSettings, known_settings
 from harness.swarm.settings import SwarmSettings
@@ -76,7 +76,7 @@ def test_every_setting_of_engines_and_judges_is_read_somewhere(model):
 
 def test_every_setting_has_one_group_of_the_help():
     groups = [*PANELS.values()]
-    assert frozenset().union(*groups) == known_settings().keys() == TASK | MODELS | SEARCH | ENGINE | JUDGES
+    assert frozenset().union(*groups) == known_settings().keys() == TASK | MODELS | SEARCH | ENGINE | CACHE | JUDGES
     assert sum(map(len, groups)) == len(known_settings())
     assert not {*NESTED} & known_settings().keys()
 
