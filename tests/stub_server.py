@@ -41,6 +41,7 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0  # seconds before it is sent
+    until: threading.Event | None = None  # it is not sent before this is set
     cut: bool = False  # the connection ends in the middle of the body
 
 
@@ -52,6 +53,7 @@ def says(
     usage: tuple[int, int] | None = (20, 5),
     logprobs: Sequence[tuple[str, Mapping[str, float]]] | None = None,
     delay: float = 0.0,
+    until: threading.Event | None = None,
 ) -> Answer:
     """A reply of the protocol; `logprobs` are tokens with the log-probabilities of the likeliest in their place."""
     choice: dict[str, Any] = {
@@ -75,7 +77,7 @@ def says(
     body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "stub-1", "choices": [choice]}
     if usage is not None:
         body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return Answer(json.dumps(body).encode(), delay=delay)
+    return Answer(json.dumps(body).encode(), delay=delay, until=until)
 
 
 def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
@@ -151,6 +153,8 @@ class JudgeServer:
         try:
             if answer.delay:
                 await asyncio.sleep(answer.delay)
+            while answer.until is not None and not answer.until.is_set():
+                await asyncio.sleep(0.001)
         finally:
             self.in_flight -= 1
         sent = {"content-type": "application/json", "content-length": str(len(answer.body)), **answer.headers}

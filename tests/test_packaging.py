@@ -66,6 +66,6 @@ def test_the_installed_console_command_runs_the_main_job_outside_the_checkout(wh
 
 
 def test_doctor_finds_nothing_missing():
-    done = subprocess.run([sys.executable, ROOT / "run.py", "doctor"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, ROOT / "run.py", "doctor"], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "embedded model with 10 experts" in done.stdout

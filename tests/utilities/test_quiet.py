@@ -43,7 +43,7 @@ def test_tracing_variables_send_nothing_unless_asked(given, sent):
         url = f"http://127.0.0.1:{server.server_port}"
         asked = {"LANGSMITH_TRACING": "true", "LANGCHAIN_TRACING_V2": "true", "LANGSMITH_API_KEY": "k"}
         environment = {**os.environ, **asked, "LANGSMITH_ENDPOINT": url, "LANGCHAIN_ENDPOINT": url, "NO_PROXY": "*"}
-        subprocess.run([sys.executable, "-c", ASK, given], env=environment, check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", ASK, given], env=environment, check=True, timeout=280)
         server.shutdown()
         thread.join()
     assert bool(bodies) == sent

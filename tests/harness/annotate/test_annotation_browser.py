@@ -51,7 +51,7 @@ class Rater:
     def text(self, element):
         return self.driver.find_element("id", element).text
 
-    def wait(self, condition, seconds=20):
+    def wait(self, condition, seconds=120):
         from selenium.webdriver.support.wait import WebDriverWait
 
         return WebDriverWait(self.driver, seconds, 0.02).until(lambda _: condition())

@@ -18,7 +18,7 @@ class Client:
         self.server = server
 
     def ask(self, method, path, body=None, **headers):
-        connection = HTTPConnection("127.0.0.1", self.server.server_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.server.server_port, timeout=120)
         text = json.dumps(body) if isinstance(body, dict) else body
         kind = {"Content-Type": "application/json"} if text is not None else {}
         connection.request(method, path, text, {**kind, **headers})

@@ -142,7 +142,7 @@ def completed(shell, line, tmp_path):
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_TYPER_COMPLETE_ARGS": line}
     environment = {**os.environ, **asked, "_MODEL_SWARMS_COMPLETE": f"complete_{shell}"}
     done = subprocess.run(
-        [sys.executable, ROOT / "run.py"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, ROOT / "run.py"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -177,7 +177,7 @@ def test_the_completion_script_is_installed_for_the_shell_in_use(shell, tmp_path
         env={**os.environ, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
     )
     assert "_MODEL_SWARMS_COMPLETE" in done.stdout, done.stderr
     assert f"{shell} completion installed" in done.stdout, done.stderr

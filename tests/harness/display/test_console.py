@@ -27,7 +27,7 @@ def run(redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ["bash", "-c", f'set -o pipefail; "$0" -c "$1" "${{@:2}}" {redirection}', sys.executable, PRINTS, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
     )
 
 

@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -570,7 +571,7 @@ def test_asking_a_closed_engine_is_an_error(base):
     engine = LocalEngine(base, None, EngineSettings(**CPU))
     engine.close()
     with pytest.raises(RuntimeError, match="closed"):
-        asyncio.run(asyncio.wait_for(engine.particle(None).choice_logprobs(PROMPTS, OPTIONS), 10))
+        asyncio.run(asyncio.wait_for(engine.particle(None).choice_logprobs(PROMPTS, OPTIONS), 120))
 
 
 def test_closing_while_jobs_wait_ends_them_with_an_error(base, pool, monkeypatch):
@@ -580,6 +581,8 @@ def test_closing_while_jobs_wait_ends_them_with_an_error(base, pool, monkeypatch
 
     def noticed(self, model, device, **options):
         running.set()
+        while not engine._closed:  # the job is not over before the engine is closed
+            time.sleep(0.001)
         return logprobs(self, model, device, **options)
 
     monkeypatch.setattr(Batch, "logprobs", noticed)
@@ -589,9 +592,9 @@ def test_closing_while_jobs_wait_ends_them_with_an_error(base, pool, monkeypatch
         waiting = [
             asyncio.create_task(engine.particle(np.array(row)).choice_logprobs(prompts, options)) for row in ROWS
         ]
-        await asyncio.to_thread(running.wait, 10)
+        await asyncio.to_thread(running.wait)
         await asyncio.to_thread(engine.close)
-        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 120)
 
     answers = asyncio.run(asked())
     assert len(answers) == 3

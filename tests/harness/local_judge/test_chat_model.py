@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,7 @@ def test_requests_that_arrive_while_a_batch_computes_are_the_next_batch_and_the_
 
     def held(prompts, cancelled=None):
         computing.set()
-        go.wait(30)
+        go.wait(120)
         return generate(prompts, cancelled)
 
     monkeypatch.setattr(local, "generate", held)
@@ -122,7 +121,8 @@ def test_requests_that_arrive_while_a_batch_computes_are_the_next_batch_and_the_
         while not computing.is_set():
             await asyncio.sleep(0.001)
         others = asyncio.create_task(ask_all(chat, PROMPTS))
-        await asyncio.sleep(0.05)
+        while len(chat._queues[asyncio.get_running_loop()]._waiting) < len(PROMPTS):
+            await asyncio.sleep(0.001)
         assert not first.done()
         go.set()
         await first
@@ -164,8 +164,9 @@ def test_one_chat_model_serves_several_event_loops_one_after_another_and_at_once
     assert [[message.content for message in some] for some in answers] == [expected] * 2
 
 
-def test_an_event_loop_that_is_cancelled_ends_soon_and_leaves_no_thread(chat):
-    before = threading.active_count()
+def test_an_event_loop_that_is_cancelled_ends_soon_and_leaves_no_thread(chat, local, monkeypatch):
+    before, passes, forward = threading.active_count(), [], local.model.forward
+    monkeypatch.setattr(local.model, "forward", lambda *given, **named: passes.append(1) or forward(*given, **named))
 
     async def main():
         await asyncio.wait_for(ask_all_long(chat), 0.05)
@@ -173,11 +174,10 @@ def test_an_event_loop_that_is_cancelled_ends_soon_and_leaves_no_thread(chat):
     async def ask_all_long(chat):
         await asyncio.gather(*(chat.ainvoke("volt " * 200 + str(k), max_tokens=1500) for k in range(16)))
 
-    began = time.monotonic()
     with pytest.raises(TimeoutError):
         asyncio.run(main())
-    assert time.monotonic() - began < 10
-    assert threading.active_count() == before
+    assert len(passes) < 1500  # one a token
+    assert threading.active_count() <= before
     assert chat.invoke(PROMPT, max_tokens=1).usage_metadata["output_tokens"] == 1
 
 
@@ -195,7 +195,7 @@ def test_a_process_ends_by_itself_after_an_error_during_a_batch():
         "    raise SystemExit(7)\n"
         "asyncio.run(main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert (done.returncode, done.stderr) == (7, "")
 
 

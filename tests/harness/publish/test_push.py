@@ -95,7 +95,7 @@ def test_a_winner_is_uploaded_privately_with_a_card_without_paths(hub, push, bas
     (run / "best" / "README.md").write_text(f"base_model: {base}")
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": "secret", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, ROOT / "run.py", "push", run, "ann/medic"]  # with the environment that users have
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0 and f"Uploaded: {hub.url}/ann/medic" in done.stdout, done.stderr
     stored = hub.repositories["ann/medic"]
     assert stored.pop("private") is True

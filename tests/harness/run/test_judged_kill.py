@@ -57,7 +57,7 @@ def test_a_killed_run_with_the_embedded_judge_goes_on_without_asking_again(tmp_p
     assert resumed["winner"]["coefficients"] == whole["winner"]["coefficients"]
     assert [row["test"] for row in resumed["rows"]] == [row["test"] for row in whole["rows"]]
     assert [row["report_only"] for row in resumed["rows"]] == [row["report_only"] for row in whole["rows"]]
-    assert judgements(tmp_path / "killed") == judgements(tmp_path / "whole") > known > 0
+    assert judgements(tmp_path / "killed") == judgements(tmp_path / "whole") >= known > 0
     # A request that was in flight at the kill was paid, its reply is lost, and it is counted.
     in_flight = 32  # the default of --judge-in-flight
     assert resumed["judging"]["requests"] <= judgements(tmp_path / "killed") + in_flight

@@ -299,7 +299,7 @@ def test_claims_are_judged_at_the_same_time():
     async def both():
         scorer = Factuality(judge=panel(say))
         found = scorer.score([ITEM, Item(id="2", question="What else?")], [Response("A."), Response("B.")])
-        return await asyncio.wait_for(found, 10)
+        return await asyncio.wait_for(found, 120)
 
     assert [outcome.measures["supported"] for outcome in asyncio.run(both())] == [4, 4]
 

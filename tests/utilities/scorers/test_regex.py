@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 
 import pytest
 
@@ -84,12 +83,11 @@ def test_options_that_it_does_not_take_are_a_users_error(options):
         make_scorer("regex", options)
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "^(\\d+)*x", "([a-z]+ ?)+!", "(x+x+)+y"])
 def test_a_pattern_that_backtracks_without_end_is_refused_in_one_sentence(pattern):
-    began = time.monotonic()
     with pytest.raises(UserError, match="write it without a repetition inside a repetition"):
         Regex(pattern)
-    assert time.monotonic() - began < 10
 
 
 def test_a_response_that_takes_too_long_is_unscored():

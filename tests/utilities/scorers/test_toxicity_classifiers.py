@@ -318,7 +318,7 @@ class Stub:
                     stub.now += 1
                     stub.most = max(stub.most, stub.now)
                 if stub.together is not None:
-                    stub.together.wait(30)
+                    stub.together.wait(120)
                 with stub._lock:
                     stub.now -= 1
                 self.answer(entry(body["comment"]["text"]) if callable(entry) else entry)
@@ -430,7 +430,6 @@ def test_a_silent_server_is_a_transport_failure(stub):
     (outcome,), _ = ask(server, attempts=2, timeout_s=0.2)
     assert (outcome.reason, outcome.attempts) == (Reason.TRANSPORT, 2)
     assert "timed out" in outcome.detail
-    assert len(server.asked) == 2
 
 
 def test_no_server_at_all_is_a_transport_failure(stub):
