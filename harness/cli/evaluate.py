@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -56,7 +55,7 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     store = None
     if out is not None:
         document = {"settings": settings.model_dump(mode="json"), "evaluated": split, **provenance(session)}
-        _forget_interrupted(out)
+        Store.clear_interrupted(out, "evaluated", "records/evaluate_*.parquet")
         store = Store.create(out, document)
     try:
         engine = session.engine()
@@ -90,23 +89,6 @@ def run_evaluate(settings: RunSettings, split: SplitName, out: Path | None, json
     console.print(f"conclusion: {sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if settings.utility is None and not any(e.n for e in evaluations.values()):
         raise typer.Exit(1)
-
-
-def _forget_interrupted(out: Path) -> None:
-    """Empties the folder of an `evaluate` that ended before it wrote records, so that the same command works again."""
-    from harness.run_folder.store import Store
-
-    if not (out / "settings.yaml").is_file():
-        return
-    store = Store.open(out)
-    try:
-        if "evaluated" in store.settings() and not any((out / "records").glob("evaluate_*.parquet")):
-            for path in [*out.iterdir(), *out.glob("records/*")]:
-                if path.is_file() and path.name != ".lock":
-                    path.unlink()
-            shutil.rmtree(out / "items", ignore_errors=True)
-    finally:
-        store.close()
 
 
 def evaluation_json(name: str, split: str, e: Evaluation) -> dict[str, Any]:

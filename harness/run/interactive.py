@@ -222,6 +222,8 @@ class Session:
             found = await rules.gather(session.task(model, split))
             self._warn()
             rules.check_judge(found)
+            if found[0].value is None:  # evaluated again when it is requested again, as in `Evaluator`
+                return found[0]
             self._evaluations[key] = found[0]
         return self._evaluations[key]
 

@@ -127,6 +127,31 @@ class Store:
         return store
 
     @classmethod
+    def clear_interrupted(cls, folder: Path, kind: str, result: str) -> None:
+        """Removes what a command wrote that ended before it wrote its result, so that the same command works again.
+
+        Args:
+            folder: The run folder; nothing happens if it is none.
+            kind: A key of its settings, which only this command writes.
+            result: Pattern of the files of its result.
+
+        Raises:
+            UserError: As in `open`.
+        """
+        if not (folder / "settings.yaml").is_file():
+            return
+        store = cls.open(folder)
+        try:
+            if kind in store.settings() and not any(folder.glob(result)):
+                for pattern in ("settings.yaml", "events.jsonl", "records/*", "items/*", ".*.partial"):
+                    for path in folder.glob(pattern):
+                        path.unlink()
+                if (folder / "items").is_dir():
+                    (folder / "items").rmdir()
+        finally:
+            store.close()
+
+    @classmethod
     def open(cls, folder: Path) -> Store:
         """Opens an existing run folder to continue it.
 

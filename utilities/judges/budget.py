@@ -13,6 +13,10 @@ from utilities.judges.ledger import Ledger, Spent
 __all__ = ["Budget", "Price", "Spent", "estimate_tokens", "most_tokens"]
 
 
+CONCURRENT_SHARE = 0.25
+"""Maximum share of the remaining budget that concurrent requests reserve."""
+
+
 def estimate_tokens(text: str) -> int:
     """Estimated number of tokens: a quarter of the ASCII characters, plus one for every other character.
 
@@ -59,6 +63,7 @@ class Budget:
     A request is sent only after its maximum possible cost is reserved. Spent plus reserved never exceeds the limit:
     a request that may fit after others release their reservations waits (first in, first out); a request that can
     never fit is refused. A caller must not request a second reservation while it holds one: this could deadlock.
+    With a ledger, concurrent reservations use at most a quarter of the rest: a killed process loses no more.
 
     Use it from one event loop at a time; consecutive `asyncio.run` calls may share a budget.
 
@@ -92,6 +97,11 @@ class Budget:
         self.spent = ledger.resume(self.spent)
         self.ledger = ledger
         self._check()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.tokens is not None or self.usd is not None
 
     def _check(self) -> None:
         if self.usd is not None and self.spent.usd is None:
@@ -185,5 +195,7 @@ class Budget:
             self._waiting.popleft()
 
     def _fits(self, waiting: _Waiting, held_tokens: int, held_usd: float) -> bool:
-        enough_tokens = self.tokens is None or self.spent.tokens + held_tokens + waiting.tokens <= self.tokens
-        return enough_tokens and (self.usd is None or (self.spent.usd or 0.0) + held_usd + waiting.usd <= self.usd)
+        share = 1.0 if self.ledger is None or not held_tokens else CONCURRENT_SHARE
+        tokens, usd = held_tokens + waiting.tokens, held_usd + waiting.usd
+        enough_tokens = self.tokens is None or tokens <= share * (self.tokens - self.spent.tokens)
+        return enough_tokens and (self.usd is None or usd <= share * (self.usd - (self.spent.usd or 0.0)))

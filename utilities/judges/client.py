@@ -522,12 +522,13 @@ class JudgeClient:
         store: Callable[[Reply], None] = lambda reply: None,
     ) -> Reply | Trouble | None:
         """One request, which is always counted; its reply and its cost are stored in one transaction."""
-        most = question.most_prompt_tokens
-        reserved = most + question.max_tokens, self._usd(most, question.max_tokens)
+        most = question.most_tokens
+        reserved = sum(most), self._usd(*most)
         if not await self.budget.reserve(*reserved):
             return None
-        expected = question.about_prompt_tokens, question.max_tokens
-        entry = self.budget.begin(*expected, self._usd(*expected))
+        # Counted if the server may have processed the request, but its usage is lost: under a limit the maximum.
+        lost = most if self.budget.is_limited else (question.about_prompt_tokens, question.max_tokens)
+        entry = self.budget.begin(*lost, self._usd(*lost))
 
         def settle(prompt_tokens: int, completion_tokens: int, *, failed: bool = False) -> None:
             cost = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
@@ -543,13 +544,12 @@ class JudgeClient:
         except Exception as error:
             trouble = diagnose(error, self._secrets)
             if trouble.maybe_paid:
-                # A hard limit counts what the server may have processed, although it reports no usage.
-                settle(*expected, failed=True)
+                settle(*lost, failed=True)
             else:
                 self.budget.release(*reserved, entry)
             return trouble
         except BaseException:  # cancelled
-            settle(*expected)
+            settle(*lost)
             raise
         with self.cache.transaction():
             store(reply)

@@ -68,11 +68,15 @@ class Question:
     """Number of the repetition."""
 
     @property
-    def most_prompt_tokens(self) -> int:
-        """Upper bound of the prompt tokens, including schemas, which servers may add to the prompt."""
+    def most_tokens(self) -> tuple[int, int]:
+        """Upper bounds of the tokens of the prompt, including schemas (servers may add them to it), and of the reply.
+
+        A claim of a server above them is not accepted, unless the reply itself is longer than `max_tokens`.
+        """
         texts = [message.content for message in self.messages]
         texts += [json.dumps(read) for read in (self.schema, self.tools) if read]
-        return sum(most_tokens(text) for text in texts) + ENVELOPE * len(self.messages) + HEAD
+        prompt = sum(most_tokens(text) for text in texts) + ENVELOPE * len(self.messages) + HEAD + HIDDEN
+        return prompt, self.max_tokens + HEAD
 
     @property
     def about_prompt_tokens(self) -> int:
@@ -148,8 +152,9 @@ def read_message(message: AIMessage, question: Question) -> Reply:
     written = text + thought
     estimate = question.about_prompt_tokens, estimate_tokens(written)
     claimed = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
-    most_written = max(question.max_tokens, most_tokens(written)) + HEAD
-    possible = 0 <= claimed[0] <= question.most_prompt_tokens + HIDDEN and 0 <= claimed[1] <= most_written
+    most_read, most_written = question.most_tokens
+    most_written = max(most_written, most_tokens(written) + HEAD)
+    possible = 0 <= claimed[0] <= most_read and 0 <= claimed[1] <= most_written
     prompt_tokens, completion_tokens = (
         number if possible and number else about_it for number, about_it in zip(claimed, estimate, strict=True)
     )

@@ -203,6 +203,21 @@ def test_a_folder_left_by_a_kill_before_its_settings_can_be_taken(tmp_path):
     assert Store(tmp_path / "run").settings() == {"a": 1}
 
 
+def test_an_interrupted_command_is_cleared_and_a_finished_or_another_one_is_not(tmp_path):
+    folder = tmp_path / "run"
+    for kind, record, cleared in (("evaluated", "dev", True), ("evaluated", "evaluate_dev", False), ("x", "dev", False)):
+        Store.create(folder, {kind: "dev"}).close()
+        (folder / "records" / f"{record}.parquet").write_bytes(b"")
+        Store.clear_interrupted(folder, "evaluated", "records/evaluate_*.parquet")
+        assert (not (folder / "settings.yaml").exists()) == cleared == Store.is_unbegun(folder)
+        folder.rename(tmp_path / f"{kind}-{record}")
+    Store.create(folder, {"evaluated": "dev"}).close()
+    (folder / "notes.txt").write_text("my own file")
+    Store.clear_interrupted(folder, "evaluated", "records/evaluate_*.parquet")
+    assert (folder / "notes.txt").exists()
+    Store.clear_interrupted(tmp_path / "nowhere", "evaluated", "records/*")
+
+
 def test_a_second_opener_is_refused_until_the_first_lets_go(store):
     with pytest.raises(UserError, match="in use by another process"):
         Store.open(store.folder)

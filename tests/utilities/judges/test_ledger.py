@@ -63,7 +63,8 @@ from pathlib import Path
 sys.path.insert(0, "tests/utilities/judges")
 from test_ledger import JudgementCache, Message, judge, recorded
 cache = JudgementCache(Path(sys.argv[2]) / "c")
-client = judge(sys.argv[1], cache, recorded(cache, Path(sys.argv[2]) / "ledger"))
+limit = int(sys.argv[3]) or None
+client = judge(sys.argv[1], cache, recorded(cache, Path(sys.argv[2]) / "ledger", tokens=limit))
 
 async def main():
     await client.ask([Message("user", "answered")], max_tokens=10)
@@ -74,9 +75,16 @@ asyncio.run(main())
 """
 
 
-def test_requests_in_flight_at_a_kill_count_as_spent(judge_server, tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "each"),
+    [
+        (0, 2 + 16 + 10),  # "number 0" is about two tokens in a message, and ten may have been written
+        (10_000, 8 + 16 + 64 + 512 + 10 + 64),  # under a limit, the most that a server may claim
+    ],
+)
+def test_requests_in_flight_at_a_kill_count_as_spent(judge_server, tmp_path, limit, each):
     judge_server.answer = lambda asked: says("Rating: 7/10", delay=0 if asked.last == "answered" else 60)
-    command = [sys.executable, "-c", KILLED, judge_server.url, str(tmp_path)]
+    command = [sys.executable, "-c", KILLED, judge_server.url, str(tmp_path), str(limit)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "answered\n"
@@ -87,19 +95,35 @@ def test_requests_in_flight_at_a_kill_count_as_spent(judge_server, tmp_path):
         budget = recorded(cache, tmp_path / "ledger")
         spent = budget.spent
         assert (spent.requests, spent.failed) == (4, 3)
-        assert spent.tokens == 25 + 3 * (
-            2 + 16 + 10
-        )  # "number 0" is about two tokens in a message, and ten may have been written
+        assert spent.tokens == 25 + 3 * each
         assert Spent.from_dict(budget.ledger.fact("spent")) == spent
 
 
 def test_a_limit_holds_over_a_resumed_run(judge_server, tmp_path):
     for _ in range(3):
         with closing(JudgementCache(tmp_path / "c")) as cache:
-            budget = recorded(cache, tmp_path / "ledger", tokens=300)
+            budget = recorded(cache, tmp_path / "ledger", tokens=900)
             ask(judge(judge_server.url, cache, budget), *map(str, range(20)))
-            assert budget.exhausted and budget.spent.tokens <= 300
-    assert judge_server.count * 25 <= 300
+            assert budget.exhausted and budget.spent.tokens <= 900
+    assert 1 < judge_server.count * 25 <= 900
+
+
+def test_a_server_that_bills_the_most_it_can_stays_within_the_limit(judge_server, tmp_path):
+    """Whatever is claimed and accepted was reserved, and concurrent requests hold a quarter of the rest."""
+    judge_server.answer = lambda asked: says("Rating: 7/10", usage=(1 + 16 + 64 + 512, 10 + 64))
+    with closing(JudgementCache(tmp_path / "c")) as cache:
+        budget = recorded(cache, tmp_path / "ledger", tokens=12_000)
+        client = judge(judge_server.url, cache, budget)
+
+        async def main():
+            await asyncio.gather(
+                *(client.ask([Message("user", text)], max_tokens=10) for text in "abcdefghijklmnopqrst")
+            )
+
+        asyncio.run(main())
+    assert budget.exhausted and judge_server.count == 12_000 // 667
+    assert budget.spent.tokens == judge_server.count * 667
+    assert judge_server.most_in_flight <= 12_000 // 4 // 667
 
 
 def test_money_of_unknown_price_in_the_ledger_excludes_a_limit_on_dollars(tmp_path):
