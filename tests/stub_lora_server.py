@@ -42,8 +42,7 @@ class LoraStub:
         self.deaf = False  # adapters are loaded and the base model answers
         self.scale = 1.0  # a factor of what adapters change
         self.context: int | None = 512
-        self.models = [{"id": name, "root": str(base), "parent": None}]
-        self.tokenizer, self._model, self._pristine = _read(base)
+        self.serve(base)
         self._changes: dict[str, dict[str, torch.Tensor]] = {}
         self._computing, self._counting = _COMPUTING, threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -52,6 +51,12 @@ class LoraStub:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def serve(self, base: Path, listed: bool = True) -> None:
+        """Takes another base model, under the same name; `listed`: its folder can be seen in the list of models."""
+        if listed:
+            self.models = [{"id": self.name, "root": str(base), "parent": None}]
+        self.tokenizer, self._model, self._pristine = _read(base)
 
     def __enter__(self) -> LoraStub:
         self.start()

@@ -31,6 +31,8 @@ LONG = 600
 TOLERANCE, LOW_PRECISION_TOLERANCE = 0.01, 0.2
 """Mean difference of a token's log-probability from the local engine's that rounding in float32 and in 16 bits can
 cause."""
+SAME = 0.05
+"""Difference of a token's log-probability that rounding can cause in two runs of one server."""
 OUTPUT_LAYERS = {"lm_head", "embed_out"}
 
 
@@ -66,6 +68,10 @@ class AdapterCheck:
     def is_base(self, logprobs: Sequence[float]) -> bool:
         """Whether these are the base model's log-probabilities of the text, up to rounding."""
         return self._difference(logprobs) <= max(10 * self._noise, 1e-3)
+
+    def is_same(self, logprobs: Sequence[float], earlier: Sequence[float]) -> bool:
+        """Whether two lists of an adapter's log-probabilities of the text are equal up to rounding."""
+        return float(np.abs(np.array(logprobs) - np.array(earlier)).max()) <= max(10 * self._noise, SAME)
 
     def _difference(self, logprobs: Sequence[float] | NDArray[np.float64]) -> float:
         return float(np.abs(np.array(logprobs) - self._base).max())

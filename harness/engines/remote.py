@@ -71,6 +71,8 @@ class _Adapter:
     folder: Path | None = None
     """Its files; the folder's name is the adapter's name on the server."""
     ready: bool = False
+    logprobs: list[float] | None = None
+    """Of the adapter check's text, when it was first loaded."""
     users: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -302,6 +304,10 @@ class RemoteEngine:
                     f"{self._server.url} loaded a particle's adapter and answers as the base model all the same: what"
                     " the adapter changes is not what the server's model has"
                 )
+            await self._server.check_base()
+            if adapter.logprobs is not None and not self._check.is_same(logprobs, adapter.logprobs):
+                raise self._server.other_base("an adapter that it loaded again answers otherwise than before")
+            adapter.logprobs = logprobs
         except UserError:
             folder, adapter.folder = adapter.folder, None
             await self._unload(folder)

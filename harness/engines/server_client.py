@@ -103,11 +103,7 @@ class LoraServer:
         Raises:
             UserError: No server, a wrong key, no such model, another protocol, another tokenizer.
         """
-        answer = await self.ask("GET", "/models")
-        try:
-            bases = {one["id"]: one for one in answer.json()["data"] if not one.get("parent")}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{self.url}: what answers there does not speak OpenAI's protocol") from None
+        bases = await self._bases()
         wanted = self._settings.server_model
         if not bases or (wanted is not None and wanted not in bases):
             missing = f"no model {wanted!r}" if wanted else "no model"
@@ -115,7 +111,7 @@ class LoraServer:
         if wanted is None and len({one.get("root", name) for name, one in bases.items()}) > 1:
             raise UserError(f"{self.url} serves several models; name one with --server-model: {', '.join(bases)}")
         self.model = wanted or next(iter(bases))
-        self.context = bases[self.model].get("max_model_len")
+        self.context, self._root = bases[self.model].get("max_model_len"), bases[self.model].get("root")
         root = self.url.removesuffix("/v1")
         try:
             answer = await self.ask("POST", f"{root}/tokenize", {"model": self.model, "prompt": PROBE})
@@ -130,6 +126,32 @@ class LoraServer:
                 f"{self.url}: its model {self.model!r} has another tokenizer than the base model here: it is another"
                 " model; serve the same one, or name it with --base-model"
             )
+
+    async def _bases(self) -> dict[str, dict[str, Any]]:
+        """The base models that the server lists, by name."""
+        answer = await self.ask("GET", "/models")
+        try:
+            return {one["id"]: one for one in answer.json()["data"] if not one.get("parent")}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{self.url}: what answers there does not speak OpenAI's protocol") from None
+
+    async def check_base(self) -> None:
+        """Checks that the server lists the base model that it listed at the start.
+
+        Raises:
+            UserError: It does not: it was restarted with another one.
+        """
+        bases = await self._bases()
+        if self.model not in bases or bases[self.model].get("root") != self._root:
+            now = ", ".join(f"{name} ({one.get('root')})" for name, one in bases.items())
+            raise self.other_base(f"it was {self.model} ({self._root}) and is now {now or 'none'}")
+
+    def other_base(self, how: str) -> UserError:
+        """The error for a server that was restarted with another base model."""
+        return UserError(
+            f"{self.url} no longer serves the base model of the start of the run: {how}; restart it with that model,"
+            " then resume the run"
+        )
 
     async def complete(self, model: str, prompts: Sequence[Sequence[int]], **options: Any) -> list[dict[str, Any]]:
         """Greedy completion: one choice per prompt (token ids), in the order of the prompts.

@@ -306,6 +306,19 @@ def test_after_a_restart_the_adapter_is_loaded_under_a_new_name(start, server, l
     assert len(server.loads) == 4
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_restart_with_another_base_is_noticed(listed, start, server, tmp_path):
+    engine = start()
+    choices(engine, ROWS[0])
+    server.forget()
+    server.serve(make_base(tmp_path / "other", seed=5), listed=listed)
+    with pytest.raises(UserError, match="no longer serves the base model of the start of the run"):
+        choices(engine, ROWS[0])
+    if listed:  # also for a particle that the first server did not have
+        with pytest.raises(UserError, match=r"it was tiny \(.*\) and is now tiny \(.*other\); restart it"):
+            choices(engine, ROWS[1])
+
+
 def test_an_adapter_that_was_forgotten_is_loaded_once_however_slow_the_farewell(start, server, local):
     engine, calls = start(), []
     many = [f"number {k}" for k in range(4 * CHUNK)]
