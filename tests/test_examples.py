@@ -20,11 +20,18 @@ def run(folder, name, *arguments):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / name, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "COLUMNS": "200",
+            "PYTHONWARNINGS": "default::ResourceWarning",
+        },
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "ResourceWarning" not in done.stderr, done.stderr
     return done.stdout
 
 

@@ -16,14 +16,17 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(*arguments, cwd=ROOT, **environment):
-    return subprocess.run(
+    """A real process; it closes every file and connection that it opened."""
+    done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", **environment},
+        env={**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "default::ResourceWarning", **environment},
         capture_output=True,
         text=True,
         timeout=280,
     )
+    assert "ResourceWarning" not in done.stderr, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")

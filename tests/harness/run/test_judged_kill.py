@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def start(folder, *arguments):
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment["PYTHONWARNINGS"] = "default::ResourceWarning"
     return subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *map(str, arguments)],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -27,6 +28,7 @@ def start(folder, *arguments):
 def ended(process):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
+    assert "ResourceWarning" not in err, err  # every file and connection was closed
     return out
 
 

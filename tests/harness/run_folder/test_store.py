@@ -205,7 +205,11 @@ def test_a_folder_left_by_a_kill_before_its_settings_can_be_taken(tmp_path):
 
 def test_an_interrupted_command_is_cleared_and_a_finished_or_another_one_is_not(tmp_path):
     folder = tmp_path / "run"
-    for kind, record, cleared in (("evaluated", "dev", True), ("evaluated", "evaluate_dev", False), ("x", "dev", False)):
+    for kind, record, cleared in (
+        ("evaluated", "dev", True),
+        ("evaluated", "evaluate_dev", False),
+        ("x", "dev", False),
+    ):
         Store.create(folder, {kind: "dev"}).close()
         (folder / "records" / f"{record}.parquet").write_bytes(b"")
         Store.clear_interrupted(folder, "evaluated", "records/evaluate_*.parquet")

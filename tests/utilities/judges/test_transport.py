@@ -1,7 +1,6 @@
 """Connections to a judge: proxies of the environment, and certificates."""
 
 import asyncio
-import gc
 import shutil
 import ssl
 import subprocess
@@ -99,8 +98,6 @@ def test_a_file_of_certificates_that_does_not_exist_is_named(secure_url, tmp_pat
         ask(secure_url)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # httpcore leaves the socket of a failed handshake open
 def test_https_to_a_server_that_speaks_http_says_so(judge_server):
     with pytest.raises(JudgeStopped, match="does the server speak https"):
         ask(judge_server.url.replace("http:", "https:"))
-    gc.collect()
