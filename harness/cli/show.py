@@ -119,9 +119,10 @@ def _print(one: ShownItem, console: Console, longest: int | None) -> None:
     if one.gold and not one.options:
         say(f"gold: {one.gold}", "green")
     for answer in one.answers:
-        score = "unscored" if answer.score is None else f"{answer.score:g}"
+        score = "unscored" if answer.score is None else f"{answer.score:.4g}"
         style = "yellow" if answer.score is None else "red" if answer.score <= 0 else "green"
-        console.print(Text.assemble((answer.model, "bold"), "  ", (score, style)))
+        others = "".join(f"  {scorer} {value:.4g}" for scorer, value in answer.others.items())
+        console.print(Text.assemble((answer.model, "bold"), "  ", (score, style), (others, "dim")))
         text = answer.text + (f"  {one.options[answer.text]}" if answer.text in one.options else "")
         cut = longest is not None and len(text) > longest
         say(text[:longest] + (" [...]" if cut else ""))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,14 @@ TAGS = {
     "broken": "the first model was right (or scored higher) and the last one is wrong (or scores lower)",
     "both wrong": "neither is right; with graded scores, both are in the lowest quarter of all scores shown",
     "unscored": "an answer has no score",
-    "disagreement": "judges rate an answer a quarter of the scale or more apart; without judges, the models' answers"
-    " differ",
+    "disagreement": "two judges rate an answer a quarter of the scale or more apart, or two scorers half of their"
+    " scales; without judges and other scorers, the models' answers differ",
 }
 """Filters of a report, and what they mean. "First" is the best initial expert, or the base model without one."""
 APART = 0.25
 """Share of the scale by which two judges' ratings of one answer must differ to count as a disagreement."""
+APART_SCORERS = 0.5
+"""The same for two scorers, whose scales are the ranges of the scores shown."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Answer:
     notes: str = ""
     """Notes of a scorer that are neither judgements nor claims."""
     measures: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the same answer by other scorers, by scorer."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ def side_by_side(run: Run, split: Split, models: Sequence[str] = ()) -> SideBySi
             raise UserError(
                 f"{run.folder} has no answers of {name!r} on {split}; stored are those of {', '.join(stored) or 'none'}"
             )
-    return compared_answers({name: stored[name] for name in names}, run.items, split, run.first_item_set)
+    chosen = {name: stored[name] for name in names}
+    return compared_answers(chosen, run.items, split, run.first_item_set, run.other_scores(split))
 
 
 def _usual(run: Run, stored: Mapping[str, Evaluation]) -> list[str]:
@@ -140,6 +145,7 @@ def compared_answers(
     items: Mapping[tuple[str, str, str], Item],
     split: Split,
     first_item_set: str = "",
+    others: Mapping[str, Mapping[str, Evaluation]] | None = None,
 ) -> SideBySide:
     """Answers of models to the same items. The last model is compared with the one before it.
 
@@ -148,18 +154,24 @@ def compared_answers(
         items: By (item set, split, id).
         split: The split that was answered.
         first_item_set: The item set of evaluations that have no parts.
+        others: Other scores of the models' answers: scorer -> model -> evaluation.
     """
     results = {name: _by_item(e, first_item_set) for name, e in evaluations.items()}
     keys = dict.fromkeys(key for of in results.values() for key in of)
     scores = [s for of in results.values() for one in of.values() if (s := _score(one)) is not None]
     graded = any(score not in (0, 1) for score in scores)
     low = float(np.quantile(scores, 0.25)) if scores and graded else 0.0
-    span = (max(scores) - min(scores)) if scores else 0.0
+    rated = {name: _other_scores(name, of, others or {}) for name, of in results.items()}
     shown = [
-        _item(key, {name: of[key] for name, of in results.items() if key in of}, items.get((key[0], split, key[1])))
+        _item(
+            key,
+            {name: _answer(name, of[key], rated[name].get(key, {})) for name, of in results.items() if key in of},
+            items.get((key[0], split, key[1])),
+        )
         for key in keys
     ]
-    tagged = [_tagged(one, low, span) for one in shown]
+    scales = _scales(answer for one in shown for answer in one.answers)
+    tagged = [_tagged(one, low, scales) for one in shown]
     order = sorted(tagged, key=lambda one: (-abs(one.change), _rank(one)))
     return SideBySide(split, list(evaluations), order, graded)
 
@@ -176,19 +188,51 @@ def _score(result: ItemResult) -> float | None:
     return result.outcome.value if isinstance(result.outcome, Score) else None
 
 
-def _item(key: tuple[str, str], results: Mapping[str, ItemResult], item: Item | None) -> ShownItem:
-    answers = [_answer(name, result) for name, result in results.items()]
+def _other_scores(
+    name: str, results: Mapping[tuple[str, str], ItemResult], others: Mapping[str, Mapping[str, Evaluation]]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Scores of a model's answers by other scorers: (item set, item) -> scorer -> score. Their records may lack the
+    item set, so an answer is found by its prompt, item and text."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for scorer, models in others.items():
+        leaves = models[name].leaves.values() if name in models else ()
+        scores = {_answer_key(result): _score(result) for leaf in leaves for result in leaf.results}
+        for key, result in results.items():
+            if (score := scores.get(_answer_key(result))) is not None:
+                found.setdefault(key, {})[scorer] = score
+    return found
+
+
+def _answer_key(result: ItemResult) -> tuple[str, str, str]:
+    return result.prompt_hash, result.item_id, result.response.text
+
+
+def _scales(answers: Iterable[Answer]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest score shown, by scorer; the one of the search is ""."""
+    scores: dict[str, list[float]] = {}
+    for answer in answers:
+        for scorer, score in _scores(answer).items():
+            scores.setdefault(scorer, []).append(score)
+    return {scorer: (min(of), max(of)) for scorer, of in scores.items()}
+
+
+def _scores(answer: Answer) -> dict[str, float]:
+    return {**({} if answer.score is None else {"": answer.score}), **answer.others}
+
+
+def _item(key: tuple[str, str], by_model: Mapping[str, Answer], item: Item | None) -> ShownItem:
+    answers = list(by_model.values())
     question, options, gold = (None, {}, None) if item is None else (item.question, item.choices or {}, item.answer)
     return ShownItem(key[0], key[1], question, options, gold, answers, [], 0.0)
 
 
-def _answer(name: str, result: ItemResult) -> Answer:
+def _answer(name: str, result: ItemResult, others: Mapping[str, float]) -> Answer:
     text = "\n".join([result.response.text, *result.response.more])
     if not isinstance(result.outcome, Score):
         detail = f": {result.outcome.detail}" if result.outcome.detail else ""
-        return Answer(name, text, None, f"{result.outcome.reason.value}{detail}")
+        return Answer(name, text, None, f"{result.outcome.reason.value}{detail}", others=others)
     judgements, claims, rest = _notes(result.outcome.notes)
-    return Answer(name, text, result.outcome.value, None, judgements, claims, rest, result.outcome.measures)
+    return Answer(name, text, result.outcome.value, None, judgements, claims, rest, result.outcome.measures, others)
 
 
 def _notes(notes: str) -> tuple[list[Judgement], list[Claim], str]:
@@ -218,7 +262,7 @@ def _judgement(one: Mapping[str, Any]) -> Judgement:
     return Judgement(str(one.get("judge", "")), float(one["value"]), words)
 
 
-def _tagged(one: ShownItem, low: float, span: float) -> ShownItem:
+def _tagged(one: ShownItem, low: float, scales: Mapping[str, tuple[float, float]]) -> ShownItem:
     """The item with its tags and the change of its score."""
     scores = [answer.score for answer in one.answers[-2:]]
     change, tags = 0.0, []
@@ -229,12 +273,24 @@ def _tagged(one: ShownItem, low: float, span: float) -> ShownItem:
             tags.append("both wrong")
     if any(answer.score is None for answer in one.answers):
         tags.append("unscored")
+    low_score, high_score = scales.get("", (0.0, 0.0))
     ratings = [[value for name, value in a.measures.items() if name.startswith("judge:")] for a in one.answers]
-    if any(ratings):
-        differ = any(of and max(of) - min(of) >= APART * span > 0 for of in ratings)
+    if any(ratings) or len(scales) > 1:
+        differ = any(of and max(of) - min(of) >= APART * (high_score - low_score) > 0 for of in ratings)
+        differ = differ or any(_scorers_disagree(answer, scales) for answer in one.answers)
     else:
         differ = len({answer.text.strip() for answer in one.answers}) > 1
     return ShownItem(**{**vars(one), "tags": [*tags, *(["disagreement"] if differ else [])], "change": change})
+
+
+def _scorers_disagree(answer: Answer, scales: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether two scores of an answer are far apart, as shares of their scales."""
+    shares = []
+    for scorer, score in _scores(answer).items():
+        low, high = scales[scorer]
+        if high > low:
+            shares.append((score - low) / (high - low))
+    return bool(shares) and max(shares) - min(shares) >= APART_SCORERS
 
 
 def _rank(one: ShownItem) -> int:

@@ -11,14 +11,14 @@ from harness.compare.statistics import Summary, shown_reference, summary
 from harness.display.conclusion import Standing, compared, standing
 from harness.display.tables import clock, number
 from harness.lab.result import Examination, Examined
-from harness.report.answers import compared_answers
+from harness.report.answers import SideBySide, compared_answers
 from harness.report.charts import Mark, bars, interval, scatter
 from harness.report.search_section import details_of, when
 from harness.report.section import Cell, Figure, Section, Table, number_cell
 from harness.run_folder.read import BASE, Run
 from harness.run_folder.result import Difference
 from harness.sweep.result import Swept
-from utilities.core import Evaluation
+from utilities.core import Evaluation, Split
 
 __all__ = ["analyse_section", "compare_section", "lab_section", "sweep_section"]
 
@@ -264,7 +264,43 @@ def lab_section(run: Run) -> Section:
     ]
     if one.judges:
         section.facts.append(("judges", ", ".join(one.judges)))
+    section.answers += _rated_answers(run, one)
     return section
+
+
+def _rated_answers(run: Run, one: Examination) -> list[tuple[str, SideBySide]]:
+    """Answers of the base model and of the best expert on dev, with the scores of all designs that scored the same
+    answers; designs that pose other prompts have answers of their own."""
+    splits: tuple[Split, Split] = ("test", "dev")
+    split = next((s for s in splits if _lab_answers(run, one, 0, s)), "test")
+    stored = {design.design: _lab_answers(run, one, k, split) for k, design in enumerate(one.designs)}
+    values = {m.name: m.dev.value for m in one.designs[0].models if m.name != BASE and m.dev.value is not None}
+    names = [BASE, *([max(values, key=values.__getitem__)] if values else one.experts[:1])]
+    shown: dict[frozenset[str], tuple[str, SideBySide]] = {}
+    for label, models in stored.items():
+        chosen = {name: models[name] for name in names if name in models}
+        prompts = frozenset(r.prompt_hash for e in chosen.values() for leaf in e.leaves.values() for r in leaf.results)
+        if prompts and prompts not in shown:
+            others = {other: of for other, of in stored.items() if other != label}
+            answers = compared_answers(chosen, run.items, split, run.first_item_set, others)
+            shown[prompts] = (label if len(stored) > 1 else "", answers)
+    return list(shown.values())
+
+
+def _lab_answers(run: Run, one: Examination, number: int, split: Split) -> dict[str, Evaluation]:
+    """The evaluations of the base model and the experts by one design; empty without stored answers on the split."""
+    part = f"designs/{number + 1:02d}"
+    names = {
+        "base": BASE,
+        **{f"expert-{name}": name for name in one.experts},
+        **{name: name for name in (BASE, *one.experts)},
+    }
+    found = {}
+    for path in sorted((run.folder / part / "records").glob(f"*-{split}.parquet")):
+        for label, evaluation in run.evaluations(path.stem, part).items():
+            if label in names:
+                found[names[label]] = evaluation
+    return found
 
 
 def _not_made(design: Examined) -> list[str]:

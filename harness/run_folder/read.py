@@ -250,22 +250,39 @@ class Run:
     def _source(self) -> _Items:
         return _Items(self.settings if "settings" in self.document else {}, self._store.items())
 
-    def evaluations(self, record: str) -> dict[str, Evaluation]:
+    def evaluations(self, record: str, part: str = "") -> dict[str, Evaluation]:
         """The evaluations in `records/<record>.parquet` by label; empty if there is no such file.
+
+        Args:
+            record: Name of the file.
+            part: Folder inside the run folder that has the records, such as `designs/01` of a lab.
 
         Raises:
             UserError: The file is corrupt.
         """
-        return self._store.evaluations(record, self.combine or _unknown)
+        return Store(self.folder / part).evaluations(record, self.combine or _unknown)
 
     def models(self, split: Split) -> dict[str, Evaluation]:
         """The final evaluations on a split by name: base model, experts, winner; those that are stored."""
-        if self.study == "evaluate":
-            return self.evaluations(f"evaluate_{split}")
-        found = {}
-        for path in sorted((self.folder / "records").glob(f"{split}_*.parquet")):
-            name = path.stem.removeprefix(f"{split}_")
-            if name in ("base", "winner") or name.startswith("expert_"):
+        return self._models(f"evaluate_{split}") if self.study == "evaluate" else self._models(f"{split}_")
+
+    def other_scores(self, split: Split) -> dict[str, dict[str, Evaluation]]:
+        """Other scores of the answers of `models`: scorer -> name -> evaluation. The scorers are the task's report-only
+        ones (on test), and those of `score --utility`."""
+        prefixes = {}
+        for path in sorted((self.folder / "records").glob("*.parquet")):
+            if split == "test" and (own := re.fullmatch(r"(beside_(.+?)_)(base|winner|expert_.+)", path.stem)):
+                prefixes[own[2]] = own[1]
+            elif again := re.match(rf"(rescored-(.+?)-(evaluate_{split}$|{split}_))", path.stem):
+                prefixes[again[2]] = again[1]
+        return {scorer: self._models(prefix) for scorer, prefix in prefixes.items()}
+
+    def _models(self, prefix: str) -> dict[str, Evaluation]:
+        """The evaluations in one file named `prefix`, or in files of one model each whose names begin with it."""
+        found = self.evaluations(prefix)
+        for path in sorted((self.folder / "records").glob("*.parquet")):
+            name = path.stem.removeprefix(prefix)
+            if name != path.stem and (name in ("base", "winner") or name.startswith("expert_")):
                 found[BASE if name == "base" else name.removeprefix("expert_")] = next(
                     iter(self.evaluations(path.stem).values())
                 )

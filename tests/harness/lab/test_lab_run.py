@@ -115,6 +115,10 @@ def test_designs_that_ask_the_same_share_the_answers(sums, given, monkeypatch):
     assert [one.name for one in found.compared.designs] == ["mine.py:vowels", "mine.py:length"]
     assert len(found.compared.agreements) == 1
     assert found.test_items == test
+    ((heading, answers),) = section_of(open_run(next((sums / "runs").iterdir()))).answers
+    assert heading == "mine.py:vowels" and answers.models[0] == BASE and len(answers.items) == test
+    each = [answer for item in answers.items for answer in item.answers]
+    assert all(answer.others == {"mine.py:length": float(len(answer.text))} for answer in each)
 
 
 def test_what_a_utility_cannot_do_is_said_and_the_other_checks_go_on(sums, given):

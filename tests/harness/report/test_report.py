@@ -8,12 +8,13 @@ from html import unescape
 import pytest
 import yaml
 from conftest import refused
-from run_folders import choice_items, judge_notes, make_run
+from run_folders import choice_items, evaluation, judge_notes, make_run
 
 from harness.cli.main import app  # noqa: F401 - the verbs register when they are named
 from harness.report.page import MOST_ITEMS, write_report
 from harness.run_folder.read import open_run
 from harness.run_folder.result import Difference
+from harness.run_folder.store import Store
 from utilities.core import Item
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\u202e&\"'{{ 7 * 7 }}"
@@ -103,6 +104,20 @@ def test_only_the_most_telling_items_are_inline_unless_all_are_wanted(tmp_path):
     assert 'data-tags="fixed"' in short
     assert "more characters]" in short
     assert whole.count("<article") == count
+
+
+def test_other_scores_of_an_answer_are_shown_and_far_ones_are_disagreements(run, here, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "rated")
+    for label, scores in (("base", [9.0, 1.0, 1.0, 1.0]), ("winner", [9.0, 9.0, 8.0, 1.0])):
+        rated = evaluation(scores, ANSWERS[label])
+        Store(folder).save_records(f"beside_kindness_{label}", [(label, rated)])
+        Store(folder).save_records(f"rescored-length-test_{label}", [(label, evaluation([2.0] * 4, "ABCD"))])
+    page = write_report([folder]).read_text("utf-8")
+    assert "kindness 8" in article(page, "q2") and "length" not in article(page, "q2"), "answers of other texts"
+    assert article(page, "q0").count("length 2") == 1, "the base model's A; the winner answers B"
+    tags = {k: re.search('data-tags="([^"]*)"', article(page, f"q{k}"))[1].split() for k in range(4)}
+    assert ["disagreement" in tags[k] for k in range(4)] == [True, False, False, False], "a wrong answer rated 9"
+    assert "winner  0  kindness 9" in here("show", folder, "--item", "q0").stdout
 
 
 def test_several_runs_are_side_by_side(run, tmp_path):
