@@ -164,6 +164,7 @@ $("download").addEventListener("click", download);
 $("leave").addEventListener("click", leave);
 $("start").addEventListener("submit", (event) => {
   event.preventDefault();
+  $("rater").blur(); // a hidden field keeps the focus until the page is drawn again
   if ($("rater").value.trim()) begin($("rater").value.trim());
 });
 $("work").addEventListener("input", () => {

@@ -122,6 +122,7 @@ def _splits(points: Points, axes: Axes) -> None:
         axes.plot(x, y, linestyle="none", markersize=5, label=name, **look)
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], "--", color="0.6", linewidth=1, zorder=0)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("value on dev", fontsize=LABEL)
     axes.set_ylabel("value on test", fontsize=LABEL)
     axes.legend(fontsize=LABEL - 1, frameon=False)

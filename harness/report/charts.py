@@ -16,10 +16,10 @@ from utilities.foreign_text import printable
 __all__ = ["Mark", "Scale", "bars", "interval", "scatter", "search_over_time", "ticks", "trajectory", "watch"]
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 40
-LABELS = 150
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 40
+LABELS = 176
 """Room at the right of the search over time for the names of the final test values."""
-APART = 16
+APART = 19
 """Smallest distance of two labels."""
 
 
@@ -92,9 +92,7 @@ def _axes(x: Scale, y: Scale, x_name: str, y_name: str) -> list[Markup]:
     parts += [_text(x(value), y.start + 17, f"{value:g}", anchor="middle") for value in ticks(x.low, x.high, 7)]
     parts.append(_line(x.start, y.start, x.end, y.start, "axis"))
     parts.append(_text((x.start + x.end) / 2, y.start + 34, x_name, "name", "middle"))
-    middle = (y.start + y.end) / 2
-    turned = Markup('<text transform="translate(12 {}) rotate(-90)" class="name" text-anchor="middle">{}</text>')
-    parts.append(turned.format(round(middle, 1), y_name))
+    parts.append(_text(0, TOP - 16, y_name, "name"))
     return parts
 
 
@@ -221,10 +219,8 @@ def interval(mark: Mark, low: float, high: float) -> Markup:
     """One value with its interval on the scale of a table's column."""
     x = Scale(low, high, 4, 156)
     label = f"{mark.value:.4f}, 95 % interval {mark.low:.4f} to {mark.high:.4f}"
-    parts = [
-        _line(x(mark.low), 8, x(mark.high), 8, f"whisker {mark.kind}"),
-        _dot(x(mark.value), 8, mark.kind, 4),
-    ]
+    parts = [_line(x(0), 0, x(0), 16, "axis")] if low < 0 < high else []
+    parts += [_line(x(mark.low), 8, x(mark.high), 8, f"whisker {mark.kind}"), _dot(x(mark.value), 8, mark.kind, 4)]
     return _svg(160, 16, label, parts, "interval")
 
 
@@ -237,7 +233,7 @@ def bars(values: Mapping[str, float]) -> Markup:
     for k, name in enumerate(names):
         top, (left, right) = 24 * k + 4, sorted((x(0), x(values[name])))
         kind = "bar" if values[name] >= 0 else "bar negative"
-        parts.append(_text(178, top + 13, _short(name, 26), "tick", "end"))
+        parts.append(_text(178, top + 13, _short(name, 22), "tick", "end"))
         parts.append(
             Markup('<rect x="{}" y="{}" width="{}" height="16" rx="2" class="{}"/>').format(
                 left, top, max(round(right - left, 1), 1), kind

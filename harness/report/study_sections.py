@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from markupsafe import Markup
+
 from harness.analysis.result import Analysed
 from harness.compare.result import Compared, Outcome, Versus
 from harness.compare.statistics import Summary, shown_reference, summary
 from harness.display.conclusion import Standing, compared, standing
 from harness.display.tables import clock, number
 from harness.lab.result import Examination, Examined
+from harness.lab.table import figure_of
 from harness.report.answers import SideBySide, compared_answers
 from harness.report.charts import Mark, bars, interval, scatter
 from harness.report.search_section import details_of, when
@@ -132,7 +135,7 @@ def _methods(
         cells,
         numbers=["dev", "test ± se", against, "evaluations", "seconds"],
         marked=[order.index(best)],
-        note="Paired differences on the same test items, with intervals over items and seeds.",
+        note="Paired differences on the same test items, with intervals over items and seeds; the vertical line is 0.",
     )
 
 
@@ -171,7 +174,7 @@ def sweep_section(run: Run) -> Section:
         if one.picked.trial == 0
         else compared(picked, "the defaults", defaults)
     )
-    section.conclusions.append(compared(picked, f"the best initial expert, {one.best_initial.expert}", initial))
+    section.conclusions.append(compared(picked, f"the best initial expert ({one.best_initial.expert})", initial))
     finals = {f"picked, trial {one.picked.trial}": one.picked, "defaults, trial 0": one.defaults}
     finals[f"best initial, {one.best_initial.expert}"] = one.best_initial
     rows = [
@@ -200,7 +203,7 @@ def sweep_section(run: Run) -> Section:
     ]
     columns = ["trial", *names, "value", "evaluations", "time"]
     marked = [k for k, t in enumerate(one.trials) if t.number == one.picked.trial]
-    section.tables.append(Table("Trials", columns, trials, columns, marked))
+    section.tables.append(Table("Trials", columns, trials, columns[1:], marked))
     if one.importance:
         section.figures.append(
             Figure("Importance of the hyperparameters", bars(one.importance), "PED-ANOVA; the shares add up to 1.")
@@ -322,11 +325,11 @@ def _findings(design: Examined) -> Table:
     for f in sorted(design.findings, key=lambda f: order[f.verdict]):
         if f.verdict == "not applicable":
             continue
-        ends = "" if f.low is None or f.high is None else f" [{number(f.low)}, {number(f.high)}]"
+        ends = "" if f.low is None or f.high is None else f" [{figure_of(f.low)}, {figure_of(f.high)}]"
         cells = [
-            number_cell(order[f.verdict], f.verdict),
+            Cell("", order[f.verdict], Markup('<span class="tag {0}">{0}</span>').format(f.verdict)),
             Cell(f.title),
-            number_cell(f.value, "" if f.value is None else f"{number(f.value)}{ends}"),
+            number_cell(f.value, "" if f.value is None else f"{figure_of(f.value)}{ends}"),
         ]
         rows.append([*cells, Cell(f.yardstick), Cell(f.advice)])
     columns = ["verdict", "check", "value [95 % interval]", "reference", "advice"]

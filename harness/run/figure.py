@@ -36,13 +36,12 @@ def write_figure(run: Run, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.92")
         axes.tick_params(labelsize=10)
-    left.plot(scores["evaluations"], scores["metric"], ".", color="0.6", markersize=6, label="one row")
+    left.plot(scores["evaluations"], scores["metric"], ".", color="0.6", markersize=6)
     best = scores["metric"].cummax()
-    left.step(scores["evaluations"], best, where="post", color="black", linewidth=1.8, label="best so far")
+    left.step(scores["evaluations"], best, where="post", color="black", linewidth=1.8)
     left.set_xlabel("evaluations on dev", fontsize=11)
     left.set_ylabel(f"{result.task}: metric", fontsize=11)
-    left.set_title("search, on dev", loc="left", fontsize=11)
-    left.legend(fontsize=10, frameon=False, loc="lower right")
+    left.set_title("search on dev: every mixture (dots), the best so far (line)", loc="left", fontsize=11)
     shown = {
         "base model": ("base", "s"),
         f"best initial\n({result.best_initial[:18]})": (result.best_initial, "o"),
@@ -54,8 +53,9 @@ def write_figure(run: Run, path: Path) -> None:
         if row.test is not None:
             color = "black" if row.kind == "winner" else "0.45"
             right.errorbar(k, row.test, NORMAL * (row.test_se or 0.0), fmt=marker, color=color, capsize=3, markersize=7)
+            right.annotate(f"{row.test:.3f}", (k, row.test), (7, 5), textcoords="offset points", fontsize=9)
     right.set_xticks(range(len(places)), [label for label, _, _ in places], fontsize=9, rotation=20, ha="right")
-    right.set_xlim(-0.6, len(places) - 0.4)
+    right.set_xlim(-0.6, len(places) - 0.2)
     right.set_title("final test, 95 % interval", loc="left", fontsize=11)
     temporary = path.with_name(path.name + ".new")
     figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,10 +1,10 @@
 """A rater in a real browser: clicks, types, undoes, reloads, closes the browser, and loses nothing."""
 
 import json
-import shutil
 from threading import Thread
 
 import pytest
+from browser import opened, start_browser, violations
 from text_run import make_text_run
 
 from harness.annotate.page import page
@@ -20,20 +20,11 @@ HOSTILE = '</script><script>document.title="gone"</script><img src=x onerror=\'d
 @pytest.fixture
 def browse(tmp_path):
     """Starts Chromium with one profile, so that a second start sees what the first one stored."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra dev)")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("chromium and chromedriver of the distribution are not installed")
     started = []
 
     def start():
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium")
-        for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1280,900"):
-            options.add_argument(f"--{flag}")
-        options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+        flags = ("window-size=1280,900", f"user-data-dir={tmp_path / 'profile'}")
+        driver = start_browser(*flags, **{"download.default_directory": str(tmp_path / "downloads")})
         started.append(driver)
         return Rater(driver)
 
@@ -127,6 +118,28 @@ def key(tmp_path):
     key = make_key(run, "best-initial", 46, 4, 0)
     key.save()
     return key
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_the_page_has_no_violations_or_errors_at_two_widths_in_both_schemes(served, browse, tmp_path):
+    run = make_text_run(tmp_path / "run", 2, lambda label, k: f"{HOSTILE} {'a_long_word' * 20} {label} {k}")
+    key = make_key(run, "best-initial", 2, 0, 0)
+    (tmp_path / "task.html").write_text(page(key, served=False))
+    rater = browse()
+    with AnnotationServer(key, 0) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = server.url if served else (tmp_path / "task.html").as_uri()
+        for done, (width, scheme) in enumerate(((400, "light"), (1280, "dark"), (400, "dark"), (1280, "light"))):
+            assert opened(rater.driver, url, width, scheme=scheme) == []
+            if done == 0:
+                assert violations(rater.driver) == []
+                rater.driver.find_element("id", "rater").send_keys("ann\n")
+            rater.wait(lambda: rater.text("progress"))
+            assert violations(rater.driver) == []  # a pair, or the end
+            if done < 2:
+                rater.press("1", done + 1)
+        assert rater.at() == 2 and rater.errors() == []
+        server.shutdown()
 
 
 def test_50_verdicts_in_one_file_survive_a_closed_browser_and_come_back_as_a_file(key, browse, tmp_path):
