@@ -124,6 +124,7 @@ def key(tmp_path):
 def test_the_page_has_no_violations_or_errors_at_two_widths_in_both_schemes(served, browse, tmp_path):
     run = make_text_run(tmp_path / "run", 2, lambda label, k: f"{HOSTILE} {'a_long_word' * 20} {label} {k}")
     key = make_key(run, "best-initial", 2, 0, 0)
+    key.save()
     (tmp_path / "task.html").write_text(page(key, served=False))
     rater = browse()
     with AnnotationServer(key, 0) as server:
