@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.analysis.claims import interval, not_measured
-from harness.analysis.result import Claim, Line, Verdict, verdict
-from harness.analysis.variants import ABLATIONS, DROPPED, FULL, WARM
+from harness.analysis.result import Claim, Line, Verdict, measured, not_measured, verdict
+from harness.analysis.variants import ABLATIONS, DROPPED, FULL, SEARCHES, WARM
+from harness.run_folder.read import BASE
 from utilities.core import Evaluation
 from utilities.statistics import Combine, Pair, resampled_difference
 
-__all__ = ["BASE", "BEST_EXPERT", "Cell", "study_claims"]
+__all__ = ["BEST_EXPERT", "Cell", "contrast", "study_claims"]
 
-BASE, BEST_EXPERT = "base model", "best initial expert"
+BEST_EXPERT = "best initial expert"
 
 
 @dataclass
@@ -26,18 +26,6 @@ class Cell:
     combine: Combine
     test: dict[str, Evaluation] = field(default_factory=dict)
     evaluations: dict[str, int] = field(default_factory=dict)
-
-
-PAPER = {
-    "diversity": ("more distinct experts make a better search", "10 distinct experts 35.3 % above one, monotone"),
-    "weak-to-strong": ("the others without the best expert reach more than it", "+35.4 % on average"),
-    "drop": ("skipping four fifths of the evaluations loses at most 6 %", "up to 80 % faster for 6 % less"),
-    "ablation": ("the random factors of the moves are needed", "-23.5 % without randomness"),
-    "modularity": ("an expert can be added to a finished search", "claimed, no figure is compared here"),
-    "transfer": ("a winner is better than the best expert of another task", "claimed, no figure is compared here"),
-    "dual-use": ("a reversed utility makes a model worse than its base", "named as a risk"),
-}
-"""Analysis to the claim, and to its figure in the paper."""
 
 
 def contrast(cells: Sequence[Cell], of: str, to: str) -> Line | None:
@@ -75,32 +63,25 @@ def contrast(cells: Sequence[Cell], of: str, to: str) -> Line | None:
 
 def study_claims(cells: Sequence[Cell], only: Sequence[str]) -> list[Claim]:
     """What the variants say about claims of the paper, one for each analysis that needs them."""
-    return [_claim(cells, name) for name in PAPER if name in only]
+    return [_claim(cells, name) for name in (*SEARCHES, "transfer") if name in only]
 
 
 def _claim(cells: Sequence[Cell], analysis: str) -> Claim:
-    text, paper = PAPER[analysis]
-    claim = Claim(analysis=analysis, claim=text, paper=paper, here="-", verdict="not measured", sentence="")
     lines = [line for of, to in _pairs(cells, analysis) if (line := contrast(cells, of, to)) is not None]
     if not lines:
-        return not_measured(claim, "no variant and its control both have a value on test")
+        return not_measured(analysis, "no variant and its control both have a value on test")
     first = lines[0]
     decision = verdict(first.low, first.high, wanted=-1 if analysis in ("ablation", "dual-use") else 1)
-    shown = [f"{line.label} {interval(line)} points" for line in lines]
+    shown = [f"{line.label} {line.text} points" for line in lines]
     if analysis == "drop":
         decision = _within(first, 0.06)
         full = sum(cell.evaluations[FULL] for cell in cells)
         saved = {line.label.partition(" - ")[0]: line for line in lines}
         share = {name: 1 - sum(cell.evaluations[name] for cell in cells) / full for name in saved}
-        shown = [
-            f"{name}: {share[name]:.0%} fewer evaluations, {interval(line)} points" for name, line in saved.items()
-        ]
+        shown = [f"{name}: {share[name]:.0%} fewer evaluations, {line.text} points" for name, line in saved.items()]
     relative = f"{100 * first.value / first.control:+.1f} %" if first.control else "no"
-    sentence = (
-        f"On test, mean over {first.n} searches: {'; '.join(shown)}. Relative to its control the first is {relative}."
-    )
-    here = f"{interval(first)} points ({relative})"
-    return claim.model_copy(update={"here": here, "verdict": decision, "sentence": sentence, "lines": lines})
+    sentence = f"On test, {first.n} searches: {'; '.join(shown)}. Relative to its control the first is {relative}."
+    return measured(analysis, sentence, decision, f"{first.text} points ({relative})", lines)
 
 
 def _within(line: Line, share: float) -> Verdict:

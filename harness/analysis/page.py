@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.result import Analysed
+from harness.analysis.result import CLAIMS, Analysed, not_measured
 
 __all__ = ["PARTS", "paper_page"]
 
@@ -49,7 +49,9 @@ def paper_page(analysed: Analysed) -> str:
     """The page in Markdown."""
     lines = [HEAD, f"Searches: {', '.join(analysed.runs)} ({analysed.settings}).\n"]
     lines += ["| claim of the paper | there | here, with 95 % interval | holds? |", "|---|---|---|---|"]
-    lines += [f"| {one.claim} | {one.paper} | {one.here} | {one.verdict} |" for one in analysed.claims]
+    done = {one.analysis for one in analysed.claims}
+    claims = [*analysed.claims, *(not_measured(name, "") for name in CLAIMS if name not in done)]
+    lines += [f"| {one.claim} | {one.paper} | {one.here} | {one.verdict} |" for one in claims]
     lines += [NOTES, *(f"- *{one.analysis}*: {one.sentence}" for one in analysed.claims)]
     lines += ["\n## Where each part of the paper is\n", "| part of the paper | command |", "|---|---|"]
     lines += [f"| {part} | `{command}` |" for part, command in PARTS]

@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.claims import Answers, diamond, emergence
-from harness.analysis.contrasts import BASE, BEST_EXPERT, Cell, study_claims
+from harness.analysis.contrasts import BEST_EXPERT, Cell, study_claims
 from harness.analysis.emergence import AFTER, RANDOM
 from harness.analysis.result import Analysed
 from harness.analysis.stored import particles_of
-from harness.analysis.stored_analysis import draw, name_of, save, sizes
+from harness.analysis.stored_analysis import finish
 from harness.analysis.variants import FULL, SEARCHES, Found, Reversed, Variant, started, variants
 from harness.compare.budgeted_search import budgeted_search
 from harness.engines.base import Engine
 from harness.run.adapt import adapt_async
 from harness.run.interactive import KeptEngine
 from harness.run_folder.events import Bus
-from harness.run_folder.read import BASE as BASE_ROW
-from harness.run_folder.read import Run, open_run
+from harness.run_folder.read import BASE, Run, open_run
 from harness.run_folder.store import Store
 from harness.session.evaluator import EvaluationSummary, Evaluator, StopRules
 from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
@@ -145,7 +144,7 @@ class Study:
         assert result is not None  # noqa: S101 - its search is finished
         models = run.models("test")
         cell = self.cells[number, seed] = Cell(session.task.name, session.task.combine)
-        cell.test = {FULL: models["winner"], BASE: models[BASE_ROW], BEST_EXPERT: models[result.best_initial]}
+        cell.test = {FULL: models["winner"], BASE: models[BASE], BEST_EXPERT: models[result.best_initial]}
         cell.evaluations[FULL] = result.evaluations
         stored = (Store(run.folder).checkpoint() or {})["evaluated"]
         evaluator.cached |= {key: EvaluationSummary.read(one) for key, one in stored.items()}
@@ -198,15 +197,7 @@ class Study:
         claims = [emergence(runs, split, self.answers[split]) for split in splits]
         claims += [diamond(runs)] if "diamond" in self.only else []
         claims += study_claims(list(self.cells.values()), self.only)
-        figures, problems = draw(runs, self.folder) if "trajectory" in self.only else ([], [])
-        for text in problems:
-            self.note(f"no trajectory: {text}")
-        results = [run.result for run in runs if run.result is not None]
-        analysed = Analysed(
-            runs=[name_of(run) for run in runs], settings=sizes(results), claims=claims, figures=figures
-        )
-        save(analysed, self.folder)
-        return analysed
+        return finish(runs, claims, self.folder, self.note, "trajectory" in self.only)
 
 
 async def _full_search(session: Session, engine: Engine, seed: int, folder: Path) -> None:

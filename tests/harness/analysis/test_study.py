@@ -10,6 +10,8 @@ from harness.analysis.contrasts import Cell, contrast, study_claims
 from harness.analysis.page import PARTS
 from harness.analysis.study import ANALYSES
 from harness.analysis.variants import FULL, SEARCHES, Found, Reversed, started, variants
+from harness.report.page import section_of
+from harness.run_folder.read import open_run
 from harness.swarm.drivers import Budgeted
 from harness.swarm.settings import SwarmSettings
 from utilities import statistics
@@ -112,7 +114,7 @@ def test_a_contrast_is_the_mean_over_tasks_of_differences_with_a_verdict(monkeyp
 @pytest.fixture(scope="module")
 def arguments(base, adapters):
     experts = [word for folder in adapters for word in ("--experts", folder)]
-    model = ["--base-model", base, *experts, "--device", "cpu", "--edition", "mini", "--limit", "4"]
+    model = ["--base-model", base, *experts, "--device", "cpu", "--edition", "mini", "--limit", "3"]
     return ["analyse", *model, "--particles", "4", "--iterations", "2", "--patience", "9"]
 
 
@@ -140,6 +142,11 @@ def test_a_study_does_every_analysis_and_repeats_nothing(arguments, here, tmp_pa
     page = (tmp_path / "study" / "paper.md").read_text()
     for claim in analysed["claims"]:
         assert f"| {claim['claim']} | {claim['paper']} | {claim['here']} | {claim['verdict']} |" in page
+    section = section_of(open_run(tmp_path / "study"))
+    assert section.conclusions[0] == f"{analysed['claims'][0]['claim']}: {analysed['claims'][0]['verdict']}."
+    runs = [section_of(open_run(tmp_path / "study" / "runs" / name)) for name in ("medical-seed0", "legal-seed0")]
+    assert all("The path of the search" in {figure.heading for figure in run.figures} for run in runs)
+    refused(here("resume", tmp_path / "study"), "study folder")
     before = len(calls)
     again = here(*command)
     assert json.loads(again.stdout) == analysed
