@@ -135,6 +135,6 @@ def _line(label: str, values: Floats, of: Floats, clusters: Sequence[str], contr
     if low is not None and np.ptp(values[of > 0]) == 0:  # no resample can differ
         half = NORMAL * unanimous_se(len(set(used)))
         low, high = value - half, value + half
-    if low is not None and high is not None and control is None:
-        low, high = max(0.0, low), min(1.0, high)
+    if low is not None and high is not None:
+        low, high = max(0.0 if control is None else -1.0, low), min(1.0, high)
     return Line(label=label, value=value, low=low, high=high, control=control, n=int(of.sum()))

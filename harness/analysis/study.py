@@ -36,6 +36,7 @@ from harness.swarm.drivers import Budgeted, History
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.update import Rows
 from utilities.core import Evaluation, Split
+from utilities.errors import UserError
 from utilities.sync import run_sync
 
 __all__ = ["ANALYSES", "Study"]
@@ -79,16 +80,19 @@ class Study:
         """Does the remaining work, and writes analyse.json and the figures.
 
         Raises:
-            UserError: A search cannot be run.
+            UserError: A judged task, or a search that cannot be run.
         """
         documents = {}
         for one in self.settings:
             session = open_session(one, ask=False)
-            documents[session.task.name] = {"settings": one.model_dump(mode="json"), **provenance(session)}
             session.close()
-        self.store = open_folder(
-            self.folder, "analyse", {"analyse": {"seeds": self.seeds}, "tasks": documents}, _changes
-        )
+            if session.task.judged:
+                raise UserError(f"{session.task.name} is rated by a judge; analyse takes tasks scored without one")
+            for text in session.notes:
+                self.note(f"note: {text}")
+            documents[session.task.name] = {"settings": one.model_dump(mode="json"), **provenance(session)}
+        document = {"analyse": {"seeds": self.seeds}, "tasks": documents}
+        self.store = open_folder(self.folder, "analyse", document, _changes)
         try:
             self.checkpoint = self.store.checkpoint() or {}
             for step in (self._searches, self._variants):  # transfer needs the winners of all tasks
@@ -107,6 +111,7 @@ class Study:
         engine = session.engine(saved.get("engine"))
         try:
             saved["engine"] = engine.state()
+            self.store.save_items(session.task, session.monitor_set, session.validation_set)
             rules = StopRules(session.task.name, session.panel, "retry with the same command")
             evaluator = Evaluator(session, engine, self.store, rules, (), saved, self._save)
             for seed in self.seeds:

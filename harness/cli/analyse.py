@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.command import ConfigOption, Given, JsonOption, verb
-from harness.cli.options import ENGINE, JUDGES, MODELS, PARTICLE_SWARM, TASK, layered_settings
+from harness.cli.options import ENGINE, MODELS, PARTICLE_SWARM, TASK, layered_settings
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_analyse"]
 
-READS = TASK | MODELS | ENGINE | JUDGES | PARTICLE_SWARM | {"seed", "particles", "iterations", "patience"}
+READS = TASK | MODELS | ENGINE | PARTICLE_SWARM | {"seed", "particles", "iterations", "patience"}
 
 
 @verb("Compare", reads=READS)

@@ -160,6 +160,7 @@ def test_what_is_given_twice_or_unknown_is_refused(arguments, here, tmp_path):
     refused(here("analyse", tmp_path, "--task", "medical"), "--task")
     refused(here("analyse", tmp_path, "--all"), "--all")
     refused(here("analyse"), "no task given")
+    refused(here("analyse", "--task", "electric_vehicles", "--limit", "2", "--out", tmp_path / "judged"), "judge")
 
 
 def test_the_map_of_the_paper_names_every_analysis():
