@@ -529,7 +529,7 @@ def load_task(
         _check_weights(described.weights or {}, chosen, path)
     if chat and path.parent == bundled("tasks"):
         asked = {name: s for name, s in chosen.item_sets.items() if _takes_judge(_maker(s.scorer))}
-        changed = {name: s.model_copy(update={"options": {**s.options, **CHAT}}) for name, s in asked.items()}
+        changed = {name: s.model_copy(update={"options": _chat_options(s.options)}) for name, s in asked.items()}
         chosen = chosen.model_copy(update={"item_sets": {**chosen.item_sets, **changed}})
     sets = {
         name: _load_item_set(name, s, path.parent / "data", data, limit, utility, options or {}, judge)
@@ -540,6 +540,13 @@ def load_task(
     return Task(
         described.name, described.title, edition, combination, sets, chosen.settings, weights, report_only_scorers
     )
+
+
+def _chat_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an item set, with `CHAT`; a system prompt names the topic, as "Tell me about Zoe" does not."""
+    topic = options.get("topic")
+    about = {"system_prompt": f"You are a helpful assistant. The user is interested in {topic}."} if topic else {}
+    return {**options, **CHAT, **about}
 
 
 def _load_report_only(

@@ -68,6 +68,15 @@ def test_the_smollm2_judge_warns_of_a_topic_that_it_does_not_know(settings):
     judges.close()
 
 
+def test_a_chat_model_is_asked_in_its_format_and_knows_the_topic(settings):
+    judges = open_judges(settings, ask=False)
+    task = load_task_of(settings.model_copy(update={"base_model": "smollm2"}), judges.panel)
+    scorer = task.item_sets["instructions"].scorer
+    assert (scorer.prompt.chat, scorer.max_tokens) == (True, 100)
+    assert scorer.prompt.system_prompt.endswith("interested in electric vehicles.")
+    judges.close()
+
+
 def test_another_judge_knows_every_topic(settings):
     other = {"judge": ("stub",), "judge_url": "http://localhost:1/v1"}
     judges = open_judges(settings.model_copy(update={"judging": settings.judging.model_copy(update=other)}), ask=False)
