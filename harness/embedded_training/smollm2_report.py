@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the published data files")
     parser.add_argument("--limit", type=int, default=30, help="items of each item set, for the base model")
     parser.add_argument("--expert-limit", type=int, default=15, help="items of each item set, for every expert")
-    parser.add_argument("--base-only", action="store_true", help="do not measure the experts")
+    parser.add_argument("--experts", help="experts to measure, separated by commas; '' for none (default: all)")
     given = parser.parse_args()
     session = open_session(run_settings({"task": "medical", "family": smollm2.NAME}))
     engine = session.engine()
@@ -248,7 +248,10 @@ def main() -> None:
         base = engine.particle(None)
         prompts = formats(base, given.limit)
         tasks = published(base, given.data, given.limit) if given.data else {}
-        names = () if given.base_only else (BASE, *session.pool.names)
+        chosen = session.pool.names if given.experts is None else [one for one in given.experts.split(",") if one]
+        if missing := sorted(set(chosen) - set(session.pool.names)):
+            parser.error(f"no expert is called {missing[0]}; there are {', '.join(session.pool.names)}")
+        names = (BASE, *chosen) if chosen else ()
         pool = {name: strengths(session, engine, name, given.expert_limit) for name in names}
     finally:
         engine.close()
