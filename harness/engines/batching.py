@@ -37,14 +37,24 @@ class Row:
         """Input tokens of all its options: the last token of each is only predicted."""
         return sum(len(option) - 1 for option in self.options)
 
+    @property
+    def length(self) -> int:
+        """Input tokens."""
+        return len(self.prompt) + self.answer_length
+
 
 class Batch:
-    """Questions that are computed together; prompts are left-padded so that all answers begin in one column."""
+    """Questions that are computed together; all rows begin in the first column.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = list(rows)
-        width = max(len(row.prompt) for row in rows)
-        length = width + max(row.answer_length for row in rows)
+    Args:
+        rows: The sequences.
+        aligned: Whether all answers begin in one column, as in generation: prompts are then padded on the left too.
+    """
+
+    def __init__(self, rows: Sequence[Row], *, aligned: bool = False) -> None:
+        self._rows, self._aligned = list(rows), aligned
+        widest = max(len(row.prompt) for row in rows)
+        length = widest + max(row.answer_length for row in rows) if aligned else max(row.length for row in rows)
         self._ids = torch.zeros(len(rows), length, dtype=torch.long)
         self._positions = torch.zeros(len(rows), length, dtype=torch.long)
         self._segments = torch.full((len(rows), length), -1, dtype=torch.long)
@@ -52,6 +62,7 @@ class Batch:
         places: dict[tuple[int, int], int] = {}
         tokens: list[tuple[int, int]] = []
         for k, row in enumerate(rows):
+            width = widest if aligned else len(row.prompt)
             start = width - len(row.prompt)
             self._ids[k, start:width] = torch.tensor(row.prompt)
             self._positions[k, start:width] = torch.arange(len(row.prompt))
@@ -67,7 +78,7 @@ class Batch:
                 at = end
         self._places = torch.tensor(list(places)).T
         self._tokens = torch.tensor(tokens).T
-        self._keep = length - width + 1
+        self._keep = length - int(self._places[1].min())
         self.tokens = length * len(rows)
         """Rows times length, padding included."""
         self.items = list(dict.fromkeys(row.item for row in rows))
@@ -80,7 +91,7 @@ class Batch:
         """The same questions in two batches; the options of a question stay together."""
         items = self.items[: max(1, len(self.items) // 2)]
         parts = [[r for r in self._rows if r.item in items], [r for r in self._rows if r.item not in items]]
-        return [Batch(part) for part in parts if part]
+        return [Batch(part, aligned=self._aligned) for part in parts if part]
 
     def _mask(self, device: torch.device) -> torch.Tensor:
         """Attention mask [rows, 1, length, length], True if a token (third axis) attends to a column (last axis).
@@ -160,6 +171,7 @@ def pack(
     batch_tokens: int,
     *,
     shared_prefix: bool,
+    aligned: bool = False,
 ) -> list[Batch]:
     """Length-bucketed batches of at most `batch_tokens` tokens, padding included (at least one question each).
 
@@ -169,6 +181,7 @@ def pack(
         items: Which of them to pack.
         batch_tokens: Upper limit of rows times length.
         shared_prefix: Whether the options of a question share one sequence; otherwise each has its own.
+        aligned: As in `Batch`.
     """
     groups: list[list[Row]] = []
     for k in items:
@@ -176,19 +189,18 @@ def pack(
             groups.append([Row(k, prompts[k], list(options[k]))])
         else:
             groups.append([Row(k, prompts[k], [option]) for option in options[k]])
-    groups.sort(key=lambda rows: (len(rows[0].prompt) + max(row.answer_length for row in rows), len(rows[0].prompt)))
+    groups.sort(key=lambda rows: (max(row.length for row in rows), len(rows[0].prompt)))
     batches: list[Batch] = []
     current: list[Row] = []
-    width = answer = 0
     for group in groups:
-        new_width = max(width, len(group[0].prompt))
-        new_answer = max(answer, *(row.answer_length for row in group))
-        if current and (len(current) + len(group)) * (new_width + new_answer) > batch_tokens:
-            batches.append(Batch(current))
-            current, new_width = [], len(group[0].prompt)
-            new_answer = max(row.answer_length for row in group)
+        rows = [*current, *group]
+        length = max(row.length for row in rows)
+        if aligned:
+            length = max(len(row.prompt) for row in rows) + max(row.answer_length for row in rows)
+        if current and len(rows) * length > batch_tokens:
+            batches.append(Batch(current, aligned=aligned))
+            current = []
         current += group
-        width, answer = new_width, new_answer
     if current:
-        batches.append(Batch(current))
+        batches.append(Batch(current, aligned=aligned))
     return batches

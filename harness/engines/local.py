@@ -116,6 +116,8 @@ class LocalEngine:
         self._pristine: dict[str, torch.Tensor] = {}
         self._folded: bytes | None = None
         self._batch_tokens = int((state or {}).get("batch_tokens") or settings.batch_tokens or self._fitting_batch())
+        self._aligned = bool(state) and "padding" not in (state or {})
+        """Whether batches are those of versions that padded prompts on the left, whose run is continued."""
         self._positions = self._takes_positions()
         self._packs, self._direct = self._positions and self._can_pack(), self._has_plain_head()
         self._window = local_window(self.model.config) or self.tokens.context
@@ -133,8 +135,8 @@ class LocalEngine:
         return str(self._device)
 
     def state(self) -> dict[str, Any]:
-        """The batch size, which changes rounding in the last bit."""
-        return {"batch_tokens": self._batch_tokens}
+        """Size and padding of the batches, which change rounding in the last bit."""
+        return {"batch_tokens": self._batch_tokens, **({} if self._aligned else {"padding": "right"})}
 
     def particle(self, row: Row | None) -> Model:
         """The model made of the experts with the coefficients `row` [experts]; None is the base model."""
@@ -318,7 +320,9 @@ class LocalEngine:
         batches = [
             batch
             for items, way in groups
-            for batch in pack(prompt_ids, option_ids, items, self._batch_tokens, shared_prefix=way)
+            for batch in pack(
+                prompt_ids, option_ids, items, self._batch_tokens, shared_prefix=way, aligned=self._aligned
+            )
         ]
         plan = _Plan(batches, unscored, split)
         self._plans[key] = (prompts, options, plan)
@@ -375,7 +379,8 @@ class LocalEngine:
     def _mixed_lengths(self) -> int:
         """Maximum tokens of sequences in batches of mixed lengths; longer sequences are batched by equal length.
 
-        Tested with a short prompt alone and next to a long one; recurrent states, for example, may include padding.
+        Tested with a short prompt alone and next to a long one, padded on the left as generation needs it; recurrent
+        states, for example, may include padding.
         """
         switch = switch_length(self.model.config)
         limit = self.tokens.context if switch is None else min(switch, self.tokens.context)
@@ -384,7 +389,8 @@ class LocalEngine:
         room = max(1, min(MIXED_TEST, limit - len(ids) - len(option[0])))
         long = (ids * (1 + room // len(ids)))[: len(ids) + room]
         alone, beside = (
-            self._try(prompts, [option] * len(prompts), shared_prefix=True)[0] for prompts in ([ids], [ids, long])
+            self._try(prompts, [option] * len(prompts), shared_prefix=True, aligned=True)[0]
+            for prompts in ([ids], [ids, long])
         )
         if not self._same(alone, beside):
             self.notes.append("an answer of this model depends on the lengths in its batch; lengths are not mixed")
@@ -397,10 +403,15 @@ class LocalEngine:
         return limit
 
     def _try(
-        self, prompts: Sequence[list[int]], options: Sequence[list[list[int]]], *, shared_prefix: bool
+        self,
+        prompts: Sequence[list[int]],
+        options: Sequence[list[list[int]]],
+        *,
+        shared_prefix: bool,
+        aligned: bool = False,
     ) -> list[ChoiceLogprobs]:
         """Log-probabilities of all questions in one batch."""
-        (batch,) = pack(prompts, options, range(len(prompts)), 1 << 40, shared_prefix=shared_prefix)
+        (batch,) = pack(prompts, options, range(len(prompts)), 1 << 40, shared_prefix=shared_prefix, aligned=aligned)
         with torch.inference_mode():
             answers = batch.logprobs(self.model, self._device)
         return [answer for _, answer in sorted(zip(batch.items, answers, strict=True))]

@@ -70,6 +70,7 @@ def test_a_checkpoint(particles, experts, tmp_path, capsys):
         monitor_set=None,
         validation_set=None,
         take_notes=list,
+        answer_cache=lambda engine: None,
     )
     engine = SimpleNamespace(
         particle=lambda row: None,

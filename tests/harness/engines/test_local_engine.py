@@ -253,13 +253,29 @@ def test_no_prompts_have_no_answers(engine):
 @pytest.mark.parametrize("tokens", [1, 60, 100_000])
 def test_the_batch_size_does_not_change_the_answers(tokens, make, engine):
     sized = make(batch_tokens=tokens)
-    assert sized.state() == {"batch_tokens": tokens}
+    assert sized.state() == {"batch_tokens": tokens, "padding": "right"}
     assert_close(choices(sized, ROWS[0]), [answer.logprobs for answer in choices(engine, ROWS[0])])
     assert generated(sized, ROWS[0]) == generated(engine, ROWS[0])
 
 
-def test_an_earlier_engines_state_is_taken_over(make):
-    assert make(batch_tokens=77, state={"batch_tokens": 33}).state() == {"batch_tokens": 33}
+@pytest.mark.parametrize("padding", [{"padding": "right"}, {}])
+def test_an_earlier_engines_state_is_taken_over(padding, make):
+    """Without `padding` it is of a version whose batches had another layout: a run keeps it to its end."""
+    assert make(batch_tokens=77, state={"batch_tokens": 33, **padding}).state() == {"batch_tokens": 33, **padding}
+
+
+def test_both_layouts_of_batches_give_the_same_answers_and_one_has_less_padding(make):
+    prompts = ["a long prompt " * k + "with a short answer" for k in range(8)] + ["short"] * 8
+    options = [[" A", " B"]] * 8 + [[" a long answer" * k, " another"] for k in range(1, 9)]
+    right, aligned = make(batch_tokens=4000), make(state={"batch_tokens": 4000})
+    for row in (ROWS[0], None):
+        pairs = zip(choices(right, row, prompts, options), choices(aligned, row, prompts, options), strict=True)
+        for one, other in pairs:
+            assert one.tokens == other.tokens
+            np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4, rtol=1e-5)
+    computed = [sum(batch.tokens for batch in e._plan(prompts, options).batches) for e in (right, aligned)]
+    real = sum(row.length for batch in right._plan(prompts, options).batches for row in batch._rows)
+    assert real <= computed[0] < computed[1]
 
 
 @pytest.mark.parametrize("packs", [True, False])

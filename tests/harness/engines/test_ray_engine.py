@@ -256,7 +256,7 @@ def test_after_three_failed_starts_the_others_go_on_and_more_are_asked_for_later
 def test_the_answers_are_those_of_one_engine_and_prompts_are_sent_once(cluster, make, expected):
     engine = make(workers=2)
     assert asked(engine) == expected
-    assert engine.device == "2 Ray workers (cpu)" and set(engine.state()) == {"batch_tokens"}
+    assert engine.device == "2 Ray workers (cpu)" and set(engine.state()) == {"batch_tokens", "padding"}
     assert engine.times.forward > 0 and engine.times.mixing > 0
     sent = engine.sent.questions
     assert 0 < sent < 4 * len(str((PROMPTS, OPTIONS)))
