@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import gc
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from vllm_server import vllm_server  # noqa: F401 - a fixture
 
+from utilities import statistics
+
 # A test that needs more examples says so; hypothesis's own default is 100.
 hypothesis.settings.register_profile("quick", max_examples=30, deadline=None)
 hypothesis.settings.load_profile("quick")
@@ -35,6 +38,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """The whole default suite runs on every core; chosen files, slow tests and benchmarks have the machine alone."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and "not slow" in config.option.markexpr
     return None if whole else 0
+
+
+def pytest_collection_finish() -> None:
+    """Leaves the half a million objects of imported libraries out of the collection that every closed engine runs.
+
+    A search freezes and unfreezes all objects itself, which would put them back.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rough_intervals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fewer resamples where tests run whole searches: nobody reads intervals that took a sixth of a tiny one."""
+    with pytest.MonkeyPatch.context() as patch:
+        room = request.path.parent
+        if room.parent.name == "harness" and room.name in {"experts", "lab", "run", "session", "sweep", "topics"}:
+            patch.setattr(statistics, "RESAMPLES", 100)
+        yield
 
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "model_swarms"

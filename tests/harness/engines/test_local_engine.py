@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import shutil
 import threading
@@ -83,15 +82,6 @@ def assert_close(found, expected, atol=1e-4):
 
 def peft_model(base, folder):
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).eval()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def little_to_collect():
-    """Engines collect garbage when they close; what the libraries made at import need not be searched each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ from harness.run_folder.events import Bus, Evaluated, IterationDone, Note
 from harness.run_folder.store import Store
 from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
-from utilities import statistics
 from utilities.errors import UserError
 
 IDS = torch.arange(3, 40)[None]
@@ -54,12 +53,6 @@ def given(base, adapters):
         return run_settings({**flat, **changes})
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def rough_intervals(monkeypatch):
-    """Fewer resamples, for intervals that nobody reads."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 100)
 
 
 def row_of(pool, seed=1):

@@ -23,7 +23,6 @@ from harness.run_folder.store import Store
 from harness.session.provenance import changed_inputs, provenance
 from harness.session.session import BASE, open_session
 from harness.session.settings import run_settings
-from utilities import statistics
 from utilities.core import Reason, Unscored
 from utilities.errors import UserError
 
@@ -43,14 +42,6 @@ def given(base, adapters):
         return run_settings({**flat, **changes})
 
     return make
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rough_intervals():
-    """Fewer resamples: a quarter of a tiny job's time would go into the third digit of intervals that nobody reads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "RESAMPLES", 100)
-        yield
 
 
 def job(settings, folder, *subscribers, kind=Store):

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from peft import PeftModel
 from test_adapt import Stopped, StopsAfterEveryStep, accuracy, job, lasting
-from test_adapt import rough_intervals as rough_intervals
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.run_folder.store import Store
