@@ -20,6 +20,7 @@ Notations and their values:
 | `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | followed by a unit |
 | `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5`, `3 of 4`, `±3` | none | part of an expression |
 | `(3, 4)`, `3 or 4`, `x = 3, y = 4`, `2 hours 30 minutes` | none | more than one number |
+| `5!`, `0.333...` | none | a factorial or an exclamation; `3.5!`, `$5!`, `2024!`, `5 !`, `¡5!` are exclamations |
 | `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ordinals and exponents |
 | `10:30`, `12/05/2024`, `1.2.3`, `1,2,3` | none | times, dates, versions, lists without spaces |
 | `two` | none | |
@@ -42,6 +43,9 @@ MAX_LENGTH = 400
 
 This exceeds the range of a double; 1e999999999 as an exact number would not fit into memory.
 """
+
+FACTORIAL_DIGITS = 3
+"""Digits of the largest number whose factorial is written with `!`."""
 
 _BLANK = r"[ \u00a0\u2009\u202f]"
 _NAME = r"\dA-Za-zÀ-ÖØ-öø-ɏ_"  # Latin script only: Chinese, Japanese and Thai have no space before a number
@@ -106,15 +110,16 @@ _POWER_OF_TEN = re.compile(r"(?<=10)[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _GOES_ON = re.compile(
     r"""[ ]?(?:\*\*?\d|\*[ ]\$?\d)
       | [a-z]?[ ]?(?:[√∛∜πℼ]|(?:pi|sqrt)\b|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
-      | \((?=[\w(+-])
+      | \((?=[\w(+-]) | [.,]\(\d
       | [ ]?[×⋅·∙÷±]
       | [ ]?[-+][ ]?(?:[$€£¥₹]?\.?\d|[a-z]\b|\\[a-z])
       | [ ]?/[ ]?(?:\d|\(|[a-z]\b(?![ ]?[a-z]))
       | [ ](?:times|plus|minus|over|(?:divided|multiplied)[ ]by|to|(?:out[ ])?of)[ ][$€£¥₹]?[-(]?\.?\d
+      | [ ](?:mod(?:ulo)?|choose)[ ]\d | [ ]:[ ]\d | (?-i:[CP])\d | [ ]?[≤≥] | [ ][<>]=?[ ]
       | [ ](?:to[ ]the[ ]power|squared|cubed|factorial|sqrt)\b | [ ]?(?:\.{2,3}|…)[ ]?-?\d
       | [ ]?[xX][ ]?\d | [xyzni]\b | (?-i:[abepqruvwzkKMBT])\b | [ ]?(?:bn|mln)\b
       | '\d | _\d | (?:[ \u00a0\u2009\u202f])\d{3}(?!\d)
-      | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)\b
+      | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)s?\b
       | [ ]?(?:mio|mrd|millionen|milliarden|millions?|milliards?|millones)\b
       | [ ]?[百千万萬億亿兆백천만억조]
       | [ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ](?:[a-z][ ]?=[ ]?)?[$€£¥₹]?-?\d
@@ -124,18 +129,20 @@ _GOES_ON = re.compile(
 )
 # ... on its left ...
 _GOES_BEFORE = re.compile(
-    r"""(?:(?:[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:[-+*×⋅·∙÷/±^]|\\(?:times|cdot|div|pm)\b)[ ]?[$€£¥₹]?
-      | [√∛∜±∓][ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[{\s]*
+    r"""(?:(?:\d[ ]?!{1,2}|[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:[-+*×⋅·∙÷/±^]|\\(?:times|cdot|div|pm)\b)[ ]?[$€£¥₹]?
+      | [√∛∜±∓][ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[\[{\s]* | \^[ ]?[{(]{0,2}[ ]? | !=[ ]? | \d[.,]\(
       | \\?\b(?:log|ln|sqrt|sin|cos|tan|exp)(?:_\{?\w{1,3}\}?)?[ ]?[({]?
       | \\[cdt]?frac[ ]?\{[^{}]{1,24}\}\{[ ]? | \d[ \u00a0\u2009\u202f] | \d[ ]?[xX][ ]
       | \d[ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ][$€£¥₹]?
       | \d[ ]?(?:或|和|与|與|と|または|또는|หรือ)[ ]?
-      | \d[ ](?:times|plus|minus|over|(?:divided|multiplied)[ ]by|of)[ ][$€£¥₹]?
-      | \d,?[ ](?:(?:or|and)[ ])?[a-z][ ]?=[ ]?
+      | \d[ ](?:times|plus|minus|over|mod(?:ulo)?|choose|(?:divided|multiplied)[ ]by|of)[ ][$€£¥₹]?
+      | \d[ ]:[ ] | [≤≥]=?[ ]? | (?::|\b(?:is|be))[ ]?[<>]=?[ ]? | \d,?[ ](?:(?:or|and)[ ])?[a-z][ ]?=[ ]?
       | \\(?:times|cdot|div|pm|[lg]eq?|neq?|approx)\b[ ]? | [\w)][ ]?[≤≥≠±]=?[ ]? | [\w)][ ][<>]=?[ ]
       | \bbetween[ ][$€£¥₹]?[\d.,]+[ ]and[ ][$€£¥₹]? )$""",
     re.VERBOSE | re.IGNORECASE,
 )
+# ... or may be a factorial: after a whole number of few digits, `!` is that or the end of a sentence.
+_FACTORIAL = re.compile(r"!{1,2}(?!!)|[ ]!{1,2}[ ]?[-+*/=×⋅·÷^)]")
 # ... or one of several in brackets or of a compound quantity, or an absolute value.
 _COMPOUND = re.compile(
     r"""\d[ ]?(?:hours?|hrs?|h|minutes?|mins?|years?|weeks?|days?|feet|foot|ft|pounds?|lbs?|dollars?|euros?)
@@ -186,6 +193,10 @@ def _is_part(number: re.Match[str]) -> bool:
     if _GOES_ON.match(text, end) or _GOES_BEFORE.search(text[max(0, start - 32) : start]):
         return True
     around = (max(0, start - 200), end + 200)
+    if number["top"].isdecimal() and len(number["top"]) <= FACTORIAL_DIGITS and _FACTORIAL.match(text, end):
+        return "¡" not in text[:start] and text[start - 1 : start] not in tuple("$€£¥₹")
+    if "." in number["top"] and text.startswith(("..", "…"), end):
+        return True
     several = [*_PAIR.finditer(text, *around), *_COMPOUND.finditer(text, *around)]
     return any(one.start() <= start < one.end() for one in several)
 

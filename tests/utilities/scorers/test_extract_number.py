@@ -139,6 +139,12 @@ REPLIES = {
     "The answer is 3\\times 4 = 12, not 13": "12",
     "The answer is 3 1/2 for 2 people": "7/2",
     "#### 42\n7": "42",
+    "¡La respuesta es 5!": "5",
+    "5! = 120": "120",
+    "12 apples!": "12",
+    "The answer is 42...": "42",
+    "=> 5": "5",
+    "> 5": "5",
     "48/2 = 24\n#### 1,000.00 on day 3": "1000",
     "\\boxed{42} of 50": "42",
     "\\boxed{\\text{42 apples}} of 50": "42",
@@ -183,6 +189,13 @@ OTHER_NOTATIONS = {
     "30^\\circ": "30",
     "90^{\\circ}": "90",
     "١٢٫٥": "12.5",
+    # exclamations
+    "3.5!": "3.5",
+    "$5!": "5",
+    "2024!": "2024",
+    "5 !": "5",
+    "5!!!": "5",
+    "5！": "5",
 }
 
 # Of each of these, a reader that takes a part for the whole reads a number.
@@ -246,6 +259,9 @@ EXPRESSIONS = [
         "6 × 10 3",
     ),
     *("10–20", "between 10 and 20", "x > 5", "The answer is x \\geq 5", "The answer is 5'11", "12_500"),
+    *("5!", "The answer is 5!", "**5!**", "The answer is 10! Great.", "5!!", "5!/3!", "5 ! / 2", "5/6!"),
+    *("3 : 4", "7 mod 3", "7 choose 2", "5C2", "5 < x", "≥ 5", "Answer: > 5", "5 !=6", "10^{-3}"),
+    *("0.333...", "3.(3)", "3 lakhs", "\\sqrt[3]{8}"),
     *("The answer is 5 million", "答案是5万", "5k", "2 dozen", "2024-05-03"),
 ]
 
