@@ -20,8 +20,8 @@ def find_overlap(dev: Sequence[Item], test: Sequence[Item]) -> tuple[str, ...]:
 
 
 def content(item: Item) -> tuple[str, tuple[str, ...]]:
-    """Identity of an item: question and options, without regard to order, lettering and white space."""
-    return _plain(item.question), tuple(sorted(_plain(option) for option in (item.choices or {}).values()))
+    """Identity of an item: question, columns and options, without regard to order, lettering and white space."""
+    return item.text, tuple(sorted(_plain(option) for option in (item.choices or {}).values()))
 
 
 def _overlap_keys(item: Item) -> Iterator[tuple[str, str | tuple[str, ...]]]:

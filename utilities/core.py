@@ -115,8 +115,15 @@ class Item(BaseModel):
     """What stands before the question in a prompt that shows an example; the data's own, for all its items."""
     group: str | None = Field(default=None, exclude_if=lambda value: value is None)
     """The value of the data set's own column by which the items are grouped."""
+    row: dict[str, str] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The columns of the item's data that its prompt reads as `row.NAME`."""
     source: str | None = None
     """What several items may share (a fact, a passage); standard errors are clustered by it."""
+
+    @property
+    def text(self) -> str:
+        """Question and columns that its prompt reads, without regard to white space."""
+        return " ".join(" ".join([self.question, *(self.row or {}).values()]).split())
 
     @model_validator(mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from utilities.errors import UserError, first_line, in_words
 __all__ = [
     "PARTS",
     "Part",
+    "check_columns",
     "checked_items",
     "medium_in",
     "describe_columns",
@@ -47,7 +48,9 @@ SPLIT_NAMES = frozenset({"dev", "validation", "train", "test"})
 """What a column `split` says."""
 
 
-def read_published(path: Path, answers: Answers | None = None, group_by: str | None = None) -> dict[Part, list[Item]]:
+def read_published(
+    path: Path, answers: Answers | None = None, group_by: str | None = None, columns: Sequence[str] = ()
+) -> dict[Part, list[Item]]:
     """The parts of a data file, dev, test and perhaps train: JSON, JSON lines, CSV, TSV or Parquet, by the name's end.
 
     JSON holds `{"dev": [items], "test": [items]}`, also with `train`, or one list of items. One list, and every table,
@@ -57,6 +60,7 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
         path: The file.
         answers: How it names the right options; by default what fits all its items, see `utilities.answer_keys`.
         group_by: A field whose value becomes the items' `group`.
+        columns: As in `checked_items`.
 
     Raises:
         UserError: Not readable, a split missing, a malformed item, an id twice; with file and line.
@@ -66,9 +70,9 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
     if isinstance(document, list):
         if len(document) < 2:
             raise UserError(f"{path}: {len(document)} items; a list needs at least two, one for dev and one for test")
-        columns = columns_of(document)
+        fields = columns_of(document)
         try:
-            document = split_rows([table_item(row, columns) for row in document])
+            document = split_rows([table_item(row, fields) for row in document])
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
         places = document.pop("places")
@@ -94,11 +98,13 @@ def read_published(path: Path, answers: Answers | None = None, group_by: str | N
         return where(part, places[part][k])
 
     entries = lettered([document[part][k] for part, k in rows], lambda at: place(*rows[at]), answers)
+    check_columns(entries, columns, str(path))
     splits: dict[Part, list[Item]] = {
         part: checked_items(
             [entry for entry, (own, _) in zip(entries, rows, strict=True) if own == part],
             partial(place, part),
             group_by if part != "train" else None,
+            columns,
         )
         for part in parts
     }
@@ -292,7 +298,42 @@ def medium_in(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
-def checked_items(entries: Sequence[Any], where: Callable[[int], str], group_by: str | None = None) -> list[Item]:
+def _fields(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The columns of an entry; those of a data set of the hub, or of an item that was read before, are in `row`."""
+    row = entry.get("row")
+    return {**entry, **row} if isinstance(row, Mapping) else entry
+
+
+def check_columns(entries: Sequence[Any], columns: Sequence[str], origin: str) -> None:
+    """Checks that the columns that a prompt reads are in the data; a single item may lack them.
+
+    Raises:
+        UserError: No entry has one of them.
+    """
+    held = {str(name): None for entry in entries if isinstance(entry, dict) for name in _fields(entry)}
+    if missing := next((name for name in columns if name not in held), None):
+        raise UserError(f"{origin}: the prompt reads row.{missing}; the data has the columns {', '.join(held)}")
+
+
+def _cell(value: Any, name: str, where: Callable[[], str]) -> str:
+    """A column's value as text; empty if the item has none.
+
+    Raises:
+        UserError: It is neither a text nor a number.
+    """
+    if value is not None and not isinstance(value, str | int | float):
+        raise UserError(
+            f"{where()}: the prompt reads row.{name}, which is {_kind(value)}; a text or number is accepted"
+        )
+    return "" if value is None else str(value)
+
+
+def checked_items(
+    entries: Sequence[Any],
+    where: Callable[[int], str],
+    group_by: str | None = None,
+    columns: Sequence[str] = (),
+) -> list[Item]:
     """Validated items with unique ids; an entry without an id gets its position as one.
 
     Published files repeat ids (every item of gsm8k's dev is "0"): another question under a known id gets its position
@@ -302,9 +343,10 @@ def checked_items(entries: Sequence[Any], where: Callable[[int], str], group_by:
         entries: Items as they were parsed, whatever they are.
         where: Names the place of an entry; only called for a message.
         group_by: A field whose value becomes the item's `group`.
+        columns: Fields that become the item's `row`, because its prompt reads them.
 
     Raises:
-        UserError: An entry that is no item or holds an image, or an item twice.
+        UserError: An entry that is no item or holds an image, an item twice, or a column that is no text or number.
     """
     items, ids, contents = [], set(), set()
     for k, entry in enumerate(entries):
@@ -324,11 +366,13 @@ def checked_items(entries: Sequence[Any], where: Callable[[int], str], group_by:
         }
         if group_by is not None and group_by not in Item.model_fields and entry.get(group_by) is not None:
             entry = {**entry, "group": str(entry[group_by])}
+        fields = _fields(entry)
+        row = {name: _cell(fields.get(name), name, partial(where, k)) for name in columns}
         try:
-            item = Item(**{"id": str(k), **entry})
+            item = Item(**{"id": str(k), **entry, "row": row or None})
         except ValidationError as error:
             raise UserError(f"{where(k)}: {in_words(error):.500}") from error
-        options = (item.choices or {}).values()
+        options = [*(item.choices or {}).values(), *row.values()]
         if (length := len(item.question) + len(item.answer or "") + sum(map(len, options))) > LONGEST:
             raise UserError(
                 f"{where(k)}: {length:,} characters, of which at most {LONGEST:,} are accepted;"

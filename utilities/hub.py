@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -11,11 +12,15 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from utilities.answer_keys import Answers, lettered
-from utilities.core import MAX_OPTIONS, Item, Split
-from utilities.data_files import checked_items, medium_in
+from utilities.core import MAX_OPTIONS, Item
+from utilities.data_files import PARTS, Part, checked_items, medium_in
 from utilities.errors import UserError
 
 __all__ = ["Hub", "read_hub"]
+
+
+EXAMPLES = 100
+"""Rows of `train` if its size is not given; as many as there are if fewer."""
 
 
 class Hub(BaseModel):
@@ -30,10 +35,11 @@ class Hub(BaseModel):
     """Repository id, or a local folder that `datasets.load_dataset` reads."""
     name: str | None = None
     """Configuration of the data set."""
-    splits: dict[Split, str]
-    """Which of its splits serve as dev and test; the same name for both cuts it in two without overlap."""
-    sizes: dict[Split, PositiveInt] = {"dev": 200, "test": 1000}
-    """Items a split, chosen with a fixed seed; the paper's sizes by default.
+    splits: dict[Part, str]
+    """Which of its splits serve as dev, test and, for the examples of `few_shot`, train; the same name for several
+    divides it without overlap."""
+    sizes: dict[Part, PositiveInt] = {"dev": 200, "test": 1000}
+    """Items a split, chosen with a fixed seed; the paper's sizes by default, and at most 100 for train.
 
     A data set with fewer rows is a mistake and not a smaller sample: nobody would notice a dev of 70 items.
     """
@@ -61,8 +67,8 @@ class Hub(BaseModel):
 
     @field_validator("splits", "sizes")
     @classmethod
-    def _both_splits(cls, value: dict[Split, Any]) -> dict[Split, Any]:
-        if len(value) < 2:
+    def _both_splits(cls, value: dict[Part, Any]) -> dict[Part, Any]:
+        if not {"dev", "test"} <= set(value):
             raise ValueError("both dev and test are needed")
         return value
 
@@ -76,28 +82,38 @@ class Hub(BaseModel):
         return self
 
 
-def read_hub(hub: Hub, group_by: str | None = None) -> dict[Split, list[Item]]:
-    """The two splits of a data set of the hub, sampled with a fixed seed.
+def read_hub(hub: Hub, group_by: str | None = None, columns: Sequence[str] = ()) -> dict[Part, list[Item]]:
+    """The splits of a data set of the hub, sampled with a fixed seed.
+
+    Args:
+        hub: The data set.
+        group_by: A column whose value becomes the items' `group`.
+        columns: Columns that the items' prompt reads.
 
     Raises:
         UserError: The data set cannot be loaded, has too few rows, or its columns differ from the description.
     """
-    splits: dict[Split, list[Item]] = {}
-    rows: dict[Split, list[_Row]] = {}
+    splits: dict[Part, list[Item]] = {}
+    rows: dict[Part, list[_Row]] = {}
+    used: Counter[str] = Counter()
     tables: dict[str, Any] = {}
-    for split, hub_split in hub.splits.items():
+    for split in [part for part in PARTS if part in hub.splits]:
+        hub_split = hub.splits[split]
         if hub_split not in tables:
             tables[hub_split] = _load(hub, hub_split)
         table = tables[hub_split]
         order = random.Random(0).sample(range(len(table)), len(table))
-        first = hub.sizes["dev"] if split == "test" and hub.splits["dev"] == hub_split else 0
-        chosen = order[first : first + hub.sizes[split]]
+        chosen = order[used[hub_split] :][: hub.sizes.get(split, EXAMPLES)]
+        used[hub_split] += len(chosen)
         rows[split] = [_Row(f"{hub.path}, split {hub_split!r}", k, table[k]) for k in chosen]
     _check_kinds(hub, [row for split in rows.values() for row in split])
     for split, part in rows.items():
         locations = [row.where for row in part]
-        entries = [{**_entry(hub, row), **_group(row, group_by)} for row in part]
-        splits[split] = checked_items(entries, locations.__getitem__, group_by)
+        grouped = group_by if split != "train" else None
+        entries = [
+            {**_entry(hub, row), **_group(row, grouped), "row": {name: row[name] for name in columns}} for row in part
+        ]
+        splits[split] = checked_items(entries, locations.__getitem__, grouped, columns)
     return splits
 
 
@@ -153,7 +169,7 @@ def _load(hub: Hub, hub_split: str) -> Any:
             f"the data set {hub.path!r} could not be loaded from the hub ({reason});"
             " with the published files at hand, give their folder with --data DIR"
         ) from error
-    sizes = {split: hub.sizes[split] for split, name in hub.splits.items() if name == hub_split}
+    sizes = {split: hub.sizes[split] for split, name in hub.splits.items() if name == hub_split and split in hub.sizes}
     if len(table) < sum(sizes.values()):
         requested = " and ".join(f"{size} for {split}" for split, size in sizes.items())
         raise UserError(

@@ -18,7 +18,7 @@ from typing import TypedDict
 
 from utilities.core import Chat, Item
 from utilities.errors import UserError
-from utilities.prompts import Prompt, load_prompt
+from utilities.prompts import Columns, Prompt, load_prompt
 
 __all__ = ["Example", "PromptFormat", "PromptOptions", "draw_examples", "prompt_format"]
 
@@ -50,7 +50,7 @@ class PromptFormat:
     """Turns items into prompts.
 
     Args:
-        template: The template, with the variables `question`, `choices` and `preamble`.
+        template: The template, with the variables `question`, `choices`, `preamble` and `row`.
         chat: As in `PromptOptions`.
         system_prompt: As in `PromptOptions`.
         few_shot: As in `PromptOptions`.
@@ -87,7 +87,7 @@ class PromptFormat:
     def _question(self, item: Item, first: bool, variables: Mapping[str, str]) -> str:
         preamble = (item.preamble or "") if first else ""
         values = {"question": item.question, "choices": item.choices or {}, "preamble": preamble, **variables}
-        text = self.template.render(**values)
+        text = self.template.render(**values, row=Columns(item.row or {}))
         return text if preamble or not self.examples else text.lstrip("\n")
 
     @property
@@ -158,7 +158,7 @@ def draw_examples(count: int, items: Sequence[Item], asked: Sequence[Item]) -> l
 
 
 def _keys(item: Item) -> Iterator[tuple[str, str]]:
-    yield "question", " ".join(item.question.split())
+    yield "question", item.text
     if item.source is not None:
         yield "source", item.source
 

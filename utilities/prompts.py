@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from utilities.errors import UserError, first_line, in_words
 from utilities.registry import unknown_name
 
-__all__ = ["FrontMatter", "Prompt", "bundled", "cut", "fenced", "load_prompt", "one_line", "prompt_hash"]
+if TYPE_CHECKING:
+    from jinja2 import nodes
+
+__all__ = ["Columns", "FrontMatter", "Prompt", "bundled", "cut", "fenced", "load_prompt", "one_line", "prompt_hash"]
 
 SPECIAL = re.compile(r"[<\uff1c\ufe64]")
 """Start of a tag or a control token (`</answer>`, `<|im_end|>`), and the two characters that Unicode folds into it."""
@@ -105,6 +110,16 @@ class FrontMatter(BaseModel):
     """Paper or benchmark that the prompt follows."""
 
 
+class Columns:
+    """The columns of an item's data in a template: `row.country`, or `row["home country"]`."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+
 class Prompt:
     """A template. Questions and options are variables, never source: they cannot run template code.
 
@@ -121,6 +136,8 @@ class Prompt:
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
         environment.filters.update(data=fenced, one_line=one_line)
         self._template = environment.from_string(source)
+        self.columns = _columns_read(environment.parse(source))
+        """Columns of the data that the template reads as `row.NAME`."""
         self.name, self.about, self.source = name, about, source
         self.purpose, self.version = (about.purpose, about.version) if about else ("", 0)
         label = QUESTION_LABEL.search(source)
@@ -134,13 +151,13 @@ class Prompt:
         return self._template.render(**variables)
 
 
-@cache
 def load_prompt(name: str) -> Prompt:
     """A prompt by name, by file or by text.
 
     Args:
         name: A bundled prompt `prompts/<name>.jinja`; the path of a template (`qa.jinja`), whose front matter is
-            optional; or a template itself, which contains `{{`.
+            optional; or a template itself, which contains `{{`. Files are read at each call, because their author
+            changes them.
 
     Raises:
         UserError: The prompt does not exist, or its template or its front matter is invalid.
@@ -153,6 +170,11 @@ def load_prompt(name: str) -> Prompt:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"prompt {name}: not readable as text: {first_line(error)}") from error
         return _own(re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL), name)
+    return _load_bundled(name)
+
+
+@cache
+def _load_bundled(name: str) -> Prompt:
     folder = bundled("prompts")
     path = folder / f"{name}.jinja"
     if not path.is_file():
@@ -166,13 +188,33 @@ def _own(source: str, name: str) -> Prompt:
 
     try:
         prompt = Prompt(source, name)
-        prompt.render(question="Which?", choices={"A": "this", "B": "that"}, preamble="", proposal="")
+        row = Columns(dict.fromkeys(prompt.columns, "this"))
+        prompt.render(question="Which?", choices={"A": "this", "B": "that"}, preamble="", proposal="", row=row)
     except TemplateError as error:
         raise UserError(
             f"prompt {name!r:.80}: not a valid template: {first_line(error)};"
-            " question, choices and preamble are its variables"
+            " question, choices, preamble and columns of the data (row.NAME) are its variables"
         ) from error
     return prompt
+
+
+def _columns_read(tree: nodes.Template) -> tuple[str, ...]:
+    """Names of the columns that a template reads of `row`.
+
+    Raises:
+        TemplateError: It reads `row` in another way.
+    """
+    from jinja2 import TemplateError, nodes
+
+    uses = [name for name in tree.find_all(nodes.Name) if name.name == "row"]
+    if any(name.ctx != "load" for name in uses):  # a variable of the template's own
+        return ()
+    read: list[str] = [one.attr for one in tree.find_all(nodes.Getattr) if one.node in uses]
+    keys = [one.arg for one in tree.find_all(nodes.Getitem) if one.node in uses]
+    read += [key.value for key in keys if isinstance(key, nodes.Const) and isinstance(key.value, str)]
+    if len(read) < len(uses):
+        raise TemplateError('row is read without the name of a column; row.NAME and row["NAME"] are accepted')
+    return tuple(dict.fromkeys(read))
 
 
 def _split_front_matter(path: Path) -> tuple[FrontMatter, str]:

@@ -32,7 +32,7 @@ from utilities.answer_keys import Answers, lettered
 from utilities.bounded_input import read_yaml
 from utilities.contamination import find_overlap
 from utilities.core import Evaluation, Item, ItemResult, Model, Scorer, Split, Usage, scorer_registry
-from utilities.data_files import Part, checked_items, describe_columns, read_published
+from utilities.data_files import Part, check_columns, checked_items, describe_columns, read_published
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
 from utilities.prompt_format import draw_examples
@@ -635,7 +635,7 @@ def _load_item_set(
         scorer = scorer_of(described, beside.parent, utility, options, judge)
     except UserError as error:
         raise UserError(f"item set {name!r}: {error}") from error
-    parts, origin = _read_splits(name, described, beside, data)
+    parts, origin = _read_splits(name, described, beside, data, _columns(scorer))
     splits, examples = with_examples(scorer, described, parts, origin)
     for split, items in splits.items():
         if not items:
@@ -651,6 +651,10 @@ def _load_item_set(
     dev, test = splits["dev"][:limit], splits["test"][:limit]
     overlap = find_overlap(dev, test)
     return ItemSet(name, scorer, tuple(dev), tuple(test), origin, overlap, described.group_by, examples)
+
+
+def _columns(scorer: Scorer | None) -> tuple[str, ...]:
+    return scorer.columns if isinstance(scorer, PromptedScorer) else ()
 
 
 def scorer_of(
@@ -710,15 +714,16 @@ def _from_folder(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _read_splits(
-    name: str, described: ItemSetFile, beside: Path, data: Path | None
+    name: str, described: ItemSetFile, beside: Path, data: Path | None, columns: Sequence[str]
 ) -> tuple[dict[Part, list[Item]], str]:
     """The items of both splits, examples in `train`, and their origin."""
-    parts, origin = _read_parts(name, described, beside, data)
+    parts, origin = _read_parts(name, described, beside, data, columns)
     if described.examples is not None:
         path = _in_folders(described.examples, beside, data)
         if not path.is_file():
             raise UserError(f"item set {name!r}: the file of its examples {path} does not exist")
-        return {**parts, "train": [i for own in read_published(path, described.answers).values() for i in own]}, origin
+        examples = read_published(path, described.answers, columns=columns)
+        return {**parts, "train": [item for own in examples.values() for item in own]}, origin
     return parts, origin
 
 
@@ -729,41 +734,48 @@ def _in_folders(file: str, beside: Path, data: Path | None) -> Path:
 
 
 def _read_parts(
-    name: str, described: ItemSetFile, beside: Path, data: Path | None
+    name: str, described: ItemSetFile, beside: Path, data: Path | None, columns: Sequence[str]
 ) -> tuple[dict[Part, list[Item]], str]:
     path = _in_folders(described.file or "", beside, data)
     if described.items is not None:
-        return _inline(described, f"{beside.parent}, item set {name!r}"), f"{beside.parent}, item set {name!r}"
+        origin = f"{beside.parent}, item set {name!r}"
+        return _inline(described, origin, columns), origin
     if path.is_file():
-        return read_published(path, described.answers, described.group_by), str(path)
+        return read_published(path, described.answers, described.group_by, columns), str(path)
     if data is not None:  # no fallback: other data would go unnoticed
         hub = f"; without --data the hub would be asked for {described.hub.path}" if described.hub else ""
         raise UserError(f"item set {name!r}: --data {data} holds no file {described.file}{hub}")
     if described.hub is not None:
         own = beside.parent / described.hub.path  # relative to the task file's folder
         source = described.hub.model_copy(update={"path": str(own)}) if own.is_dir() else described.hub
-        return dict(read_hub(source, described.group_by).items()), described.hub.path
+        return read_hub(source, described.group_by, columns), described.hub.path
     raise UserError(
         f"item set {name!r}: {path} does not exist and there is no public copy on the hub;"
         f" give the folder that holds {described.file} with --data DIR"
     )
 
 
-def read_items(edition: Edition, folder: Path, data: Path | None = None) -> dict[str, dict[Part, list[Item]]]:
+def read_items(
+    edition: Edition, folder: Path, data: Path | None = None, scorers: Mapping[str, Scorer | None] | None = None
+) -> dict[str, dict[Part, list[Item]]]:
     """The items of an edition by item set and part, without its scorers.
 
     Args:
         edition: An edition of a task file.
         folder: The task file's folder.
         data: Folder with the published data files.
+        scorers: Scorers whose prompts' columns the items have, by item set.
 
     Raises:
         UserError: Data are missing or malformed.
     """
-    return {name: _read_splits(name, s, folder / "data", data)[0] for name, s in edition.item_sets.items()}
+    return {
+        name: _read_splits(name, s, folder / "data", data, _columns((scorers or {}).get(name)))[0]
+        for name, s in edition.item_sets.items()
+    }
 
 
-def _inline(described: ItemSetFile, where: str) -> dict[Part, list[Item]]:
+def _inline(described: ItemSetFile, where: str, columns: Sequence[str]) -> dict[Part, list[Item]]:
     """Items inside the task file; a plain text is an instruction."""
     lists = described.items or {}
     entries = [
@@ -773,9 +785,11 @@ def _inline(described: ItemSetFile, where: str) -> dict[Part, list[Item]]:
     ]
     locations = [f"{where}, {split} item {k}" for split, k, _ in entries]
     items = lettered([entry for *_, entry in entries], locations.__getitem__, described.answers)
+    check_columns(items, columns, where)
     splits: dict[Part, list[Item]] = {}
     for split in lists:
         indices = [k for k, (name, *_) in enumerate(entries) if name == split]
         own_locations = [locations[k] for k in indices]
-        splits[split] = checked_items([items[k] for k in indices], own_locations.__getitem__, described.group_by)
+        group_by = described.group_by if split != "train" else None
+        splits[split] = checked_items([items[k] for k in indices], own_locations.__getitem__, group_by, columns)
     return splits

@@ -33,7 +33,7 @@ from utilities.data_files import Part
 from utilities.errors import UserError, in_words
 from utilities.prompts import prompt_hash
 from utilities.scorers.base import PromptedScorer
-from utilities.tasks import Edition, read_items, read_task_file, scorer_of, with_examples
+from utilities.tasks import Edition, ItemSetFile, read_items, read_task_file, scorer_of, with_examples
 from utilities.user_code import file_of
 
 if TYPE_CHECKING:
@@ -397,26 +397,25 @@ class _Items:
             edition = described.editions[described.choose(settings.get("edition"), preferred)]
             self.combine = _combination(settings.get("combine") or described.combine, described.weights)
             self.first = next(iter(edition.item_sets))
-            for name, parts in read_items(edition, path.parent, data and Path(data)).items():
+            scorers = {name: self._scorer(edition, path.parent, name) for name in edition.item_sets}
+            for name, parts in read_items(edition, path.parent, data and Path(data), scorers).items():
                 read: dict[tuple[str, str, str], Item] = {}
                 read |= {(name, split, item.id): item for split, own in parts.items() for item in own}
                 self.items = {**read, **self.items}
-                self._scorers[name] = self._scorer(edition, path.parent, name, parts)
+                self._scorers[name] = _with_examples(scorers[name], edition.item_sets[name], parts, name)
         except UserError:
             return  # the answers are complete without them
 
-    def _scorer(self, edition: Edition, folder: Path, name: str, parts: Mapping[Part, list[Item]]) -> Scorer | None:
+    def _scorer(self, edition: Edition, folder: Path, name: str) -> Scorer | None:
         described, own = edition.item_sets[name], self._settings.get("utility")
         if file_of(own or described.scorer) is not None:
             return None  # reading a run must not execute user code
         pairs = (one.partition("=") for one in self._settings.get("option") or ())
         try:
             options = {name.strip(): read_yaml(value) for name, _, value in pairs}
-            scorer = scorer_of(described, folder, own, options)
-            with_examples(scorer, described, parts, name)
+            return scorer_of(described, folder, own, options)
         except UserError:  # it needs a judge
             return None
-        return scorer
 
     def describe(self, item_set: str, split: str, item_id: str, hashed: str) -> tuple[Any, Any, Any, Any]:
         """Question, options, gold answer and prompt of an item."""
@@ -427,6 +426,18 @@ class _Items:
         prompt = scorer.prompt.render(item) if isinstance(scorer, PromptedScorer) else None
         same = prompt is not None and prompt_hash(prompt) == hashed
         return item.question, item.choices, item.answer, prompt if same else None
+
+
+def _with_examples(
+    scorer: Scorer | None, described: ItemSetFile, parts: Mapping[Part, list[Item]], origin: str
+) -> Scorer | None:
+    """The scorer with its examples for `few_shot`; None if there are not enough."""
+    try:
+        if scorer is not None:
+            with_examples(scorer, described, parts, origin)
+        return scorer
+    except UserError:
+        return None
 
 
 def _unknown(values: Mapping[str, Any]) -> Any:

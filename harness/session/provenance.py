@@ -95,7 +95,7 @@ def provenance(session: Session) -> dict[str, Any]:
 
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names of inputs (task, item sets, experts, base model) whose content changed since the run was created."""
-    changed = [] if then.get("task") == now["task"] else ["the task file or the utility"]
+    changed = [] if then.get("task") == now["task"] else ["the task file, a prompt or the utility"]
     for kind, group in (("item set", "data"), ("expert", "experts")):
         before, after = then.get(group, {}), now[group]
         changed += [f"{kind} {k!r}" for k in {**before, **after} if before.get(k) != after.get(k)]
@@ -130,9 +130,9 @@ def task_hash(settings: RunSettings, task: Task) -> str:
     parts += [f"{name} weighs {weight}" for name, weight in sorted((task.weights or {}).items())]
     digest = sha256("\n".join(parts).encode())
     for item_set in task.item_sets.values():
-        scorer = item_set.scorer
-        if isinstance(scorer, PromptedScorer) and (scorer.prompt.template.about is None or scorer.prompt.examples):
-            digest.update(scorer.prompt.fingerprint.encode())
+        for prompt in item_set.scorer.prompts if isinstance(item_set.scorer, PromptedScorer) else ():
+            if prompt.template.about is None or prompt.examples:
+                digest.update(prompt.fingerprint.encode())
     utility = settings.utility
     for spec in [utility] if utility else [absolute_spec(s.scorer, path.parent) for s in edition.item_sets.values()]:
         if (own := file_of(spec)) is not None:

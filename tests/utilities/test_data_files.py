@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from utilities.contamination import find_overlap
 from utilities.core import Item
 from utilities.data_files import LONGEST, describe_columns, read_published
 from utilities.errors import UserError
@@ -300,6 +301,36 @@ def test_answers_that_fit_two_conventions_are_refused_until_one_is_declared(tmp_
 
 def test_any_field_may_group_the_items(tmp_path):
     assert {item.group for item in read(write(tmp_path, ROWS), group_by="topic")} == {"t0", "t1"}
+
+
+COLUMNS = [
+    "country,question,answer,note",
+    *(f"Land {k},Capital?,Town {k},{'' if k else '{{ question }}'}" for k in range(4)),
+]
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.jsonl", "d.json"])
+def test_columns_that_a_prompt_reads_are_kept_and_make_items_different(name, tmp_path):
+    keys, *cells = [line.split(",") for line in COLUMNS]
+    rows = [dict(zip(keys, own, strict=True)) for own in cells]
+    text = {"d.csv": "\n".join(COLUMNS), "d.json": json.dumps(rows), "d.jsonl": "\n".join(map(json.dumps, rows))}[name]
+    (tmp_path / name).write_text(text)
+    splits = read_published(tmp_path / name, columns=["country", "note"])
+    read = sorted((item for own in splits.values() for item in own), key=lambda item: item.row["country"])
+    assert [item.row["country"] for item in read] == [f"Land {k}" for k in range(4)]
+    assert [item.row["note"] for item in read] == ["{{ question }}", "", "", ""]
+    assert find_overlap(splits["dev"], splits["test"]) == ()
+    assert all(item.row is None for own in read_published(tmp_path / name).values() for item in own)
+    with pytest.raises(UserError, match=r"the prompt reads row\.town; the data has the columns .*country"):
+        read_published(tmp_path / name, columns=["town"])
+
+
+def test_a_column_that_is_no_text_is_refused_where_a_prompt_reads_it(tmp_path):
+    (tmp_path / "d.json").write_text(
+        json.dumps([{"question": f"{k}?", "answer": "a", "tags": ["x"]} for k in range(2)])
+    )
+    with pytest.raises(UserError, match=r"item 1: the prompt reads row\.tags, which is a list"):
+        read_published(tmp_path / "d.json", columns=["tags"])
 
 
 def test_rows_of_one_source_stay_on_one_side_and_a_column_may_name_the_split(tmp_path):

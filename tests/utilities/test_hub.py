@@ -21,7 +21,7 @@ def hub(tmp_path, monkeypatch):
     """Reads tables that are stored as the hub stores them, described by the arguments."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
-    def read(tables, kind="json", **described):
+    def read(tables, kind="json", columns=(), **described):
         folder = tmp_path / "hub"
         folder.mkdir(exist_ok=True)
         for name, rows in tables.items():
@@ -30,9 +30,9 @@ def hub(tmp_path, monkeypatch):
             else:
                 table = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
                 table.to_parquet(folder / f"{name}.parquet")
-        columns = {"question": "question", "options": "options", "answer": "answer"}
-        whole = {"path": str(folder), "splits": {"dev": "train", "test": "test"}, "sizes": FEW, **columns, **described}
-        return read_hub(Hub(**whole))
+        usual = {"question": "question", "options": "options", "answer": "answer"}
+        whole = {"path": str(folder), "splits": {"dev": "train", "test": "test"}, "sizes": FEW, **usual, **described}
+        return read_hub(Hub(**whole), columns=columns)
 
     return read
 
@@ -51,6 +51,24 @@ def refused(read, *args, **described):
         read(*args, **described)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_a_split_for_examples_and_columns_that_the_prompt_reads(hub):
+    tables = {"train": rows(9, place={"town": 3}), "test": rows(3, place={"town": 4})}
+    splits = hub(tables, splits={"dev": "train", "test": "test", "train": "train"})
+    assert [len(splits[part]) for part in ("dev", "test", "train")] == [2, 3, 7]
+    assert not {one.question for one in splits["dev"]} & {one.question for one in splits["train"]}
+    folder = Hub(path="x", splits={"dev": "a", "test": "b"}, question="q", sizes={"dev": 1, "test": 1, "train": 5})
+    assert folder.sizes["train"] == 5
+    with pytest.raises(ValidationError, match="both dev and test are needed"):
+        Hub(path="x", splits={"dev": "a", "train": "b"}, question="q")
+
+
+def test_columns_of_the_hub_that_the_prompt_reads_are_kept(hub):
+    splits = hub(both(place={"town": 3}), columns=["place.town", "question"])
+    assert {item.row["place.town"] for item in splits["test"]} == {"3"}
+    assert all(item.row["question"] == item.question for item in splits["dev"])
+    assert "towns" in refused(hub, both(), columns=["towns"])
 
 
 # How a data set names the right option

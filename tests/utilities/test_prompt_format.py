@@ -39,6 +39,16 @@ def test_a_chat_has_the_same_as_messages():
     assert prompt_hash(prompt) != prompt_hash(Chat.of([("user", "What is 9?")]))
 
 
+def test_columns_of_the_data_are_in_examples_questions_and_chats():
+    template = "{{ row.land }}: {{ question }}\nA:"
+    scorer = ExactMatch(prompt=template, few_shot=1)
+    scorer.show_examples([asked(1, row={"land": "Peru"})])
+    assert scorer.columns == ("land",)
+    assert scorer.prompt.render(asked(2, row={"land": "Chad"})) == ("Peru: What is 1?\nA: it 1\n\nChad: What is 2?\nA:")
+    assert draw_examples(1, [asked(1, row={"land": "Peru"})], [asked(1, row={"land": "Chad"})]) is not None
+    assert Abstain(check_prompt="{{ row.note }}{{ question }}{{ proposal }}").columns == ("note",)
+
+
 def test_an_item_is_never_shown_its_own_answer_or_one_of_its_source():
     scorer = ExactMatch(few_shot=1)
     scorer.show_examples([asked(1, source="fact"), asked(2), asked(3)])

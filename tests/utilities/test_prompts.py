@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment, meta
 
 from utilities.errors import UserError
-from utilities.prompts import Prompt, bundled, cut, fenced, load_prompt, one_line, prompt_hash
+from utilities.prompts import Columns, Prompt, _load_bundled, bundled, cut, fenced, load_prompt, one_line, prompt_hash
 
 FILES = sorted(bundled("prompts").glob("*.jinja"))
 
@@ -113,9 +113,9 @@ def test_every_prompt_says_what_it_is_and_names_just_the_variables_that_it_reads
 @pytest.fixture
 def prompts_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("utilities.prompts.bundled", lambda name: tmp_path)
-    load_prompt.cache_clear()
+    _load_bundled.cache_clear()
     yield tmp_path
-    load_prompt.cache_clear()
+    _load_bundled.cache_clear()
 
 
 def front_matter(version=1, more=""):
@@ -221,11 +221,21 @@ def test_a_template_of_ones_own_is_a_file_with_or_without_front_matter_or_a_text
         ("missing.jinja", "not readable as text"),
         ("{{ question", "not a valid template"),
         ("{{ nothing }}", "'nothing'"),
+        ("{{ row }}", "row is read without the name of a column"),
+        ("{{ row[question] }}", "row is read without the name of a column"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         load_prompt(name)
+
+
+def test_a_template_names_the_columns_that_it_reads_whatever_they_are_called():
+    prompt = load_prompt("{{ row.country }} {{ row['home town'] }} {{ row.items }}{{ row.country }} {{ question }}")
+    assert set(prompt.columns) == {"country", "home town", "items"}
+    values = Columns({"country": "{{ 7 * 6 }}", "home town": "x", "items": "y"})
+    assert prompt.render(question="Why?", row=values) == "{{ 7 * 6 }} x y{{ 7 * 6 }} Why?"
+    assert load_prompt("{{ question }}{% for row in choices %}{{ row }}{% endfor %}").columns == ()
 
 
 def test_a_prompt_that_begins_with_question_ends_replies_there_by_default():

@@ -75,6 +75,11 @@ class Abstain(PromptedScorer):
         """The prompts of the first round."""
         return self.first.prompt
 
+    @property
+    def prompts(self) -> tuple[PromptFormat, ...]:
+        """The prompts of both rounds."""
+        return self.prompt, self.check_prompt
+
     def gold_text(self, item: Item) -> str:
         """As in the first round."""
         return self.first.gold_text(item)

@@ -16,6 +16,16 @@ class PromptedScorer(Scorer):
 
     prompt: PromptFormat
 
+    @property
+    def prompts(self) -> tuple[PromptFormat, ...]:
+        """The formats of all prompts that it asks a model."""
+        return (self.prompt,)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that its prompts read."""
+        return tuple(dict.fromkeys(name for one in self.prompts for name in one.template.columns))
+
     def gold_text(self, item: Item) -> str:
         """The correct answer as a response should state it, shown in examples; empty if there is none."""
         return item.answer or ""

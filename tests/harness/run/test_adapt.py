@@ -417,7 +417,8 @@ def custom(tmp_path, given, adapters):
         for k in range(6)
     ]
     (folder / "data" / "sums.json").write_text(json.dumps({"dev": items[:3], "test": items[3:]}))
-    options = {"prompt": "plain", "answer_by": "text"}
+    (folder / "qa.jinja").write_text("Q: {{ question }}\nA:")
+    options = {"prompt": "qa.jinja", "answer_by": "text"}
     item_sets = {"sums": {"scorer": "multiple_choice", "options": options, "file": "sums.json"}}
     task = {"name": "mine", "title": "Sums", "editions": {"own": {"item_sets": item_sets}}}
     (folder / "task.yaml").write_text(yaml.safe_dump(task))
@@ -436,13 +437,26 @@ def replace(path, old, new):
 
 CHANGES = {
     "item set 'sums'": lambda mine: replace(mine / "data" / "sums.json", "What is 1?", "What is one?"),
-    "the task file or the utility": lambda mine: replace(mine / "task.yaml", "answer_by: text", "answer_by: letter"),
+    "the task file, a prompt or the utility": lambda mine: replace(mine / "qa.jinja", "Q:", "Question:"),
     "expert 'bee'": lambda mine: replace(
         mine / "experts" / "bee" / "adapter_config.json", '"lora_alpha": 8', '"lora_alpha": 9'
     ),
     "expert 'cat'": lambda mine: shutil.rmtree(mine / "experts" / "cat"),
     "expert 'dog'": lambda mine: shutil.copytree(mine / "experts" / "cat", mine / "experts" / "dog"),
 }
+
+
+def test_a_changed_option_or_second_prompt_is_a_change_of_the_task(custom, tmp_path):
+    mine = tmp_path / "mine"
+    then = provenance(open_session(custom))
+    replace(mine / "task.yaml", "answer_by: text", "answer_by: letter")
+    assert changed_inputs(then, provenance(open_session(custom))) == ["the task file, a prompt or the utility"]
+    (mine / "check.jinja").write_text("{{ question }} {{ proposal }}?")
+    replace(mine / "task.yaml", "scorer: multiple_choice", "scorer: abstain")
+    replace(mine / "task.yaml", "prompt: qa.jinja", "check_prompt: check.jinja")
+    then = provenance(open_session(custom))
+    (mine / "check.jinja").write_text("{{ question }} {{ proposal }}!")
+    assert changed_inputs(then, provenance(open_session(custom))) == ["the task file, a prompt or the utility"]
 
 
 @pytest.mark.parametrize("what", CHANGES)
