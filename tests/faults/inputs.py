@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import WEIGHTS, Fault, run
-from kills import WRONG_VALUES, Undisturbed, damage, lasting_search
+from kills import WRONG_VALUES, Undisturbed, damage
 
 
 def pools(rng: random.Random, n: int) -> Iterator[Fault]:
@@ -191,13 +191,15 @@ def utilities(rng: random.Random, n: int) -> Iterator[Fault]:
 
 
 PLACES = ["/dev/full", "a closed pipe", "closed", "a terminal that is closed", "a terminal that is resized"]
+SHOWN = ["search", "compare", "sweep", "lab", "topic", "evaluate", "score"]
+"""Verbs; their number and that of the places have no common divisor."""
 
 
 def displays(rng: random.Random, whole: Undisturbed, n: int) -> Iterator[Fault]:
     """stdout fails, or is a terminal that is closed or resized: the verb's result is the undisturbed one's."""
     for k in range(n):
-        where, more = PLACES[k % len(PLACES)], ["--json"] * (k // len(PLACES) % 2)
-        name = ["search", "score", "search", "evaluate"][k // len(PLACES) % 4]
+        where, name = PLACES[k % len(PLACES)], SHOWN[k % len(SHOWN)]
+        more = ["--json"] * (name != "topic" and k // len(PLACES) % 2)
 
         def fault(place: Path, where: str = where, more: list[str] = more, name: str = name) -> str:
             wanted, _ = whole.of(name)
@@ -212,7 +214,7 @@ def displays(rng: random.Random, whole: Undisturbed, n: int) -> Iterator[Fault]:
             lost = ended.code == 1 and "stdout cannot be written" in ended.err and where == "/dev/full" and more
             if ended.code != 0 and not lost:
                 return f"exit {ended.code}: {ended.err[-200:]}"
-            if name == "search" and lasting_search(place / "run") != wanted:
+            if name not in {"evaluate", "score"} and verb.lasting(place, ended) != wanted:  # theirs was stdout
                 return "another result than the undisturbed run's"
             return "answered" if lost else "survived"
 
