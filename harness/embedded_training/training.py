@@ -148,7 +148,7 @@ def train(
         optimizers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"))
     first = _load_state(resume, parameters, optimizers) if resume and resume.exists() else 0
     model.train()
-    stream, began, smooth = batches(lengths, batch, seed), time.time(), None
+    stream, began, smooth = batches(lengths, batch, seed), time.perf_counter(), None
     for step in range(1, steps + 1):
         chosen = next(stream)
         if step <= first:
@@ -165,7 +165,7 @@ def train(
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         if step % 100 == 0 or step == steps:
             with log.open("a") as file:
-                file.write(f"{seed} step {step} loss {smooth:.4f} {time.time() - began:.0f}s\n")
+                file.write(f"{seed} step {step} loss {smooth:.4f} {time.perf_counter() - began:.0f}s\n")
         if resume and step % 200 == 0:
             _save_state(resume, step, parameters, optimizers)
     model.eval()

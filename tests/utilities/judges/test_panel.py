@@ -130,6 +130,19 @@ def test_settings_reach_the_judges(judge_server):
     assert [asked.body["model"] for asked in judge_server.requests] == ["stub", "stub"]
 
 
+def test_a_key_is_sent_over_plain_http_to_this_machine_only(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    given = {"judge": "m", "judge_key_env": "MY_KEY", "judge_price": "1,2"}
+    told = refused(**given, judge_url="http://judge.example.com/v1")
+    assert "plain HTTP" in told and "--allow-plain-http" in told and KEY not in told
+    for more in (
+        {"judge_url": "http://judge.example.com/v1", "allow_plain_http": True},
+        {"judge_url": ELSEWHERE},
+        {"judge_url": "http://127.0.0.1:1/v1"},
+    ):
+        assert opened(**given, **more).judges[0].name == "m"
+
+
 def test_a_jury_shares_one_budget(judge_server):
     panel = opened(judge=("a", "b", "c"), judge_url=judge_server.url, budget_tokens=1000)
     judge_server.answer = lambda asked: says("Rating: 7/10", usage=(100, 50))
