@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -79,6 +80,9 @@ def _claim(cells: Sequence[Cell], analysis: str) -> Claim:
         saved = {line.label.partition(" - ")[0]: line for line in lines}
         share = {name: 1 - sum(cell.evaluations[name] for cell in cells) / full for name in saved}
         shown = [f"{name}: {share[name]:.0%} fewer evaluations, {line.text} points" for name, line in saved.items()]
+    searched = Counter(cell.task for cell in cells)
+    if min(searched.values()) < 2:  # as in a comparison: its interval does not cover other seeds
+        decision = "not decided"
     relative = f"{100 * first.value / first.control:+.1f} %" if first.control else "no"
     sentence = f"On test, {first.n} searches: {'; '.join(shown)}. Relative to its control the first is {relative}."
     return measured(analysis, sentence, decision, f"{first.text} points ({relative})", lines)

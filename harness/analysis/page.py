@@ -40,8 +40,8 @@ are on test unless a row says dev.
 NOTES = """
 **holds**: the 95 % interval of the difference to the control lies on the claim's side of zero; **does not hold**: on
 the other side; else **not decided**. Intervals are those of a bootstrap over clusters of items and over seeds; those of
-ranks are exact binomial ones. Guessers are uniform and independent, and their shares are exact. One seed says nothing
-about other seeds.
+ranks are exact binomial ones. Guessers are uniform and independent, and their shares are exact. With one seed of a task
+no difference between searches is decided.
 """
 
 

@@ -101,12 +101,13 @@ def evaluation(scores):
 def test_a_contrast_is_the_mean_over_tasks_of_differences_with_a_verdict(monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 200)
     low, high = evaluation([0.0, 1.0] * 10), evaluation([1.0] * 20)
-    cells = [Cell(task, lambda parts: parts[""], {FULL: high, "no randomness": low}) for task in ("a", "a", "b")]
+    cells = [Cell(task, lambda parts: parts[""], {FULL: high, "no randomness": low}) for task in ("a", "a", "b", "b")]
     line = contrast(cells, "no randomness", FULL)
-    assert (line.value, line.control, line.n) == (-0.5, 1.0, 3)
+    assert (line.value, line.control, line.n) == (-0.5, 1.0, 4)
     assert line.low < -0.5 < line.high < 0
     (claim,) = study_claims(cells, ["ablation"])
     assert claim.verdict == "holds" and "-50.0 %" in claim.here
+    assert study_claims(cells[:3], ["ablation"])[0].verdict == "not decided"  # one seed of b
     (missing,) = study_claims(cells, ["dual-use"])
     assert missing.verdict == "not measured"
 
