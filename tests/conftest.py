@@ -162,11 +162,11 @@ def judge_server() -> Iterator[JudgeServer]:
 def here(capfd, monkeypatch):
     """Runs the command line in this process: the same code, without importing torch again for every case."""
 
-    def call(*arguments):
+    def call(*arguments, columns=200):
         from harness.cli.main import main
 
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", str(columns))
         handler = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as ended:
