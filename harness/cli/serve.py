@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -232,9 +232,20 @@ def _run_transformers_server(run: Path, host: str, port: int, further: Sequence[
     command = [sys.executable, "-P", "-c", "from transformers.cli.transformers import main; main()", "serve", WINNER]
     command += ["--host", host, "--port", str(port), *further]
     Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)  # its list of models is read from there
-    print(f"The server will listen at http://{host}:{port}/v1 (Ctrl-C ends it). Models: {WINNER}.", flush=True)
+    print(f"The server will listen at http://{host}:{port}/v1 (Ctrl-C ends it). Models: {WINNER}.")
+    print(f"Then: {_example(folder, f'http://{host}:{port}/v1')}", flush=True)
     os.chdir(folder.parent)  # clients call the model as it is called here
     os.execve(command[0], command, {**os.environ, "HF_HUB_OFFLINE": "1"})  # noqa: S606 - without a shell
+
+
+def _example(folder: Path, url: str) -> str:
+    """A request that the model answers: a chat if it has a chat template, else a prompt to be continued."""
+    config = folder / "tokenizer_config.json"
+    chat = (folder / "chat_template.jinja").is_file() or (config.is_file() and '"chat_template"' in config.read_text())
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]} if chat else {"prompt": "Hello"}
+    body = json.dumps({"model": WINNER, **asked, "max_tokens": 20})
+    endpoint = "chat/completions" if chat else "completions"
+    return f"curl {url}/{endpoint} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _linear_modules(base: Path, trusted: bool) -> set[str]:

@@ -47,8 +47,8 @@ def push(folder: Path, repo: str, *, public: bool, update: bool) -> str:
             raise UserError(f"{repo} already exists; --update adds a commit to it") from error
         advice = "; the token may not write there" if status in (401, 403) else ""
         raise UserError(f"{constants.ENDPOINT} refuses (HTTP {status}): {first_line(error)}{advice}") from error
-    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{constants.ENDPOINT}: the upload failed: {describe(error)}") from error
+    except (httpx.HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: of a large file
+        raise UserError(f"{constants.ENDPOINT}: the upload failed: {describe(error.__cause__ or error)}") from error
     return str(url)
 
 
