@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -165,3 +166,14 @@ def test_without_vllm_the_server_of_transformers_serves_the_merged_winner(run, s
         assert command[-8:] == ["serve", "winner", "--host", "127.0.0.1", "--port", "8125", "--device", "cpu"]
         assert (Path.cwd() / "winner" / "model.safetensors").is_file() and Path.cwd() == run / "merged"
     assert capsys.readouterr().out.count("is merged into its base") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "endpoint"), [({}, "completions"), ({"chat_template.jinja": ""}, "chat/completions")]
+)
+def test_the_printed_request_is_one_that_the_model_answers(files, endpoint, tmp_path):
+    for name, text in {"tokenizer_config.json": "{}", **files}.items():
+        (tmp_path / name).write_text(text)
+    words = shlex.split(serving._example(tmp_path, "http://127.0.0.1:8000/v1"))
+    assert words[1] == f"http://127.0.0.1:8000/v1/{endpoint}"
+    assert ("messages" in json.loads(words[-1])) is (endpoint == "chat/completions")
