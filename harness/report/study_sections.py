@@ -275,7 +275,7 @@ def _rated_answers(run: Run, one: Examination) -> list[tuple[str, SideBySide]]:
     """Answers of the base model and of the best expert on dev, with the scores of all designs that scored the same
     answers; designs that pose other prompts have answers of their own."""
     splits: tuple[Split, Split] = ("test", "dev")
-    split = next((s for s in splits if _lab_answers(run, one, 0, s)), "test")
+    split: Split = next((s for s in splits if _lab_answers(run, one, 0, s)), "test")
     stored = {design.design: _lab_answers(run, one, k, split) for k, design in enumerate(one.designs)}
     values = {m.name: m.dev.value for m in one.designs[0].models if m.name != BASE and m.dev.value is not None}
     names = [BASE, *([max(values, key=values.__getitem__)] if values else one.experts[:1])]
