@@ -27,7 +27,7 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README
 SNIPPET = re.compile(r"<!-- test(?:: (?P<file>\S+))? -->\n```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 CHOICES = {"A": "yes", "B": "no"}
 ITEMS = [{"id": k, "question": f"Is {k} even?", "choices": CHOICES, "answer": "AB"[k % 2]} for k in range(6)]
-FOREIGN = {"--measure", "--api-key", "--base", "--outfile", "--lora", "--only", "--write"}
+FOREIGN = {"--measure", "--expert-limit", "--api-key", "--base", "--outfile", "--lora", "--only", "--write"}
 """Options of other programs that the pages name."""
 
 
