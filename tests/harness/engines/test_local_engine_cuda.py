@@ -115,7 +115,7 @@ def test_a_search_on_the_gpu_repeats(base, adapters, tmp_path):
             found = json.loads(adapt(open_session(run_settings(flat)), store, Bus()).model_dump_json())
         finally:
             store.close()
-        for lasting in ("seconds", "time_share", "run"):
+        for lasting in ("seconds", "time_share", "run", "cached_answers"):
             del found[lasting]
         del found["winner"]["adapter"]
         return found

@@ -420,11 +420,11 @@ def search(base, adapters, tmp_path, monkeypatch):
             result = json.loads(adapt(session, store, bus).model_dump_json())
         finally:
             store.close()
-        for lasting in ("seconds", "time_share", "run", "engine"):
+        for lasting in ("seconds", "time_share", "run", "engine", "cached_answers"):
             del result[lasting]
         del result["winner"]["adapter"]
         checkpoint = json.loads((tmp_path / name / "checkpoint" / "state.json").read_text())
-        for lasting in ("seconds", "times", "settings_sha256", "sha256"):
+        for lasting in ("seconds", "times", "settings_sha256", "sha256", "cached_answers"):
             del checkpoint[lasting]
         return result, checkpoint, (tmp_path / name / "best" / "adapter_model.safetensors").read_bytes()
 
