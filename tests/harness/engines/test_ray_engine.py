@@ -334,9 +334,9 @@ def test_a_machine_may_leave_and_another_one_is_used(cluster, make, expected, mo
     def leave():
         """In the middle of a job, and without a word, as when the plug is pulled."""
         wait_until(lambda: there.jobs)
-        os.kill(there.pid, signal.SIGSTOP)
         cluster.remove_node(machine, allow_graceful=False)
 
+    os.kill(there.pid, signal.SIGSTOP)  # it takes a job and cannot end it
     gone = threading.Thread(target=leave)
     gone.start()
     try:
