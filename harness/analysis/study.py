@@ -29,7 +29,7 @@ from harness.run_folder.events import Bus
 from harness.run_folder.read import BASE, Run, open_run
 from harness.run_folder.store import Store
 from harness.session.evaluator import EvaluationSummary, Evaluator, StopRules
-from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
+from harness.session.provenance import changed_settings, changed_tasks, open_folder, provenance
 from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
 from harness.swarm.drivers import Budgeted, History
@@ -241,9 +241,4 @@ async def _recorded(evaluator: Evaluator, record: str, rows: Rows, split: Split)
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Differences between two documents, as messages."""
     yield from changed_settings(then["analyse"], now["analyse"])
-    if list(then["tasks"]) != list(now["tasks"]):
-        yield f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"
-        return
-    for name, after in now["tasks"].items():
-        yield from changed_settings(then["tasks"][name]["settings"], after["settings"])
-        yield from (f"{name}: {what} changed since it began" for what in changed_inputs(then["tasks"][name], after))
+    yield from changed_tasks(then["tasks"], now["tasks"])

@@ -31,7 +31,7 @@ from harness.experts.files import CONFIG
 from harness.experts.pool import Pool, expert_folders, open_pool
 from harness.run_folder.store import Store, write_atomically
 from harness.session.evaluator import Cost, Evaluator, ModelRow, ScaledAdapter, StoppedError, StopRules, measured
-from harness.session.provenance import changed_inputs, changed_settings, open_folder, provenance
+from harness.session.provenance import changed_settings, changed_tasks, open_folder, provenance
 from harness.session.session import Session, open_session
 from harness.session.settings import EMBEDDED, RunSettings
 from harness.trackers.base import Trackers
@@ -168,13 +168,7 @@ def _document(sessions: Sequence[Session], options: CompareOptions) -> dict[str,
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Differences between two documents, as messages."""
     yield from changed_settings(then["compare"], now["compare"])
-    if list(then["tasks"]) != list(now["tasks"]):
-        yield f"the tasks were {', '.join(then['tasks'])} and are now {', '.join(now['tasks'])}"
-        return
-    for name, document in now["tasks"].items():
-        before = then["tasks"][name]
-        yield from (f"{name}: {one}" for one in changed_settings(before["settings"], document["settings"]))
-        yield from (f"{name}: {what} changed since it began" for what in changed_inputs(before, document))
+    yield from changed_tasks(then["tasks"], now["tasks"])
 
 
 # -- the comparison ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from utilities.scorers.base import PromptedScorer
 from utilities.tasks import Task, read_task_file
 from utilities.user_code import absolute_spec, file_of
 
-__all__ = ["changed_inputs", "changed_settings", "open_folder", "provenance", "task_hash"]
+__all__ = ["changed_inputs", "changed_settings", "changed_tasks", "open_folder", "provenance", "task_hash"]
 
 MAY_CHANGE = {"budget_tokens", "budget_usd"}
 """Settings that may differ on resume: a run stopped by its budget needs a larger one."""
@@ -102,6 +102,22 @@ def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if then.get("base") != now["base"]:
         changed.append("the base model")
     return changed
+
+
+def changed_tasks(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Differences between the tasks of two documents of a study, as messages.
+
+    Args:
+        then: Settings and provenance of each task, by its name, when the study was created.
+        now: The same of this call.
+    """
+    if list(then) != list(now):
+        yield f"the tasks were {', '.join(then)} and are now {', '.join(now)}"
+        return
+    for name, document in now.items():
+        before = then[name]
+        yield from (f"{name}: {one}" for one in changed_settings(before["settings"], document["settings"]))
+        yield from (f"{name}: {what} changed since it began" for what in changed_inputs(before, document))
 
 
 def _commit() -> str | None:
