@@ -135,7 +135,7 @@ def test_the_page_has_no_violations_or_errors_at_two_widths_in_both_schemes(serv
             if done == 0:
                 assert violations(rater.driver) == []
                 rater.driver.find_element("id", "rater").send_keys("ann\n")
-            # A page that is opened within milliseconds of the first write to a new profile's storage may not see it yet.
+            # A page that is opened within milliseconds of a new profile's first write may not see it yet.
             rater.wait(lambda: rater.text("progress") or rater.driver.refresh())
             assert violations(rater.driver) == []  # a pair, or the end
             if done < 2:
