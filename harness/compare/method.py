@@ -41,7 +41,7 @@ __all__ = [
     "selected_methods",
 ]
 
-Group = Literal["always", "static", "dynamic"]
+Group = Literal["always", "static", "dynamic", "limit"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Method:
     name: str
     group: Group
     """`static`: the combination is fixed before any question, and dev is not used; `dynamic`: it is; `always`: a
-    reference of every comparison."""
+    reference of every comparison; `limit`: it reads test, so no group of `--methods` includes it."""
     seeded: bool = False
     """Whether its result depends on the seed; if not, it is measured once."""
     needs: tuple[Requirement, ...] = ()
@@ -135,6 +135,7 @@ methods: Registry[Method] = Registry(
         "committee": _METHODS,
         "swarm_third": _METHODS,
         "swarm": _METHODS,
+        "oracle": _METHODS,
     },
     group="model_swarms.methods",
 )

@@ -96,6 +96,17 @@ async def _other_optimiser(context: MethodContext, optimiser: str) -> MethodResu
     return await _own_search(context, context.budget, optimiser=optimiser)
 
 
+@method("oracle", "limit", seeded=True, needs=(two_columns,))
+async def oracle(context: MethodContext) -> MethodResult:
+    """The default search on the test items themselves: what there was to find. Its test value is biased upwards."""
+    session = context.evaluator.session
+    sets = {name: replace(one, dev=one.test) for name, one in session.task.item_sets.items()}
+    on_test = replace(session, task=replace(session.task, item_sets=sets), validation_set=None)
+    evaluator = replace(context.evaluator, session=on_test, cached={}, _recorded={})
+    result = await default_search(evaluator, context.name, session.settings.swarm, context.budget, context.seed)
+    return MethodResult(result.cost, result.row, note="chosen on test: not a method, but what there was to find")
+
+
 # Objective, first rows and choice of the winner are those of the default search, so only the proposals differ.
 for _name in ("random", "cma"):
     method(_name, seeded=True, needs=(two_columns,))(partial(_other_optimiser, optimiser=_name))

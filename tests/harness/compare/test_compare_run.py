@@ -390,7 +390,8 @@ def test_a_method_of_a_users_file_is_compared_by_its_name(given, tmp_path, monke
 
 
 def test_methods_are_chosen_by_group_or_name():
-    assert selected_methods("all") == list(methods)
+    assert selected_methods("all") == [name for name in methods if name != "oracle"]  # it reads test
+    assert "oracle" in selected_methods("static,oracle")
     assert {"base", "best_single", "swarm", "slerp"} <= set(selected_methods("static"))
     assert not {"cma", "ties"} & set(selected_methods("static"))  # both choose on dev
     assert selected_methods(" swarm,base ") == ["base", "swarm"]
@@ -465,3 +466,11 @@ def test_experts_of_different_ranks_are_compared_in_the_space_of_their_products_
     assert {o.method for o in found.outcomes} == set(names.split(",")) and not found.absent
     again = compare([mixed], wanted(None, names, seeds=1, space="delta"), tmp_path / "delta")
     assert again.outcomes == found.outcomes
+
+
+def test_the_oracle_searches_on_test_and_shares_nothing_with_the_other_searches(given, tmp_path):
+    alone = compare([given()], wanted(None, "swarm", seeds=1), tmp_path / "alone")
+    beside = compare([given()], wanted(None, "swarm,oracle", seeds=1), tmp_path / "beside")
+    swarm, oracle = (next(o for o in beside.outcomes if o.method == name) for name in ("swarm", "oracle"))
+    assert swarm.dev == alone.outcomes[0].dev and swarm.test == alone.outcomes[0].test
+    assert oracle.coefficients != swarm.coefficients and "chosen on test" in oracle.note
