@@ -112,6 +112,7 @@ def _compare(
     budget: int = 120,
     space: Literal["factors", "delta"] = "factors",
     training_data: str | Path | None = None,
+    contrasts: str | Sequence[str] = (),
     out: str | Path | None = None,
     display: Display = "auto",
     **settings: Any,
@@ -125,6 +126,7 @@ def _compare(
         budget: Evaluations on dev of each search.
         space: Merge A and B separately ("factors"), or their products BA ("delta").
         training_data: Folder of EXPERT.jsonl with the training texts of each expert.
+        contrasts: Planned comparisons, such as "swarm:random".
         out: Folder of the comparison; an interrupted one is continued.
         display: "none" prints nothing.
         settings: Settings by flat name.
@@ -142,6 +144,7 @@ def _compare(
         budget=budget,
         space=space,
         training_data=None if training_data is None else Path(training_data),
+        contrasts=contrasts if isinstance(contrasts, str) else ",".join(contrasts),
         out=None if out is None else Path(out),
         display=display,
         json=False,

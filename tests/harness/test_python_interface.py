@@ -120,8 +120,10 @@ def test_evaluate_returns_a_table(settings):
 
 
 def test_compare_and_lab_return_their_documents(settings):
-    compared = harness.compare(**settings, methods=["base", "best_single", "ties"], seeds=1, budget=4, display="none")
-    assert [outcome.method for outcome in compared.outcomes] == ["base", "best_single", "ties"]
+    methods, planned = ["base", "best_single", "ties"], ["ties:base"]
+    compared = harness.compare(**settings, methods=methods, contrasts=planned, seeds=1, budget=4, display="none")
+    assert [outcome.method for outcome in compared.outcomes] == methods
+    assert [f"{one.method}:{one.reference}" for one in compared.contrasts] == planned
     assert list(Path("runs").glob("compare-*/compare.json"))
 
     def longer(item, response):
