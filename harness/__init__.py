@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.compare.result import Compared
+    from harness.engines.token_mixture import load_token_mixture
     from harness.lab.result import Examination
     from harness.run.interactive import Session
     from harness.run_folder.read import Run, open_run
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate_async",
     "lab",
     "lab_async",
+    "load_token_mixture",
     "open_run",
     "search",
     "search_async",
@@ -58,6 +60,7 @@ _HOME = {
     "Run": "harness.run_folder.read",
     "RunSettings": "harness.session.settings",
     "Session": "harness.run.interactive",
+    "load_token_mixture": "harness.engines.token_mixture",
     "open_run": "harness.run_folder.read",
 }
 

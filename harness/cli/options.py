@@ -36,7 +36,7 @@ __all__ = [
 
 TASK = frozenset({"task", "trust_task", "edition", "data", "limit", "drop_overlap", "utility", "option", "combine"})
 """What is evaluated on, and by which utility."""
-MODELS = frozenset({"base_model", "experts", "family"})
+MODELS = frozenset({"base_model", "experts", "family", "mix"})
 ENGINE = frozenset({"engine", *EngineSettings.model_fields})
 CACHE = frozenset({"cache"})
 """Read by verbs that do not measure the time of evaluations."""

@@ -112,6 +112,7 @@ methods: Registry[Method] = Registry(
         "base": _METHODS,
         "best_single": _METHODS,
         "uniform_soup": _ADAPTERS,
+        "uniform_mixture": _METHODS,
         "slerp": _ADAPTERS,
         "model_stock": _ADAPTERS,
         "data_merge": _ADAPTERS,

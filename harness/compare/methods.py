@@ -21,11 +21,13 @@ from harness.compare.line_search import TOTALS, best_of
 from harness.compare.method import Method, MethodContext, MethodResult, method, methods
 from harness.compare.requirements import (
     option_probabilities,
+    token_space,
     training_texts,
     two_columns,
     two_experts,
     voters,
     votes,
+    weight_space,
 )
 from harness.run.winner import averaged_rows
 from harness.session.evaluator import Cost
@@ -55,7 +57,14 @@ async def best_single(context: MethodContext) -> MethodResult:
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-@method("scaled_soup", needs=(two_experts,))
+@method("uniform_mixture", "static", needs=(two_experts, token_space))
+async def uniform_mixture(context: MethodContext) -> MethodResult:
+    """All experts' token probabilities with equal weights."""
+    count = len(context.evaluator.experts)
+    return MethodResult(row=np.full(count, 1.0 / count))
+
+
+@method("scaled_soup", needs=(two_experts, weight_space))
 async def scaled_soup(context: MethodContext) -> MethodResult:
     """The mean of all experts, times a total that is chosen on dev."""
     count = len(context.evaluator.experts)
@@ -64,7 +73,7 @@ async def scaled_soup(context: MethodContext) -> MethodResult:
     return MethodResult(cost, rows[best], note=f"total {TOTALS[best]:g}, chosen on dev of {len(TOTALS)}")
 
 
-@method("evol_merge", seeded=True, needs=(two_experts,))
+@method("evol_merge", seeded=True, needs=(two_experts, weight_space))
 async def evolutionary_merge(context: MethodContext) -> MethodResult:
     """Evolutionary merging, with the metric as objective and the best row as winner, as published."""
     strategy = evol_merge(len(context.evaluator.experts), context.seed)
@@ -132,7 +141,7 @@ async def greedy_soup(context: MethodContext) -> MethodResult:
     return MethodResult(cost, soup.row)
 
 
-@method("lorahub", seeded=True, needs=(two_experts,))
+@method("lorahub", seeded=True, needs=(two_experts, weight_space))
 async def lora_hub(context: MethodContext) -> MethodResult:
     """Searches by the log-probability of the answers on all dev items."""
     smooth = smooth_task(context.evaluator.task)

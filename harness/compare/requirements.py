@@ -19,12 +19,18 @@ __all__ = [
     "lora_adapters",
     "merged_data",
     "option_probabilities",
+    "token_space",
     "training_texts",
     "two_columns",
     "two_experts",
     "voters",
     "votes",
+    "weight_space",
 ]
+
+
+FULL_MODELS = "the experts are full models, and adapters are merged here"
+TOKENS = "it mixes weights, and --mix tokens mixes token probabilities"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,18 @@ Requirement = Callable[[TaskInputs], str | None]
 
 def lora_adapters(inputs: TaskInputs) -> str | None:
     """The experts are LoRA adapters."""
-    return None if inputs.session.pool.kind == "lora" else "the experts are full models, and adapters are merged here"
+    kind = inputs.session.pool.kind
+    return None if kind == "lora" else TOKENS if kind == "tokens" else FULL_MODELS
+
+
+def weight_space(inputs: TaskInputs) -> str | None:
+    """The experts' weights are mixed, so the sum of coefficients is free."""
+    return TOKENS if inputs.session.pool.kind == "tokens" else None
+
+
+def token_space(inputs: TaskInputs) -> str | None:
+    """The experts' token probabilities are mixed."""
+    return None if inputs.session.pool.kind == "tokens" else "with --mix weights it is uniform_soup"
 
 
 def two_experts(inputs: TaskInputs) -> str | None:

@@ -277,13 +277,18 @@ def print_result(result: Result, console: Console) -> None:
     if result.judging is not None:
         say(judged_line(result.judging))
     say(f"run folder: {result.run}")
-    say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
-    say(f"      python run.py {f'serve {result.run}' if installed_server() else f'merge {result.run} --out FOLDER'}")
+    mixes_tokens = result.engine == "token_mixture"
+    if mixes_tokens:
+        say(f"next: harness.load_token_mixture({result.winner.adapter!r}) is the winner as a model")
+    else:
+        say(f"next: the winner is an ordinary adapter folder, {result.winner.adapter}")
+        verb = f"serve {result.run}" if installed_server() else f"merge {result.run} --out FOLDER"
+        say(f"      python run.py {verb}")
     base = "" if result.model == "embedded" else f" --base-model {result.model}"
     task = result.task_given or result.task
-    say(
-        f"      python run.py evaluate --task {task} --edition {result.edition}{base} --experts {result.winner.adapter}"
-    )
+    own = f"--task {task} --edition {result.edition}{base}"
+    if not mixes_tokens:
+        say(f"      python run.py evaluate {own} --experts {result.winner.adapter}")
     say(f"      python run.py report {result.run}")
     sentence = f"conclusion: {search_conclusion(result)}"
     console.print(sentence, style="bold", markup=False, highlight=False, soft_wrap=True)

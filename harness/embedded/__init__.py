@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["BASE", "EXPERTS", "JUDGE", "WEIGHTS", "expert_folders"]
+__all__ = ["BASE", "EXPERTS", "JUDGE", "QWEN2", "WEIGHTS", "expert_folders"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Everything that `harness.embedded_training.build` trained."""
@@ -12,6 +12,9 @@ BASE = WEIGHTS / "base"
 
 EXPERTS = WEIGHTS / "experts"
 """Folder of folders: one PEFT LoRA adapter each."""
+
+QWEN2 = WEIGHTS / "qwen2"
+"""A second family of another architecture and tokenizer: `base` and `experts`."""
 
 JUDGE = WEIGHTS / "judge"
 """Adapter of the base model that makes it a judge."""

@@ -68,7 +68,7 @@ def check_runnable(base: Path, pool: Pool, task: Task, settings: EngineSettings,
 def _is_local(engine: str, settings: EngineSettings) -> bool:
     """Whether particles are folded into weights that transformers loads."""
     if engine != "ray":
-        return engine == "local"
+        return engine in ("local", "token_mixture")
     return settings.worker_engine == "local" or (settings.worker_engine == "auto" and find_spec("vllm") is None)
 
 

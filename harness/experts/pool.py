@@ -49,7 +49,9 @@ __all__ = [
     "Pool",
     "base_shapes",
     "check_finite",
+    "expert_folders",
     "folder_hash",
+    "named_experts",
     "open_pool",
     "resolve",
     "weight_files",
@@ -88,7 +90,7 @@ class Expert:
 class Pool(Protocol):
     """Experts that can be mixed by rows of coefficients: [experts], or [groups * experts], see `Grouping`."""
 
-    kind: Literal["lora", "model"]
+    kind: Literal["lora", "model", "tokens"]
     experts: tuple[Expert, ...]
     base: BaseModel
     base_warning: str | None
@@ -151,20 +153,7 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
     Raises:
         UserError: An expert does not fit; names the first one and the reason.
     """
-    folders = expert_folders(specs)
-    if not folders:
-        raise UserError("no experts given: name at least one adapter folder with --experts")
-    names: list[str] = []
-    for folder in folders:
-        name = folder_name(folder)
-        if not name.isprintable():
-            raise UserError(f"an expert's folder is called {name!r}; its name may hold printable characters only")
-        names.append(name if name not in names else f"{folder.parent.name}-{name}")
-    if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two experts are called {doubled!r}; give folders with different names")
-    if taken := sorted({name for name in names if name.casefold() in RESERVED}):
-        raise UserError(f"an expert cannot be called {taken[0]!r}, which is a row of the tables; rename its folder")
-    experts = tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
+    experts = named_experts(expert_folders(specs))
     model = read_base(base, trust_remote_code=trust_remote_code)
     adapters = [(expert.folder / CONFIG).exists() for expert in experts]
     if not any(adapters) and all((expert.folder / "config.json").exists() for expert in experts):
@@ -174,6 +163,27 @@ def open_pool(specs: Sequence[str], base: Path, *, check_values: bool = True, tr
     if check_values:
         check_finite(pool)
     return pool
+
+
+def named_experts(folders: Sequence[Path], prefixes: Sequence[str] = ()) -> tuple[Expert, ...]:
+    """The experts in folders; a name that is taken gets a prefix, by default the name of the folder above.
+
+    Raises:
+        UserError: No folder, or a name that is no name of an expert.
+    """
+    if not folders:
+        raise UserError("no experts given: name at least one adapter folder with --experts")
+    names: list[str] = []
+    for folder, prefix in zip(folders, prefixes or [folder.parent.name for folder in folders], strict=True):
+        name = folder_name(folder)
+        if not name.isprintable():
+            raise UserError(f"an expert's folder is called {name!r}; its name may hold printable characters only")
+        names.append(name if name not in names else f"{prefix}-{name}")
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two experts are called {doubled!r}; give folders with different names")
+    if taken := sorted({name for name in names if name.casefold() in RESERVED}):
+        raise UserError(f"an expert cannot be called {taken[0]!r}, which is a row of the tables; rename its folder")
+    return tuple(Expert(name, folder) for name, folder in zip(names, folders, strict=True))
 
 
 def check_finite(pool: Pool) -> None:
@@ -298,7 +308,7 @@ class LoraPool(_Tensors):
     every adapter's scaled BA unchanged. Different ranks cannot be mixed in the paper's space and are rejected.
     """
 
-    kind: Literal["lora", "model"] = "lora"
+    kind: Literal["lora", "model", "tokens"] = "lora"
 
     def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:
         super().__init__(experts, base)
@@ -607,7 +617,7 @@ class ModelPool(_Tensors):
     converted as transformers does on loading.
     """
 
-    kind: Literal["lora", "model"] = "model"
+    kind: Literal["lora", "model", "tokens"] = "model"
     base_warning: str | None = None
 
     def __init__(self, experts: tuple[Expert, ...], base: BaseModel) -> None:

@@ -38,6 +38,11 @@ class Winner:
         """
         winner = open_run(run).winner
         result = open_run(run).result
+        if result is not None and (winner.folder / "mixture.json").is_file():
+            raise UserError(
+                f"{winner.folder} mixes the token probabilities of several models, so it is no single model; load it"
+                " with harness.load_token_mixture"
+            )
         if result is None or (not (winner.folder / "model.safetensors").is_file() and not _is_adapter(winner.folder)):
             raise UserError(f"{winner.folder} has no weights; `resume {run}` writes the winner again")
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.run.model_card import model_card
+from harness.run.model_card import LIBRARIES, model_card
 from harness.run.monitor import OveroptimisationMonitor
 from harness.run.winner import Scored, Winner, optimism, select_winner
 from harness.run_folder import result as schema
@@ -165,8 +165,7 @@ class FinalTest:
 
         with self.store.replacing("best") as folder:
             pool.write(torch.from_numpy(session.expert_row(winner)), folder)
-            library: Literal["peft", "transformers"] = "peft" if pool.kind == "lora" else "transformers"
-            card = model_card(result, str(session.base), library, result.winner.adapter)
+            card = model_card(result, str(session.base), LIBRARIES[pool.kind], result.winner.adapter)
             (folder / "README.md").write_text(card, encoding="utf-8")
         self.store.save_hash("best")
         self.store.save_result(result.model_dump_json(indent=2) + "\n")

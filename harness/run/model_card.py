@@ -11,12 +11,14 @@ from utilities.foreign_text import escape_markdown, printable
 if TYPE_CHECKING:
     from harness.run_folder.result import Result, Winner
 
-__all__ = ["model_card"]
+__all__ = ["LIBRARIES", "Library", "model_card"]
+
+Library = Literal["peft", "transformers", "model-swarms"]
+LIBRARIES: dict[str, Library] = {"lora": "peft", "model": "transformers", "tokens": "model-swarms"}
+"""Library that loads the winner, by the kind of its pool."""
 
 
-def model_card(
-    result: Result, base: str, library: Literal["peft", "transformers"], folder: str, *, with_base: bool = True
-) -> str:
+def model_card(result: Result, base: str, library: Library, folder: str, *, with_base: bool = True) -> str:
     """The `README.md` of the winner's folder, in the hub's card format.
 
     Args:
@@ -40,16 +42,18 @@ def model_card(
         else f"{gain.value:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap)"
     )
     base, folder = (json.dumps(printable(path)) for path in (base, folder))
-    load = (
-        f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {folder})"
-        if library == "peft"
-        else f"model = AutoModelForCausalLM.from_pretrained({folder})"
-    )
-    imports = (
-        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM"
-        if library == "peft"
-        else "from transformers import AutoModelForCausalLM"
-    )
+    imports, load = {
+        "peft": (
+            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM",
+            f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {folder})",
+        ),
+        "transformers": (
+            "from transformers import AutoModelForCausalLM",
+            f"AutoModelForCausalLM.from_pretrained({folder})",
+        ),
+        "model-swarms": ("import harness", f"harness.load_token_mixture({folder})"),
+    }[library]
+    what = "their token probabilities" if library == "model-swarms" else "their weights"
     return f"""---
 library_name: {library}
 {f"base_model: {base}" if with_base else "# the base model is not on the hub"}
@@ -58,9 +62,9 @@ tags: [model-swarms, lora, model-merging]
 
 # Winner of a model swarm on {escape_markdown(result.task)} ({escape_markdown(result.edition)})
 
-Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, arXiv 2410.11163; optimiser
-`{result.optimiser}`, objective `{result.objective}`, winner `{result.winner.finalist}`, seed {result.seed},
-{result.iterations} iterations, {result.evaluations} evaluations on dev; {result.stopped}).
+Found by a search over mixtures of {len(result.experts)} experts (Model Swarms, arXiv 2410.11163; {what} are
+mixed; optimiser `{result.optimiser}`, objective `{result.objective}`, winner `{result.winner.finalist}`, seed
+{result.seed}, {result.iterations} iterations, {result.evaluations} evaluations on dev; {result.stopped}).
 
 ## What it is made of
 
@@ -79,7 +83,7 @@ biased upwards; test was read once. Winner minus best initial expert ({escape_ma
 ```python
 {imports}
 
-{load}
+model = {load}
 ```
 """
 

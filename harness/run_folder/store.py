@@ -417,13 +417,13 @@ class Store:
     def is_intact(self, name: str) -> bool:
         """Whether `<run folder>/<name>` holds a config and the weights that were written; False if it is missing."""
         folder = self.folder / name
-        if not any((folder / config).is_file() for config in ("adapter_config.json", "config.json")):
+        if not any((folder / config).is_file() for config in ("adapter_config.json", "config.json", "mixture.json")):
             return False
         try:
             stored = self._hash_file(name)
             if stored.exists():  # not in version 0.1
                 return stored.read_text(encoding="utf-8") == _weights_hash(folder)
-            return any(folder.glob("*.safetensors"))
+            return any(folder.rglob("*.safetensors"))
         except (OSError, ValueError):
             return False
 
@@ -445,7 +445,8 @@ def free_folder(out: Path, stem: str) -> Path:
 
 
 def _weights_hash(folder: Path) -> str:
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    mixture = folder.glob("mixture.json")  # of a mixture of token probabilities: the models are below it
+    names = sorted(path.relative_to(folder).as_posix() for path in (*folder.rglob("*.safetensors"), *mixture))
     return _hash("".join(f"{name} {_hash((folder / name).read_bytes())}\n" for name in names).encode())
 
 

@@ -31,6 +31,8 @@ def make_engine(settings: RunSettings, base: Path, pool: Pool, state: Mapping[st
 
 def engine_name(settings: RunSettings, pool: Pool) -> str:
     """The registered name of the engine of the settings."""
+    if settings.mix == "tokens":
+        return "token_mixture"
     return best_engine(pool) if settings.engine == "auto" else settings.engine
 
 

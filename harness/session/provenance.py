@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from harness.experts.pool import folder_hash
+from harness.experts.token_pool import pool_parts
 from harness.run_folder.store import Store
 from harness.session.session import Session
 from harness.session.settings import RunSettings
@@ -88,9 +89,15 @@ def provenance(session: Session) -> dict[str, Any]:
         "commit": _commit(),
         "task": task_hash(session.settings, session.task),
         "data": {name: _data_hash(s.dev + s.test) for name, s in session.task.item_sets.items()},
-        "experts": {expert.name: folder_hash(expert.folder) for expert in session.pool.experts},
+        "experts": {expert.name: folder_hash(expert.folder) for expert in session.pool.experts} | _own_bases(session),
         "base": folder_hash(session.base),
     }
+
+
+def _own_bases(session: Session) -> dict[str, str]:
+    """Hashes of the base models of adapters that have their own, by the first expert's name."""
+    others = [part for part in pool_parts(session.pool) if part.base is not session.pool.base and part.kind == "lora"]
+    return {f"base model of {part.names[0]}": folder_hash(part.base.folder) for part in others}
 
 
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from harness.engines.base import Engine
 from harness.engines.gpu_sharing import share_gpu
 from harness.engines.preflight import check_runnable
+from harness.engines.token_mixture import TokenMixtureEngine, length_normalised
 from harness.experts.pool import Pool, check_finite, open_pool, resolve
+from harness.experts.token_pool import open_token_pool, pool_parts
 from harness.session import engine_start
 from harness.session.answer_cache import AnswerCache
 from harness.session.hold_out import split_hold_out
@@ -22,6 +24,7 @@ from harness.session.judges import Judges, open_judges, unknown_topic_warning
 from harness.session.settings import FAMILIES, RunSettings, flat_settings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
+from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import DATA_FILES, Task, load_task
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BASE", "Session", "load_task_of", "open_session"]
 
+TOKENS_NOTE = (
+    "--mix tokens: token probabilities are mixed; every row of the search is projected onto the simplex (the nearest"
+    " weights that are not negative and sum to 1)"
+)
 BASE = "base model"
 """Name of the base model's row in tables."""
 
@@ -153,6 +160,8 @@ class Session:
             engine = self.starting.result()
         else:
             engine = engine_start.make_engine(self.settings, self.base, self.pool, state)
+        if isinstance(engine, TokenMixtureEngine):
+            engine.by_length = length_normalised(self.task)
         if self.settings.engine_settings.share_gpu:
             share_gpu(engine, self.task)
         return engine
@@ -226,8 +235,11 @@ def open_session(
     starting: Future[Engine] | None = None
     try:
         base = resolve(settings.base_spec, code=trusted)
-        pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
-        pool = pool.grouped(settings.granularity)
+        if settings.mix == "tokens":
+            pool: Pool = open_token_pool(settings.expert_specs, base, trust_remote_code=trusted)
+        else:
+            pool = open_pool(settings.expert_specs, base, check_values=False, trust_remote_code=trusted)
+            pool = pool.grouped(settings.granularity)
         if start:
             starting = engine_start.start_engine(settings, base, pool, state)
         task = load_task_of(settings, judges.panel if judges else None)
@@ -237,9 +249,15 @@ def open_session(
                 " --validation-share 0"
             )
         choose_objective(settings.objective, task)  # raises if the task does not have the objective
-        check_finite(pool)
         engine = engine_start.engine_name(settings, pool)
-        remarks = check_runnable(base, pool, task, settings.engine_settings, engine)
+        remarks = []
+        for part in pool_parts(pool):
+            check_finite(part)
+            remarks += check_runnable(part.base.folder, part, task, settings.engine_settings, engine)
+        if settings.mix == "tokens":
+            length_normalised(task)  # raises if the item sets disagree
+            _refuse_generation(task)
+            remarks.append(TOKENS_NOTE)
         remarks += [task.title] if Path(settings.task).suffix in DATA_FILES else []
         remarks += [f"{name}: few_shot examples: {s.examples}" for name, s in task.item_sets.items() if s.examples]
     except BaseException:
@@ -254,6 +272,12 @@ def open_session(
     elif settings.validation_share:
         task, validation_set = _held_out(task, settings.validation_share)
     return Session(settings, task, base, pool, judges, monitor_set, validation_set, starting, tuple(remarks))
+
+
+def _refuse_generation(task: Task) -> None:
+    for name, s in task.item_sets.items():
+        if not isinstance(s.scorer, MultipleChoice):
+            raise UserError(f"{name}: --mix tokens answers questions with options, and these answers are generated")
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

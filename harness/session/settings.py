@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.embedded import BASE, EXPERTS, smollm2
+from harness.embedded import BASE, EXPERTS, QWEN2, smollm2
 from harness.engines.settings import EngineSettings
 from harness.experts.grouping import Granularity
 from harness.run_folder.version_0_1 import current_names
@@ -80,6 +80,9 @@ class RunSettings(BaseModel):
     """Expert adapters: folders, folders of adapter folders, or hub ids; by default those of the base model's family."""
     family: Literal["embedded", "smollm2"] | None = None
     """Base model and experts of a family, with settings that fit its size; smollm2: a real model on a laptop."""
+    mix: Literal["weights", "tokens"] = Field("weights", exclude_if=lambda value: value == "weights")
+    """weights: the experts' weights are mixed; tokens: their next-token probabilities, so experts may have different
+    architectures: full models, or adapters with a base model of their own, as ADAPTERS::BASE."""
     include_base: bool = False
     """Adds the base model to the pool, so that coefficients of the experts need not add up to 1."""
     granularity: Granularity = "model"
@@ -142,6 +145,22 @@ class RunSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _tokens_are_distributions(self) -> RunSettings:
+        if self.mix == "weights":
+            return self
+        if self.engine not in ("auto", "local", "token_mixture"):
+            raise ValueError(
+                f"engine: --mix tokens runs its experts on the local engine; got {self.engine}, local is accepted"
+            )
+        if self.granularity != "model":
+            raise ValueError("granularity: --mix tokens mixes whole models; only model is accepted")
+        if self.include_base:
+            raise ValueError("include_base: with --mix tokens, name the base model's folder as one of --experts")
+        if not self.swarm.simplex:
+            raise ValueError("simplex: with --mix tokens a row is a distribution over experts; true is accepted")
+        return self
+
+    @model_validator(mode="after")
     def _server_key_is_encrypted(self) -> RunSettings:
         engine = self.engine_settings
         if engine.base_url is not None and os.environ.get(engine.server_key_env):
@@ -155,8 +174,8 @@ class RunSettings(BaseModel):
         """The same settings with absolute paths: a run can then be resumed from any working directory."""
 
         def absolute(spec: str) -> str:
-            path = Path(spec).expanduser()
-            return str(path.resolve()) if path.exists() else spec
+            parts = [(part, Path(part).expanduser()) for part in spec.split("::")]  # an adapter and its own base model
+            return "::".join(str(path.resolve()) if path.exists() else part for part, path in parts)
 
         files = {name: getattr(self.judging, name) for name in ("judge_key_file", "judge_cache", "evidence")}
         paths = {name: path.expanduser().resolve() for name, path in files.items() if path is not None}
@@ -188,7 +207,12 @@ class RunSettings(BaseModel):
     @property
     def expert_specs(self) -> tuple[str, ...]:
         """Folders or hub ids of the experts."""
-        return self.experts or (str(smollm2.EXPERTS if self.base_model == smollm2.NAME else EXPERTS),)
+        if self.experts:
+            return self.experts
+        if self.base_model == smollm2.NAME:
+            return (str(smollm2.EXPERTS),)
+        other = (f"{QWEN2 / 'experts'}::{QWEN2 / 'base'}",) if self.mix == "tokens" else ()
+        return (str(EXPERTS), *other)
 
     @property
     def preferred_edition(self) -> str:
@@ -278,6 +302,7 @@ def run_settings(*layers: Mapping[str, Any]) -> RunSettings:
         **FAMILIES.get(str(flat.get("family")), {}),
         **PRESETS.get(str(preset), {}),
         **VARIANTS.get(str(flat.get("variant", "paper")), {}),
+        **({"simplex": True} if flat.get("mix") == "tokens" else {}),
         **flat,
     }
     nested = {

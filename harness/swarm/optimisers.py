@@ -14,6 +14,7 @@ from harness.swarm.loop import Optimiser
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.random_search import RandomSearch
 from harness.swarm.settings import SwarmSettings
+from harness.swarm.simplex import OnSimplex
 from harness.swarm.standard_swarm import StandardSwarm
 from harness.swarm.state import SwarmState
 from utilities.registry import Registry
@@ -67,7 +68,9 @@ def _adapted(
 
 def make_strategy(columns: int, settings: SwarmSettings, seed: int, groups: int = 1) -> SearchStrategy:
     """The search strategy of the settings, without a limit; its rows are [groups * columns]."""
-    return optimisers.get(settings.optimiser)(columns, settings, seed, groups)
+    strategy = optimisers.get(settings.optimiser)(columns, settings, seed, groups)
+    own = settings.optimiser == "pso"  # it projects its positions itself
+    return OnSimplex(strategy, groups) if settings.simplex and not own else strategy
 
 
 def make_budgeted(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.swarm import update
 from harness.swarm.loop import Snapshot
 from harness.swarm.settings import SwarmSettings
+from harness.swarm.simplex import simplex
 from harness.swarm.state import SwarmState
 from harness.swarm.update import Rows, Weights
 
@@ -43,7 +44,7 @@ class ParticleSwarm:
     def _initial(self, experts: int, seed: int) -> SwarmState:
         s, rng = self.settings, np.random.default_rng(seed)
         groups, n = self._shape[0], s.particles
-        x = np.tile(update.populate(experts, n, s.crossover_max, rng), (1, groups))
+        x = self._projected(np.tile(update.populate(experts, n, s.crossover_max, rng), (1, groups)))
         v = update.velocities_to_others(x, rng) if s.initial_velocity == "random" else np.zeros_like(x)
         nothing, never = np.full(x.shape[1], np.nan), np.full(n, np.nan)
         return SwarmState(
@@ -115,13 +116,16 @@ class ParticleSwarm:
         self._moved = replace(
             old,
             iteration=old.iteration + 1,
-            positions=x.reshape(n, -1),
+            positions=self._projected(x.reshape(n, -1)),
             velocities=v.reshape(n, -1),
             step_length=update.decay(old.step_length, s.step_decay, s.step_floor),
             skipped=skipped,
             random_state=dict(rng.bit_generator.state),
         )
         return self._moved.positions[~skipped]
+
+    def _projected(self, rows: Rows) -> Rows:
+        return simplex(rows, self._shape[0]) if self.settings.simplex else rows
 
     def _by_group(self, rows: Rows) -> Rows:
         """Rows [..., groups * experts] as [..., groups, experts]."""

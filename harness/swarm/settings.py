@@ -25,6 +25,9 @@ class SwarmSettings(BaseModel):
     """top-k-mean: the mean of the best rows, unless the best row is significantly better on dev; best: the best row."""
     top_k: int = Field(10, ge=1, le=10_000)
     """Rows that --winner top-k-mean averages; at most a quarter of those that were evaluated."""
+    simplex: bool = Field(False, exclude_if=lambda value: not value)
+    """Every row is replaced by the nearest one whose coefficients are not negative and sum to 1; always so with
+    --mix tokens."""
     particles: int = Field(20, ge=1, le=10_000)
     """N: particles of the swarm, or rows per iteration of another search."""
     iterations: int = Field(50, ge=0, le=1_000_000)
