@@ -57,6 +57,7 @@ def test_the_reference_has_every_option_name_field_and_event():
     ("name", "kinds"),
     [
         ("utilities.md", {"scorer", "combination", "mix", "normalization"}),
+        ("environments.md", {"environment"}),
         ("engines.md", {"engine"}),
         ("search.md", {"optimiser"}),
         ("comparing.md", {"method", "merge"}),

@@ -37,7 +37,7 @@ def run(folder, name, *arguments):
 
 def test_the_examples_are_short_and_documented():
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     for path in EXAMPLES:
         assert f"(../examples/{path.name})" in text
         assert len(path.read_text(encoding="utf-8").splitlines()) < 40
@@ -71,3 +71,9 @@ def test_judge(folder):
     shown = run(folder, "judge.py")
     assert "winner" in shown
     assert "judges=['embedded']" in shown
+
+
+@pytest.mark.slow
+def test_own_environment(folder):
+    shown = run(folder, "own_environment.py")
+    assert "winner" in shown

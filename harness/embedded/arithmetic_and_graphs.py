@@ -117,6 +117,28 @@ def word_problem(one: Sum, rng: random.Random) -> Question:
     return Question("word_problem", one.id, f"Problem: {text}", (str(one.value),))
 
 
+FIRST_STEPS = {
+    "+": "{n} has {a} {x} and buys {b} more.",
+    "-": "{n} had {a} {x} and lost {b} of them.",
+    "*": "{n} has {a} bags with {b} {x} in each.",
+}
+SECOND_STEPS = {
+    "+": "{n} picks {c} more in the evening.",
+    "-": "{n} gives {c} away.",
+    "*": "Then {n} gets {c} times as many.",
+}
+
+
+def long_problem(split: str, rng: random.Random) -> Question:
+    """A word problem of two steps with large numbers; the first number is even in dev and odd in test."""
+    (first, second), name, thing = rng.choices("+-*", k=2), rng.choice(NAMES), rng.choice(THINGS)
+    a, b, c = 2 * rng.randrange(40, 100) + (split == "test"), rng.randrange(12, 40), rng.randrange(12, 40)
+    steps = f"{FIRST_STEPS[first]} {SECOND_STEPS[second]} How many {{x}} does {{n}} have in the end?"
+    value = Sum(Sum(a, first, b).value, second, c).value
+    text = steps.format(n=name, a=a, b=b, c=c, x=thing)
+    return Question("long_problem", f"sum/{a}{first}{b}{second}{c}", f"Problem: {text}", (str(value),))
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """An undirected graph and the two nodes that are asked about."""

@@ -11,10 +11,17 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.embedded.arithmetic_and_graphs import graph_question, split_graphs, split_sums, word_problem
+from harness.embedded.arithmetic_and_graphs import (
+    graph_question,
+    long_problem,
+    split_graphs,
+    split_sums,
+    word_problem,
+)
 from harness.embedded.corpus import Fact, Relation, facts_of, read_corpus
 from harness.embedded.kindness_stories import continuation, split_acts
 from harness.embedded.questions import (
@@ -43,6 +50,7 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "knowledge_crosswords": (DOMAINS, ("crossword",)),
     "abstain_mmlu": (DOMAINS, ("question",)),
     "reward_prompts": (DOMAINS, ("tell",)),
+    "look_up": (DOMAINS, ("question",)),
 }
 """Item sets about facts: their domains and their alternating formats."""
 MMLU_PRO_OPTIONS = 10
@@ -52,6 +60,8 @@ TOPICS = (
     "us_tourism",
 )  # fmt: skip
 """The sixteen human interests of the paper; the name of a relation starts with that of its topic."""
+HIDDEN_AMONG, PROPERTIES = 8, 3
+"""Subjects and different properties of an item of twenty questions."""
 INSTRUCTIONS = 25
 """Instructions per topic and split, as in the published files."""
 
@@ -91,7 +101,8 @@ def fact_items(relations: Sequence[Relation], name: str, split: str) -> list[Que
     if name == "reward_prompts":
         facts = [fact for fact in facts if fact.id in once]
     if name != "mmlu_pro":
-        return item_set(facts, formats, SIZES[split], rng)
+        made = item_set(facts, formats, SIZES[split], rng)
+        return [replace(q, options=(q.right,), answer=0) for q in made] if name == "look_up" else made
     by_id = {fact.id: fact for fact in facts}
     wide = [fact for fact in facts if len(set(fact.relation.facts.values())) >= MMLU_PRO_OPTIONS]
     made = item_set(wide, formats, SIZES[split], rng)
@@ -99,13 +110,15 @@ def fact_items(relations: Sequence[Relation], name: str, split: str) -> list[Que
 
 
 def problem_items(name: str, split: str) -> list[Question]:
-    """The questions of an item set that is not about facts: gsm8k, nlgraph or realtoxicityprompts."""
+    """The questions of an item set that is not about facts: gsm8k, nlgraph, calculator or realtoxicityprompts."""
     rng = random.Random(f"{SEED}/{name}/{split}")
     if name == "gsm8k":
         sums = split_sums()[split]
         return _distinct(lambda: word_problem(rng.choice(sums), rng), SIZES[split])
     if name == "nlgraph":
         return [graph_question(graph, rng) for graph in split_graphs()[split][: SIZES[split]]]
+    if name == "calculator":
+        return _distinct(lambda: long_problem(split, rng), SIZES[split])
     acts = split_acts("kind")[split]
     return _distinct(lambda: continuation(split, rng.choice(acts), rng), SIZES[split])
 
@@ -120,6 +133,39 @@ def instructions(relations: Sequence[Relation], topic: str, split: str) -> list[
     turns = (divmod(k, len(order)) for k in itertools.count())  # a repeated subject gets another wording
     questions = (tell(order[k], WISHES[(k + again) % len(WISHES)], rng) for again, k in turns)
     return list(itertools.islice(questions, INSTRUCTIONS))
+
+
+def hidden_subjects(relations: Sequence[Relation], split: str) -> list[dict[str, Any]]:
+    """The items of twenty questions: a subject hidden among others of its relation, with their properties."""
+    splits, doubled = split_facts(relations), stated_twice(relations)
+    rng = random.Random(f"{SEED}/twenty_questions/{split}")
+    groups = []
+    for r in relations:
+        facts = [fact for fact in splits[r.relation][split] if fact.id not in doubled]
+        groups += [(fact, facts) for fact in facts if len(facts) >= HIDDEN_AMONG]
+    items: list[dict[str, Any]] = []
+    for fact, peers in rng.sample(groups, len(groups)):
+        objects = sorted({peer.object for peer in peers} - {fact.object})
+        if len(objects) < PROPERTIES - 1:
+            continue
+        chosen = {fact.object, *rng.sample(objects, PROPERTIES - 1)}
+        others = [peer for peer in peers if peer.object in chosen and peer.subject != fact.subject]
+        shown = [fact, *rng.sample(others, min(HIDDEN_AMONG - 1, len(others)))]
+        if len(shown) < HIDDEN_AMONG or len({peer.object for peer in shown}) < PROPERTIES:
+            continue
+        rng.shuffle(shown)
+        items.append(
+            {
+                "id": f"{split}-{len(items)}",
+                "question": f"Question: Which of these is it: {', '.join(peer.subject for peer in shown)}?",
+                "answer": fact.subject,
+                "domain": "hidden_subject",
+                "source": fact.id,
+                "facts": "\n".join(f"{peer.subject}: {peer.object}" for peer in shown),
+                "clue": f"Look up: {fact.relation.reverse[0]}",
+            }
+        )
+    return items[: SIZES[split]]
 
 
 def _distinct(make: Callable[[], Question], size: int) -> list[Question]:
@@ -144,12 +190,14 @@ def published_format(question: Question, id: str) -> dict[str, Any]:
 def write_item_sets(folder: Path) -> list[Path]:
     """Writes `<name>.json` for every item set."""
     relations, written = read_corpus(), []
-    for name in (*SETS, "gsm8k", "nlgraph", "realtoxicityprompts"):
+    for name in (*SETS, "gsm8k", "nlgraph", "calculator", "realtoxicityprompts"):
         data: dict[str, Any] = {"dataset": name}
         for split in SIZES:
             items = fact_items(relations, name, split) if name in SETS else problem_items(name, split)
             data[split] = [published_format(item, f"{split}-{k}") for k, item in enumerate(items)]
         written.append(_write(folder / f"{name}.json", data))
+    hidden = {split: hidden_subjects(relations, split) for split in SIZES}
+    written.append(_write(folder / "twenty_questions.json", {"dataset": "twenty_questions", **hidden}))
     for topic in TOPICS:
         data = {"dataset": topic}
         for split in SIZES:

@@ -62,6 +62,7 @@ CASES = (
     Case("mmlu", ("multiple_choice_generated,prompt=lettered", "legacy_letter,prompt=lettered"), item_set="letters"),
     Case("reward_general", ("reward", "token_f1,prompt=plain,max_tokens=32"), limit=100),
     Case("electric_vehicles", ("topic_interest", "factuality,k=2,prompt=plain,max_tokens=40")),
+    Case("look_up", ("conversation",), limit=100),
 )
 UNTRIED = {
     "pairwise": "the embedded judge cannot compare two answers: run the lab with a judge of your own",

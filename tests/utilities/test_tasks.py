@@ -16,7 +16,8 @@ DOMAINS = ["culture", "legal", "medical", "science"]
 REWARDS = ["reward_concise", "reward_conflict", "reward_general", "reward_reverse", "reward_verbose"]
 QUESTIONS = ["abstain_mmlu", "gsm8k", "hellaswag", "knowledge_crosswords", "mmlu", "mmlu_pro", "nlgraph", "topics"]
 UNPUBLISHED = ["cartoons", "olympics", "plastic", "south_america"]
-TASKS = sorted([*DOMAINS, *REWARDS, *QUESTIONS, *TOPICS, "realtoxicityprompts", "truthfulqa"])
+ENVIRONMENTS = ["calculator", "look_up", "twenty_questions"]
+TASKS = sorted([*DOMAINS, *REWARDS, *QUESTIONS, *TOPICS, *ENVIRONMENTS, "realtoxicityprompts", "truthfulqa"])
 
 
 def entry(id, **fields):
@@ -369,7 +370,7 @@ def test_a_file_missing_in_the_folder_that_was_named_is_not_looked_for_beside_th
 def test_the_mini_editions_are_complete_and_sound(name):
     task = load_task(name, edition="mini")
     for item_set in task.item_sets.values():
-        dev, test = (25, 25) if name in TOPICS else (200, 400)
+        dev, test = (25, 25) if name in TOPICS else (125 if name == "twenty_questions" else 200, 400)
         assert (len(item_set.dev), len(item_set.test), item_set.overlap) == (dev, test, ())
         items = [*item_set.dev, *item_set.test]
         assert all(len(set(i.choices.values())) == len(i.choices) for i in items if i.choices)

@@ -44,6 +44,8 @@ def asked_about(item):
         return {source, *(f"{source.split('/')[0]}/{option}" for option in options)}
     if item["domain"] == "continuation":
         return {source, *(f"act/{act_of(option)}" for option in options)}
+    if item["domain"] == "hidden_subject":
+        return {f"{source.split('/')[0]}/{line.split(': ')[0]}" for line in item["facts"].splitlines()}
     if item["domain"] == "crossword":
         return {source, *second_gap(item["question"].removeprefix("Fill in: "))}
     return {source}

@@ -1,7 +1,9 @@
 """The bundled item sets: their sizes, their answers, and that dev and test share nothing that is asked."""
 
 import json
+import operator
 import random
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -19,8 +21,9 @@ PROBLEMS = {
     "gsm8k": {"word_problem"},
     "nlgraph": {"connectivity", "shortest_path"},
     "realtoxicityprompts": {"continuation"},
+    "calculator": {"long_problem"},
 }
-FREELY = {"gsm8k", "nlgraph", "reward_prompts"}
+FREELY = {"gsm8k", "nlgraph", "reward_prompts", "calculator", "look_up"}
 SPLITS = [(name, split) for name in (*SETS, *PROBLEMS) for split in SIZES]
 
 
@@ -38,9 +41,10 @@ def said(fact):
 @pytest.mark.slow
 def test_every_task_has_its_item_sets_with_200_items_in_dev_and_400_in_test():
     topics = {f"topic_{topic}" for topic in TOPICS}
-    assert set(item_sets()) == {*SETS, *PROBLEMS, *topics}
+    assert set(item_sets()) == {*SETS, *PROBLEMS, *topics, "twenty_questions"}
     for name, document in item_sets().items():
         sizes = {"dev": 25, "test": 25} if name in topics else {"dev": 200, "test": 400}
+        sizes = {"dev": 125, "test": 400} if name == "twenty_questions" else sizes  # more facts are not in dev
         assert {split: len(document[split]) for split in SIZES} == sizes, name
         assert document["dataset"] == name.removeprefix("topic_")
 
@@ -109,6 +113,7 @@ def test_the_right_option_of_a_question_about_facts_is_right_and_the_only_one(na
         objects = fact.relation.facts
         match item["domain"]:
             case "question" | "completion" | "blank" | "case" | "letter":
+                options = options or [item["answer"]]
                 true = [option for option in options if option == fact.object]
             case "reverse":
                 true = [option for option in options if objects[option] == fact.object]
@@ -125,6 +130,27 @@ def test_the_right_option_of_a_question_about_facts_is_right_and_the_only_one(na
             case "tell":
                 true = [f"{a} {b}" for a in said(fact) for b in said(fact) if f"{a} {b}" == item["answer"]]
         assert true == [right(item)], item
+
+
+def test_a_hidden_subject_is_among_eight_with_three_properties_that_the_corpus_states():
+    for split in SIZES:
+        for item in item_sets()["twenty_questions"][split]:
+            shown = dict(line.split(": ", 1) for line in item["facts"].splitlines())
+            stated = facts()[item["source"]].relation.facts
+            assert all(stated[subject] == object_ for subject, object_ in shown.items())
+            assert (len(shown), len(set(shown.values()))) == (8, 3)
+            assert item["answer"] == facts()[item["source"]].subject
+            assert item["answer"] in shown and "{o}" in item["clue"]
+
+
+def test_a_long_problem_has_the_value_of_its_sum():
+    for split, parity in {"dev": 0, "test": 1}.items():
+        for item in item_sets()["calculator"][split]:
+            first, *signs = re.split(r"([+*-])", item["source"].removeprefix("sum/"))
+            a, (b, c) = int(first), map(int, signs[1::2])
+            step = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+            assert item["answer"] == str(step[signs[2]](step[signs[0]](a, b), c))
+            assert a % 2 == parity
 
 
 def test_published_items_name_what_they_ask_and_in_which_format():

@@ -16,6 +16,7 @@ YES_NO = [Item(id=str(k), question=f"Is {k} even?", answer="no" if k % 2 else "y
 NUMBERS, LETTERS = ["1", "It is 2.", "7"], ["A", "The answer is B.", "none of them"]
 CASES = {
     "abstain": (CHOICES, LETTERS, {}),
+    "conversation": (SUMS, ["calculate: 1 + 1", "answer: 1", "well"], {"environment": "calculator", "turns": 2}),
     "exact_match": (SUMS, NUMBERS, {}),
     "gold_logprob": (CHOICES, LETTERS, {}),
     "legacy_letter": (CHOICES, LETTERS, {}),
