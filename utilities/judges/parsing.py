@@ -263,7 +263,7 @@ GAP = rf"(?P<gap>(?:[\s*_`:=\[(]|(?!-\d)[{DASH}]|(?:is|of)\b)*+)"
 CLAIM = re.compile(
     rf"(?:{LABEL}{GAP}|(?<![a-z\d_.,/\u2044]))"
     rf"(?:(?P<other>{NUMBER}){RANGE})?"
-    rf"(?P<number>{NUMBER})(?:(?:[*_`\])]|[^\S\n])*+(?:/|out{SPACE}of\b)[*_`\[(\s]*+(?P<scale>{NUMBER}))?"
+    rf"(?P<number>{NUMBER})(?:(?:[*_`\])]|[^\S\n]|(?:points?|stars?)\b)*+(?:/|(?:out{SPACE})?of\b)[*_`\[(\s]*+(?P<scale>{NUMBER}))?"
     r"(?![a-z\d_%/\u2044\u00b2\u00b3\u00bc-\u00be])"
     r"|(?<![a-z])rating[*_`]*+\s*+[*_`]*+:",
     re.IGNORECASE | re.MULTILINE,
@@ -273,6 +273,7 @@ BARE_REST = re.compile(r"(?:[*_`\]).]|[^\S\n])*+$", re.MULTILINE)
 ALONE = re.compile(rf"[\s*_`\[\](]*+({NUMBER})[\s*_`\[\]).]*+")
 QUOTED = re.compile(r"\"[^\"\n]*+\"|“[^“”\n]*+”|«[^«»\n]*+»|^[^\S\n]*+>.*$", re.MULTILINE)
 WHOLE_QUOTE = re.compile(r"\s*[\"“«]([^\"“”«»\n]*)[\"”»]\s*")
+NEXT_QUESTION = re.compile(r"^[*_#\s]*(?:question|instruction|user|human)[*_ ]*:", re.IGNORECASE | re.MULTILINE)
 WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 """Maps full-width forms, as typed on Chinese and Japanese keyboards, to ASCII."""
 
@@ -313,6 +314,9 @@ def _read_rating(reply: Reply, low: int, high: int) -> tuple[float, int] | Unsco
 
     text = _own_words(reply.text, low, high)
     claims = list(_claims(text, high))
+    # A question after a rating is the judge's own, and so is the rating of it.
+    if claims and (more := NEXT_QUESTION.search(text, max(claims[0].start, 0))) is not None:
+        claims = [claim for claim in claims if claim.start < more.start()] or claims
     if not claims and (alone := ALONE.fullmatch(text)) is not None:
         claims = [_Claim(_value(alone.group(1)), alone.start(1), True)]
     if not claims:

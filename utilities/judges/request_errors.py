@@ -29,11 +29,22 @@ TOO_LONG = re.compile(
     r"(?:context|input|prompt|sequence).?(?:length|window|size|tokens)|too long|too many (?:\w+ )?tokens"
     r"|(?:prompt|input|text|sequence|conversation|messages?|request|payload|body)\b.{0,60}"
     r"(?:too large|too big|exceed|longer than|larger than|more than|over the)"
-    r"|exceed.{0,60}(?:context|prompt|input|sequence|tokens)|tokens?\b.{0,40}(?:more than|exceed)",
+    r"|exceed.{0,60}(?:context|prompt|input|sequence|tokens)|tokens?\b.{0,40}(?:more than|exceed)"
+    r"|\binputs?\b.{0,40}must (?:have|be) (?:less|<)|prompt has \d+ tokens|max.?tokens must be at least 1, got -",
     re.IGNORECASE,
 )
-WITHHELD = re.compile(r"content.?(?:filter|management|polic|risk)|moderation|flagged|guardrail", re.IGNORECASE)
+WITHHELD = re.compile(
+    r"content.?(?:filter|management|polic|(?:exists )?risk)|moderation|flagged|guardrail|data_inspection|敏感"
+    r"|sensitive[ _](?:words?|content)|safety (?:filter|system)|inappropriate content"
+    r"|(?:prompt|input|output|content|text)\b.{0,30}\bblocked",
+    re.IGNORECASE,
+)
 """Messages of servers that refuse one text; other texts may still be accepted."""
+
+NO_CREDIT = re.compile(r"credit balance|insufficient (?:balance|credit|funds)", re.IGNORECASE)
+WRONG_KEY = re.compile(r"(?:invalid|incorrect) api.?key|api.?key (?:is )?(?:not valid|invalid)", re.IGNORECASE)
+NO_MODEL = re.compile(r"model_not_found|model\b.{0,80}(?:does not exist|not found)", re.IGNORECASE)
+"""Messages of servers that use another status, mostly 400, where 402, 401 and 404 are defined."""
 
 TAKES_NOTHING = "The server accepts no request of this form"
 KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|key)-[\w-]{8,}|(?<=\bBearer )[\w.~+/=-]+", re.IGNORECASE)
@@ -100,11 +111,12 @@ def diagnose(error: Exception, secrets: Iterable[SecretStr] = (), now: datetime 
     param = str(fields.get("param") or "")
     about = f"{fields.get('code')} {fields.get('type')} {words}"
     codes = {fields.get("code"), fields.get("type")}
-    if status == 402 or (status == 429 and "insufficient_quota" in codes):
+    refusal = 400 <= status < 429 and status not in {408, 409, 425}
+    if status == 402 or (status == 429 and "insufficient_quota" in codes) or (refusal and NO_CREDIT.search(about)):
         return Trouble(words, "stop", status, advice="The account has no credit left", unpaid=unpaid)
-    if status == 401:
+    if status == 401 or (refusal and WRONG_KEY.search(about)):
         return Trouble(words, "stop", status, advice=CHECK_KEY, unpaid=unpaid)
-    if status == 404:
+    if status == 404 or (refusal and NO_MODEL.search(about)):
         advice = "Check the model's name, --judge, and the address, --judge-url"
         return Trouble(words, "stop", status, advice=advice, unpaid=unpaid)
     if status == 407:

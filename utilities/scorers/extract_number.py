@@ -18,7 +18,7 @@ Notations and their values:
 | `1e3`, `1 \times 10^3`, `1·10³` | 1000 | |
 | `50%` | 50 | never 0.5: accepting both values would accept wrong answers |
 | `5kg`, `5 kg`, `5.`, `x=5`, `005`, `30^\circ` | 5, 30 | followed by a unit |
-| `3\sqrt{2}`, `10-3`, `2x`, `5 million`, `x > 5`, `3 of 4`, `±3` | none | part of an expression |
+| `3\sqrt{2}`, `10-3`, `2**10`, `2x`, `5 million`, `x > 5`, `3 of 4`, `±3` | none | part of an expression |
 | `(3, 4)`, `3 or 4`, `x = 3, y = 4`, `2 hours 30 minutes` | none | more than one number |
 | `5!`, `0.333...` | none | a factorial or an exclamation; `3.5!`, `$5!`, `2024!`, `5 !`, `¡5!` are exclamations |
 | `B12`, `x_1`, `3rd`, `cm^2`, `10²` | none | names, ordinals and exponents |
@@ -111,16 +111,18 @@ _GOES_ON = re.compile(
     r"""[ ]?(?:\*\*?\d|\*[ ]\$?\d)
       | [a-z]?[ ]?(?:[√∛∜πℼ]|(?:pi|sqrt)\b|\\(?:sqrt|pi|cdot|times|div|pm|[cdt]?frac|log|ln|sin|cos|tan|mathrm\{i\})\b)
       | \((?=[\w(+-]) | [.,]\(\d
-      | [ ]?[×⋅·∙÷±]
+      | [ ]?[×⋅·∙÷±] | [ ]?[~～〜][ ]?\d | [ ]?%[ ]of[ ][$€£¥₹]?\d
       | [ ]?[-+][ ]?(?:[$€£¥₹]?\.?\d|[a-z]\b|\\[a-z])
       | [ ]?/[ ]?(?:\d|\(|[a-z]\b(?![ ]?[a-z]))
       | [ ](?:times|plus|minus|over|(?:divided|multiplied)[ ]by|to|(?:out[ ])?of)[ ][$€£¥₹]?[-(]?\.?\d
       | [ ](?:mod(?:ulo)?|choose)[ ]\d | [ ]:[ ]\d | (?-i:[CP])\d | [ ]?[≤≥] | [ ][<>]=?[ ]
       | [ ](?:to[ ]the[ ]power|squared|cubed|factorial|sqrt)\b | [ ]?(?:\.{2,3}|…)[ ]?-?\d
-      | [ ]?[xX][ ]?\d | [xyzni]\b | (?-i:[abepqruvwzkKMBT])\b | [ ]?(?:bn|mln)\b
+      | [ ]?[xX][ ]?\d | [xyzni]\b | (?-i:[abepqruvwzkKMBT])\b | [ ]?(?:bn|mln)\b | [ ](?-i:k)\b
       | '\d | _\d | (?:[ \u00a0\u2009\u202f])\d{3}(?!\d)
-      | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)s?\b
+      | [ ]?(?:thousand|million|billion|trillion|hundred|lakh|crore|dozen)s?\b | [ ]tens\b
       | [ ]?(?:mio|mrd|millionen|milliarden|millions?|milliards?|millones)\b
+      | [ ]?(?:mil|mila|mille|tausend|mil[jy]ons?|milioni|milyon|milyar|milh[õã]\w*|juta|ribu|triệu)\b
+      | [ ]?(?:тыс|млн|млрд|миллион|миллиард|लाख|करोड़|พัน|หมื่น|แสน|ล้าน)
       | [ ]?[百千万萬億亿兆백천만억조]
       | [ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ](?:[a-z][ ]?=[ ]?)?[$€£¥₹]?-?\d
       | [ ]?(?:或|和|与|與|と|または|또는|หรือ)[ ]?-?\d | ,[ ][a-z][ ]?=[ ]?-?\d | ;[ ]-?\d
@@ -129,13 +131,18 @@ _GOES_ON = re.compile(
 )
 # ... on its left ...
 _GOES_BEFORE = re.compile(
-    r"""(?:(?:\d[ ]?!{1,2}|[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:[-+*×⋅·∙÷/±^]|\\(?:times|cdot|div|pm)\b)[ ]?[$€£¥₹]?
-      | [√∛∜±∓][ ]?\(? | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[\[{\s]* | \^[ ]?[{(]{0,2}[ ]? | !=[ ]? | \d[.,]\(
+    r"""(?:(?:\d[ ]?!{1,2}|[\d)\]}²³]|(?<![\w'])[a-z][ ]?)[ ]?(?:\*\*|[-+*×⋅·∙÷/±^~～〜]|\\(?:times|cdot|div|pm)\b)
+      [ ]?[$€£¥₹]?
+      | [√∛∜±∓⌊⌈][ ]?\(?
+      | \\(?:sqrt|[cdt]?frac|binom)(?:\[\d+\])?[\[{\s]* | \^[ ]?[{(]{0,2}[ ]? | !=[ ]? | \d[.,]\(
       | \\?\b(?:log|ln|sqrt|sin|cos|tan|exp)(?:_\{?\w{1,3}\}?)?[ ]?[({]?
       | \\[cdt]?frac[ ]?\{[^{}]{1,24}\}\{[ ]? | \d[ \u00a0\u2009\u202f] | \d[ ]?[xX][ ]
       | \d[ ](?:or|and|oder|und|ou|et|o|e|y|или|и|lub|veya|أو|या)[ ][$€£¥₹]?
       | \d[ ]?(?:或|和|与|與|と|または|또는|หรือ)[ ]?
-      | \d[ ](?:times|plus|minus|over|mod(?:ulo)?|choose|(?:divided|multiplied)[ ]by|of)[ ][$€£¥₹]?
+      | \d[ ](?:times|plus|minus|over|mod(?:ulo)?|choose|(?:divided|multiplied)[ ]by|to|of)[ ][$€£¥₹]?
+      | \d[ ]?%[ ]of[ ][$€£¥₹]?
+      | \b(?:half|third|quarter|root|square|cube|sum|product)[ ]of[ ][$€£¥₹]? | \b(?:twice|double)[ ]
+      | \b(?:hundred|thousand|million)[ ](?:and[ ])?
       | \d[ ]:[ ] | [≤≥]=?[ ]? | (?::|\b(?:is|be))[ ]?[<>]=?[ ]? | \d,?[ ](?:(?:or|and)[ ])?[a-z][ ]?=[ ]?
       | \\(?:times|cdot|div|pm|[lg]eq?|neq?|approx)\b[ ]? | [\w)][ ]?[≤≥≠±]=?[ ]? | [\w)][ ][<>]=?[ ]
       | \bbetween[ ][$€£¥₹]?[\d.,]+[ ]and[ ][$€£¥₹]? )$""",
@@ -145,9 +152,11 @@ _GOES_BEFORE = re.compile(
 _FACTORIAL = re.compile(r"!{1,2}(?!!)|[ ]!{1,2}[ ]?[-+*/=×⋅·÷^)]")
 # ... or one of several in brackets or of a compound quantity, or an absolute value.
 _COMPOUND = re.compile(
-    r"""\d[ ]?(?:hours?|hrs?|h|minutes?|mins?|years?|weeks?|days?|feet|foot|ft|pounds?|lbs?|dollars?|euros?)
+    r"""\d[ ]?(?:hours?|hrs?|h|minutes?|mins?|years?|weeks?|days?|feet|foot|ft|pounds?|lbs?|dollars?|euros?
+    |km|kilomet(?:er|re)s?|m|met(?:er|re)s?|kg|kilograms?|lit(?:er|re)s?|l)
     (?:,|,?[ ]and)?[ ]\d+
-    [ ]?(?:minutes?|mins?|seconds?|secs?|months?|weeks?|days?|inch|inches|ounces?|oz|cents?|pence)\b
+    [ ]?(?:minutes?|mins?|seconds?|secs?|months?|weeks?|days?|inch|inches|in|ounces?|oz|cents?|pence
+    |m|s|met(?:er|re)s?|cm|centimet(?:er|re)s?|mm|g|grams?|ml)\b | \d[ ]?h\d\d\b
     | \|-?[\d.,/]+\|""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -190,6 +199,8 @@ def parse_number(text: str) -> Fraction | None:
 def _is_part(number: re.Match[str]) -> bool:
     """Whether a number is part of an expression, of a range or of several numbers."""
     text, start, end = number.string, number.start("number"), number.end("number")
+    if number["sign"] == "-" and text[start - 1 : start] == "-":  # a dash
+        return True
     if _GOES_ON.match(text, end) or _GOES_BEFORE.search(text[max(0, start - 32) : start]):
         return True
     around = (max(0, start - 200), end + 200)

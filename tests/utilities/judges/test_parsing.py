@@ -160,6 +160,16 @@ def test_a_rating_is_read_strictly(text, expected):
         assert found.raw == text and found.detail
 
 
+def test_a_rating_after_the_judges_own_next_question_does_not_count():
+    assert as_rating(Reply("Rating: 7/10\n\n**Question:** And now?\nRating: 2/10")) == 7.0
+    assert as_rating(Reply("Question: What?\nAnswer: That.\nRating: 4/10")) == 4.0
+
+
+@pytest.mark.parametrize("text", ["Rating: 3.5 stars of 5", "Rating: 4 of 5", "Rating: 4 points out of 5"])
+def test_a_rating_on_another_scale_is_not_read(text):
+    assert isinstance(as_rating(Reply(text)), Unscored)
+
+
 @pytest.mark.parametrize("text", ["Rating: 1", "Rating: 7/10", "7", '{"rating": 1', ""])
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS"])
 def test_a_reply_that_was_cut_off_is_never_a_rating(text, reason):

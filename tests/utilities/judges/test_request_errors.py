@@ -36,6 +36,27 @@ def test_what_cannot_pass_stops_and_says_what_to_do(status, code):
 
 
 @pytest.mark.parametrize(
+    ("message", "code", "advice"),
+    [
+        ("Your credit balance is too low to access the API.", "invalid_request_error", "no credit"),
+        ("API key not valid. Please pass a valid API key.", "INVALID_ARGUMENT", "--judge-key-env"),
+        ("The model `judge-7` does not exist", "model_not_found", "--judge,"),
+    ],
+)
+def test_what_cannot_pass_is_recognised_by_its_message_too(message, code, advice):
+    trouble = diagnose(status_error(400, message, code))
+    assert trouble.then == "stop"
+    assert advice in trouble.advice
+
+
+@pytest.mark.parametrize(
+    "message", ["model names are case-sensitive", "your address is blocked", "safety_settings: no"]
+)
+def test_a_word_of_a_filter_alone_refuses_no_text(message):
+    assert diagnose(status_error(400, message)).then == "examine"
+
+
+@pytest.mark.parametrize(
     ("status", "message", "code", "reason"),
     [
         (400, "no", "context_length_exceeded", Reason.TRUNCATED),
@@ -48,6 +69,15 @@ def test_what_cannot_pass_stops_and_says_what_to_do(status, code):
         (400, "Range of input length should be [1, 6000]", None, Reason.TRUNCATED),
         (422, "your messages exceed what this model reads", None, Reason.TRUNCATED),
         (400, "stopped by a guardrail", None, Reason.REFUSED),
+        (422, "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000", None, Reason.TRUNCATED),
+        (400, "`inputs` must have less than 4096 tokens. Given: 5000", None, Reason.TRUNCATED),
+        (400, "Prompt has 8193 tokens, but the model's max is 8192", None, Reason.TRUNCATED),
+        (400, "max_tokens must be at least 1, got -500.", None, Reason.TRUNCATED),
+        (400, "Input data may contain inappropriate content.", "data_inspection_failed", Reason.REFUSED),
+        (400, "Content Exists Risk", "invalid_request_error", Reason.REFUSED),
+        (400, "no", "sensitive_words_detected", Reason.REFUSED),
+        (400, "Prompt blocked: SAFETY", None, Reason.REFUSED),
+        (400, "可能包含不安全或敏感内容", "1301", Reason.REFUSED),
     ],
 )
 def test_what_a_server_has_against_one_question_concerns_only_that(status, message, code, reason):

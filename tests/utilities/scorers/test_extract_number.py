@@ -305,6 +305,19 @@ def test_the_final_number_of_a_reply(text, expected):
     assert extract_number(text) == number(expected)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2**10", "--5", "⌊5.5⌋", "3 to 1", "3~5", "half of 12", "the root of 16", "20% of 50", "twice 5"),
+        *("5 ft 7 in", "3 m 20 cm", "1 kg 500 g", "2h30", "3 k", "3 tens", "5 млн", "5 mil", "2 tausend"),
+        "two hundred and 5",
+    ],
+)
+def test_a_number_that_a_word_or_a_sign_changes_is_not_read(text):
+    assert extract_number(text) is None
+    assert extract_number(f"The answer is {text}") is None
+
+
 @pytest.mark.parametrize(("text", "expected"), OTHER_NOTATIONS.items(), ids=as_id)
 def test_a_number_in_another_notation_is_read_as_a_whole(text, expected):
     assert extract_number(f"The answer is {text}.") == number(expected)
