@@ -57,7 +57,7 @@ def rescore(
             raise UserError(f"{folder} holds a comparison or a sweep; only the responses of a run can be scored again")
         own = {"option": ()} if "utility" in settings else {}  # the run's options belong to the run's utility
         try:
-            before, after = stored_settings(stored), stored_settings(stored, **own, **settings)
+            before, after = stored_settings(stored), stored_settings(stored, **{**own, **settings})
         except ValidationError as error:
             raise UserError(f"settings: {in_words(error)}") from error
         judges = open_judges(after, ask=True)

@@ -57,6 +57,11 @@ def test_another_utility_reads_the_stored_responses(here, ran):
     assert scores(here, ran, "--utility", "mine.py:known")["base model"]["value"] == 1.0
 
 
+def test_another_utility_has_its_own_options(here, ran):
+    rows = scores(here, ran, "--utility", "exact_match", "--option", "reads=number")
+    assert all(row["value"] == row["stored"] for row in rows.values())
+
+
 def test_what_was_scored_again_is_kept_and_not_scored_again_itself(here, ran):
     scores(here, ran, "--utility", "mine.py:length")
     assert (ran / "records" / "rescored-mine-py-length-evaluate_dev.parquet").is_file()
