@@ -21,7 +21,7 @@ from harness.run_folder.result import Result
 from harness.run_folder.store import _record_schema
 from utilities.core import Item, Reason
 from utilities.hub import Hub
-from utilities.tasks import TaskFile
+from utilities.task_file import TaskFile
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
 SNIPPET = re.compile(r"<!-- test(?:: (?P<file>\S+))? -->\n```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)

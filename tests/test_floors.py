@@ -36,7 +36,15 @@ swarm experts run_folder embedded         search on coefficients; adapters; file
 SAME_FLOOR: set[str] = set()
 """Imports between rooms of one floor that are allowed, as "from to"."""
 
-SWARM_MUST_NOT_IMPORT = ("torch", "transformers", "peft", "utilities.tasks", "harness.engines", "harness.run_folder")
+SWARM_MUST_NOT_IMPORT = (
+    "torch",
+    "transformers",
+    "peft",
+    "utilities.tasks",
+    "utilities.task_file",
+    "harness.engines",
+    "harness.run_folder",
+)
 """The search is arithmetic on rows of coefficients: it knows neither models, tasks nor files."""
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from utilities.errors import UserError
     from utilities.registry import Registry
+    from utilities.scorer_by_name import make_scorer
     from utilities.scorers import (
         Abstain,
         ExactMatch,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     )
     from utilities.statistics import Difference, paired_difference
     from utilities.sync import evaluate
-    from utilities.tasks import ItemSet, Task, list_tasks, load_task, make_scorer
+    from utilities.task_file import list_tasks
+    from utilities.tasks import ItemSet, Task, load_task
 
 __all__ = [
     "Abstain",

@@ -59,7 +59,8 @@ def two_entries(run: Run, rows: Rows) -> tuple[str, Floats]:
     """
     import torch
 
-    from harness.experts.pool import open_pool, resolve
+    from harness.experts.files import resolve
+    from harness.experts.pool import open_pool
 
     settings = stored_settings(run.document["settings"])
     trusted = settings.engine_settings.trust_remote_code

@@ -41,7 +41,7 @@ def print_list(kind: Kind) -> None:
 
 def _entries(kind: Kind) -> Mapping[str, str | Text]:
     if kind == "tasks":
-        from utilities.tasks import list_tasks, read_task_file
+        from utilities.task_file import list_tasks, read_task_file
 
         entries = {}
         for name in list_tasks():

@@ -140,7 +140,7 @@ def _completion(name: str, annotation: Any) -> Any:
 
 
 def _task_names(incomplete: str) -> list[str]:
-    from utilities.tasks import list_tasks
+    from utilities.task_file import list_tasks
 
     return [name for name in list_tasks() if name.startswith(incomplete)]
 

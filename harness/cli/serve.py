@@ -28,7 +28,7 @@ from utilities.bounded_input import read_yaml
 from utilities.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from harness.experts.pool import Expert
+    from harness.experts.mixing import Expert
 
 __all__ = ["PORT", "WINNER", "Serving", "run_serve", "serving_base", "serving_run"]
 
@@ -116,7 +116,10 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
         UserError: Not a finished run, or adapters that are missing or no longer fit the base model.
     """
 
-    from harness.experts.pool import Expert, LoraPool, open_pool, resolve
+    from harness.experts.files import resolve
+    from harness.experts.lora_pool import LoraPool
+    from harness.experts.mixing import Expert
+    from harness.experts.pool import open_pool
     from harness.run_folder.result import Result
 
     if not (folder / "settings.yaml").is_file():
@@ -154,7 +157,9 @@ def serving_run(folder: Path, *, experts: bool = False, updates: bool = False) -
 
 def serving_base(spec: str = EMBEDDED) -> Serving:
     """A bare base model that loads adapters while it runs, for `--engine remote`."""
-    from harness.experts.pool import LoraPool, open_pool, resolve
+    from harness.experts.files import resolve
+    from harness.experts.lora_pool import LoraPool
+    from harness.experts.pool import open_pool
 
     base = resolve(str(BASE) if spec == EMBEDDED else spec).resolve()
     modules = tuple(sorted(_linear_modules(base, trusted=False)))
@@ -252,7 +257,7 @@ def _linear_modules(base: Path, trusted: bool) -> set[str]:
     """Names of a model's linear layers, without the embedding and the output layer: those have a row for each token."""
     from transformers import AutoConfig
 
-    from harness.experts.pool import base_shapes
+    from harness.experts.base_model import base_shapes
 
     tokens = AutoConfig.from_pretrained(base, trust_remote_code=trusted).get_text_config().vocab_size
     shapes = base_shapes(base, trust_remote_code=trusted)

@@ -21,7 +21,7 @@ from harness.run_folder.store import write_atomically
 from harness.session.session import Session, open_session
 from harness.session.settings import RunSettings
 from utilities.core import Evaluation, Split
-from utilities.tasks import read_task_file
+from utilities.task_file import read_task_file
 
 DOMAINS = ("medical", "legal", "science", "culture")
 RUNS = Path("runs/embedded-report")

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness.engines.tokenizer import Tokens
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.errors import UserError
 
 __all__ = [

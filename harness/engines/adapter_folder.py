@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.experts.pool import LoraPool
+from harness.experts.lora_pool import LoraPool
 from utilities.errors import UserError
 
 __all__ = ["AdapterFolder"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.experts.pool import LoraPool
+from harness.experts.lora_pool import LoraPool
 from utilities.errors import UserError
 
 __all__ = ["CPU_BATCH", "RANKS", "lora_rank", "slots_that_fit"]

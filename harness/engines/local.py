@@ -31,7 +31,8 @@ from harness.engines.model_config import local_window, scaled_logits, switch_len
 from harness.engines.model_loading import load_base
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError
 

@@ -11,7 +11,8 @@ import torch
 
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
-from harness.experts.pool import LoraPool, open_pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
 __all__ = ["first_expert_logprobs"]

@@ -15,7 +15,8 @@ from transformers.utils.logging import disable_progress_bar
 from harness.engines.model_config import config_fields
 from harness.engines.settings import EngineSettings
 from harness.experts.base_model import BaseModel, why_not_foldable
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.errors import UserError, first_line
 
 __all__ = ["attention", "check_foldable", "load_base"]

@@ -51,7 +51,8 @@ from harness.engines.base import Times, engines
 from harness.engines.ray_folder_copy import Files, send
 from harness.engines.ray_worker import QUESTIONS_KEPT, Answer, Plan, Question, Report, Worker
 from harness.engines.settings import EngineSettings
-from harness.experts.pool import Pool, folder_hash
+from harness.experts.files import folder_hash
+from harness.experts.pool import Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

@@ -188,7 +188,7 @@ class Worker:
 
 
 def _has(folder: str, expected: str) -> bool:
-    from harness.experts.pool import folder_hash
+    from harness.experts.files import folder_hash
     from utilities.errors import UserError
 
     try:

@@ -35,7 +35,8 @@ from harness.engines.local_reference import first_expert_logprobs
 from harness.engines.server_client import PROBE, LoraServer, Refused
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Question, Tokens
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

@@ -22,7 +22,8 @@ from scipy.special import logsumexp
 from harness.engines.base import Times, engines
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from harness.experts.token_pool import TokenPool, read_mixture
 from utilities.core import ChoiceLogprobs, Response, Unscored
 from utilities.errors import UserError

@@ -40,7 +40,9 @@ from harness.engines.base import INSTALL_VLLM, Times, engines
 from harness.engines.local_reference import first_expert_logprobs
 from harness.engines.settings import EngineSettings
 from harness.engines.tokenizer import Tokens
-from harness.experts.pool import LoraPool, Pool, weight_files
+from harness.experts.files import weight_files
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.core import ChoiceLogprobs, Model, Response, Unscored
 from utilities.errors import UserError, first_line
 

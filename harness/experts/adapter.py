@@ -13,7 +13,8 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from harness.experts.files import ADAPTER, folder_name, open_file, weight_files
-from harness.experts.pool import Expert, _lora_keys, _rank, _read_lora_config, _scaling
+from harness.experts.lora_file import lora_keys, module_rank, module_scaling, read_lora_config
+from harness.experts.mixing import Expert
 from utilities.errors import UserError
 
 __all__ = ["Adapter", "Factors", "padded", "read_adapter"]
@@ -105,14 +106,14 @@ def read_adapter(folder: Path) -> Adapter:
             infinite values.
     """
     expert = Expert(folder_name(folder), folder)
-    config = _read_lora_config(expert)
+    config = read_lora_config(expert)
     (path,) = weight_files(folder)
     file = open_file(path)
-    keys = _lora_keys(file, expert)
+    keys = lora_keys(file, expert)
     factors: dict[str, Factors] = {}
     for module in sorted({name.rsplit(".", 1)[0] for name in keys}):
         A, B = (file.get_tensor(keys[f"{module}.{letter}"]) for letter in "AB")
-        rank = _rank(config, module)
+        rank = module_rank(config, module)
         if A.dim() != 2 or B.dim() != 2 or not len(A) == B.shape[1] == rank:
             raise UserError(
                 f"expert {expert.name!r}: its config says rank {rank} for {module}, its tensors have the shapes"
@@ -120,5 +121,5 @@ def read_adapter(folder: Path) -> Adapter:
             )
         if not (torch.isfinite(A).all() and torch.isfinite(B).all()):
             raise UserError(f"expert {expert.name!r}: {path}: {module} holds NaN or infinite values")
-        factors[module] = A.float(), B.float() * _scaling(config, module)
+        factors[module] = A.float(), B.float() * module_scaling(config, module)
     return Adapter(expert.name, factors, config)

@@ -19,7 +19,10 @@ import torch
 from harness.experts.base_model import BaseModel, read_base
 from harness.experts.files import CONFIG, resolve
 from harness.experts.grouping import Granularity, Grouping
-from harness.experts.pool import Expert, LoraPool, ModelPool, Pool, expert_folders, named_experts
+from harness.experts.lora_pool import LoraPool
+from harness.experts.mixing import Expert
+from harness.experts.model_pool import ModelPool
+from harness.experts.pool import Pool, expert_folders, named_experts
 from utilities.bounded_input import read_json
 from utilities.errors import UserError, first_line
 

@@ -26,7 +26,7 @@ from harness.session.settings import run_settings
 from utilities.core import scorer_registry
 from utilities.lab.verdicts import VERDICTS, StoredVerdict, read_verdicts, verdicts_text
 from utilities.registry import unknown_name
-from utilities.tasks import read_task_file
+from utilities.task_file import read_task_file
 
 __all__ = ["CASES", "UNTRIED", "Case", "part_of_task", "verdicts_of"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.session.settings import RunSettings, run_settings
 from utilities.errors import UserError
-from utilities.tasks import Edition
+from utilities.task_file import Edition
 
 __all__ = ["Design", "own_design", "read_designs"]
 

@@ -41,8 +41,9 @@ from utilities.judges.budget import Spent
 from utilities.judges.panel import Panel
 from utilities.lab import compare_designs, overall, read_labels
 from utilities.lab.labels import Labels
+from utilities.scorer_by_name import asks_judge
 from utilities.sync import run_sync
-from utilities.tasks import Edition, asks_judge, read_task_file
+from utilities.task_file import Edition, read_task_file
 
 __all__ = ["LabOptions", "examine_designs", "examine_stored", "project_version"]
 

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from harness.experts.pool import resolve, weight_files
+from harness.experts.files import resolve, weight_files
 from utilities.errors import UserError, first_line
 
 __all__ = ["ChatRequest", "Completion", "LocalModel", "Prompt", "PromptError", "Token", "split_batches"]

@@ -14,7 +14,9 @@ from torch import nn
 
 from harness.engines.model_loading import attention, load_base
 from harness.experts.base_model import read_base
-from harness.experts.pool import LoraPool, open_pool, resolve
+from harness.experts.files import resolve
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import open_pool
 from harness.publish.card import Winner
 from utilities.errors import UserError
 

@@ -32,8 +32,10 @@ from utilities.core import Evaluation, Item, Scorer, Split
 from utilities.data_files import Part
 from utilities.errors import UserError, in_words
 from utilities.prompts import prompt_hash
+from utilities.scorer_by_name import scorer_of
 from utilities.scorers.base import PromptedScorer
-from utilities.tasks import Edition, ItemSetFile, read_items, read_task_file, scorer_of, with_examples
+from utilities.task_file import Edition, ItemSetFile, read_task_file
+from utilities.task_items import read_items, with_examples
 from utilities.user_code import file_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ import harness.experts
 from harness.engines.base import Engine
 from harness.engines.settings import EngineSettings
 from harness.experts.files import content_hash
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.cache_folder import cache_folder
 from utilities.core import Chat, ChoiceLogprobs, Model, Response, Unscored
 

@@ -10,7 +10,8 @@ from threading import Thread
 from typing import Any
 
 from harness.engines.base import Engine, engines
-from harness.experts.pool import LoraPool, Pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from harness.session.settings import RunSettings
 
 __all__ = ["best_engine", "close_when_started", "engine_name", "make_engine", "start_engine"]

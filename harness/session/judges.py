@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.embedded import BASE, JUDGE, smollm2
-from harness.experts.pool import folder_hash
+from harness.experts.files import folder_hash
 from harness.session.settings import EMBEDDED, FAMILIES, RunSettings
 from utilities.errors import UserError
 from utilities.judges.settings import BUNDLED
 from utilities.quiet import silence
-from utilities.tasks import Task, asks_judge, read_task_file
+from utilities.scorer_by_name import asks_judge
+from utilities.task_file import read_task_file
+from utilities.tasks import Task
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

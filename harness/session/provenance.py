@@ -12,14 +12,15 @@ from typing import Any
 
 import yaml
 
-from harness.experts.pool import folder_hash
+from harness.experts.files import folder_hash
 from harness.experts.token_pool import pool_parts
 from harness.run_folder.store import Store
 from harness.session.session import Session
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
 from utilities.scorers.base import PromptedScorer
-from utilities.tasks import Task, read_task_file
+from utilities.task_file import read_task_file
+from utilities.tasks import Task
 from utilities.user_code import absolute_spec, file_of
 
 __all__ = ["changed_inputs", "changed_settings", "changed_tasks", "open_folder", "provenance", "task_hash"]

@@ -15,7 +15,8 @@ from harness.engines.base import Engine
 from harness.engines.gpu_sharing import share_gpu
 from harness.engines.preflight import check_runnable
 from harness.engines.token_mixture import TokenMixtureEngine, length_normalised
-from harness.experts.pool import Pool, check_finite, open_pool, resolve
+from harness.experts.files import resolve
+from harness.experts.pool import Pool, check_finite, open_pool
 from harness.experts.token_pool import open_token_pool, pool_parts
 from harness.session import engine_start
 from harness.session.answer_cache import AnswerCache
@@ -25,7 +26,8 @@ from harness.session.settings import FAMILIES, RunSettings, flat_settings
 from utilities.errors import UserError
 from utilities.objective import choose_objective
 from utilities.scorers.multiple_choice import MultipleChoice
-from utilities.tasks import DATA_FILES, Task, load_task
+from utilities.task_file import DATA_FILES
+from utilities.tasks import Task, load_task
 
 if TYPE_CHECKING:
     from utilities.judges.budget import Spent

@@ -324,7 +324,7 @@ def recommended_settings(*layers: Mapping[str, Any]) -> RunSettings:
     Raises:
         UserError: No task, an unknown task or edition, or an invalid value.
     """
-    from utilities.tasks import list_tasks, read_task_file
+    from utilities.task_file import list_tasks, read_task_file
 
     if not any(layer.get("task") for layer in layers):
         raise UserError(f"no task given: add --task NAME, one of {', '.join(list_tasks())}, or the path of a task file")

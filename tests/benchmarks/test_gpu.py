@@ -21,7 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
-from harness.experts.pool import base_shapes, open_pool
+from harness.experts.base_model import base_shapes
+from harness.experts.pool import open_pool
 
 pytestmark = [
     pytest.mark.benchmark,

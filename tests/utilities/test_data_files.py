@@ -6,7 +6,8 @@ from utilities.contamination import find_overlap
 from utilities.core import Item
 from utilities.data_files import LONGEST, describe_columns, read_published
 from utilities.errors import UserError
-from utilities.tasks import group_of, read_task_file
+from utilities.task_file import read_task_file
+from utilities.tasks import group_of
 
 
 def entry(id, **fields):

@@ -11,7 +11,7 @@ from utilities.contamination import find_overlap
 from utilities.core import Item
 from utilities.errors import UserError, in_words
 from utilities.hub import Hub, read_hub
-from utilities.tasks import list_tasks, read_task_file
+from utilities.task_file import list_tasks, read_task_file
 
 FEW = {"dev": 2, "test": 3}
 

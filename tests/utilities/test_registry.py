@@ -216,7 +216,8 @@ assert "addons" not in sys.modules and "torch" not in sys.modules
 from harness.engines.base import engines
 assert engines.describe("mine") == "The local engine of another package."
 from harness.swarm.optimisers import make_optimiser
-from utilities.tasks import load_task, make_scorer
+from utilities.scorer_by_name import make_scorer
+from utilities.tasks import load_task
 search = make_optimiser(3, 3, settings.swarm, 0)
 search.tell([0.0] * len(search.ask()))
 from harness.compare.method import methods, selected_methods

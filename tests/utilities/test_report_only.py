@@ -7,8 +7,9 @@ import yaml
 
 from utilities.core import Evaluation, Response, Score, scorer_registry
 from utilities.errors import UserError
+from utilities.scorer_by_name import make_scorer
 from utilities.scorers.generation import GenerationScorer
-from utilities.tasks import load_task, make_scorer
+from utilities.tasks import load_task
 
 
 class Says:

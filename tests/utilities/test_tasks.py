@@ -10,7 +10,8 @@ from scipy import stats
 from harness.embedded_training.item_sets import TOPICS
 from utilities.core import ChoiceLogprobs
 from utilities.errors import UserError
-from utilities.tasks import list_tasks, load_task, read_task_file
+from utilities.task_file import list_tasks, read_task_file
+from utilities.tasks import load_task
 
 DOMAINS = ["culture", "legal", "medical", "science"]
 REWARDS = ["reward_concise", "reward_conflict", "reward_general", "reward_reverse", "reward_verbose"]

@@ -10,8 +10,8 @@ import pytest
 
 from utilities.core import Item, Response, Score
 from utilities.errors import UserError
+from utilities.scorer_by_name import make_scorer
 from utilities.scorers.function import FunctionScorer, scorer_from_file
-from utilities.tasks import make_scorer
 from utilities.user_code import absolute_spec, file_of
 
 ITEM, RESPONSE = Item(id="1", question="Why?", answer="so"), Response("because")

@@ -28,7 +28,8 @@ from harness.engines.ray_engine import RayEngine
 from harness.engines.ray_folder_copy import receive, send, size
 from harness.engines.ray_worker import Question, Report
 from harness.engines.settings import EngineSettings
-from harness.experts.pool import folder_hash, open_pool
+from harness.experts.files import folder_hash
+from harness.experts.pool import open_pool
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated
 from harness.run_folder.store import Store

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
 from harness.experts.grouping import OUTSIDE, Grouping
-from harness.experts.pool import ModelPool, open_pool
+from harness.experts.model_pool import ModelPool
+from harness.experts.pool import open_pool
 from harness.run.adapt import adapt
 from harness.run_folder.events import Bus, Evaluated, IterationDone, Note
 from harness.run_folder.store import Store

@@ -11,7 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from harness.experts.files import open_file, resolve, weight_files
-from harness.experts.pool import CHUNK, LoraPool, ModelPool, _mixed, _Where, open_pool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.mixing import CHUNK, StoredTensor, mixed_tensor
+from harness.experts.model_pool import ModelPool
+from harness.experts.pool import open_pool
 from utilities.errors import UserError
 
 IDS = torch.arange(3, 40)[None]
@@ -105,9 +108,9 @@ def test_tensors_around_and_above_the_chunk_size_are_mixed_whole(tmp_path, size)
     sources = []
     for k, tensor in enumerate(tensors):
         save_file({"x": tensor.clone()}, tmp_path / f"{k}.safetensors")
-        sources.append(_Where(open_file(tmp_path / f"{k}.safetensors"), "x", 1.0))
+        sources.append(StoredTensor(open_file(tmp_path / f"{k}.safetensors"), "x", 1.0))
     rows = torch.tensor([[0.3, 0.7], [2.0, -1.0], [0.0, 0.0]])
-    torch.testing.assert_close(_mixed(sources, rows, (1, size))[:, 0], rows @ tensors, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mixed_tensor(sources, rows, (1, size))[:, 0], rows @ tensors, atol=1e-6, rtol=0)
 
 
 def test_a_unit_row_is_the_original_adapter_bit_for_bit(pool, adapters, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_models import make_full, make_lora, make_model
 
-from harness.experts.pool import LoraPool, ModelPool
+from harness.experts.lora_pool import LoraPool
+from harness.experts.model_pool import ModelPool
 from harness.experts.token_pool import open_token_pool, read_mixture
 from utilities.errors import UserError
 

@@ -5,7 +5,7 @@ import pytest
 from harness.lab.design import Design, own_design, read_designs
 from harness.session.settings import run_settings
 from utilities.errors import UserError
-from utilities.tasks import read_task_file
+from utilities.task_file import read_task_file
 
 
 def edition(task, name="mini"):

@@ -10,8 +10,9 @@ from harness.swarm.optimisers import make_optimiser
 from harness.swarm.random_search import RandomSearch
 from utilities.core import Item, Response, scorer_registry
 from utilities.errors import UserError
+from utilities.scorer_by_name import make_scorer
 from utilities.scorers import ExactMatch, Numeric, utility
-from utilities.tasks import load_task, make_scorer
+from utilities.tasks import load_task
 
 ITEMS = [Item(id=str(k), question=f"What is {k}?", answer=str(k)) for k in range(5)]
 

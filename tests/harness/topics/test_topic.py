@@ -20,7 +20,8 @@ from harness.topics.task_file import slug, to_task_file
 from utilities.errors import UserError
 from utilities.judges.panel import open_panel
 from utilities.judges.settings import JudgeSettings
-from utilities.tasks import load_task, read_task_file
+from utilities.task_file import read_task_file
+from utilities.tasks import load_task
 from utilities.text_similarity import NEAR, nearness, stems
 
 TOPIC = "keeping bees on a roof"

@@ -7,8 +7,8 @@ import pytest
 
 from utilities.core import Item, Reason, Response, Score, Unscored, scorer_registry
 from utilities.errors import UserError
+from utilities.scorer_by_name import make_scorer
 from utilities.scorers.regex import Regex
-from utilities.tasks import make_scorer
 
 
 class Scripted:
