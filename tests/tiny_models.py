@@ -12,7 +12,8 @@ import transformers
 from conftest import make_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 WEIGHTS, ADAPTER, CONFIG = "model.safetensors", "adapter_model.safetensors", "adapter_config.json"
 PLAIN = {
@@ -150,3 +151,15 @@ def edit_json(path: Path, **changes: Any) -> None:
 def edit_tensors(path: Path, change: Any) -> None:
     """Replaces the tensors of a safetensors file by what `change` makes of them."""
     save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path, {"format": "pt"})
+
+
+def make_pairs_tokenizer(folder: Path | str) -> None:
+    """A tokenizer that joins some pairs of bytes, so that texts have other tokens than those of single bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [("a", "n"), ("e", "s"), ("o", "d"), ("Ġ", "a"), ("h", "e")]
+    vocabulary = {w: k for k, w in enumerate(["<s>", "</s>", "<pad>", *alphabet, *(a + b for a, b in pairs)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast.save_pretrained(folder)

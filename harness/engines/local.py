@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -261,6 +262,27 @@ class LocalEngine:
             if module in pool.transposed:
                 A, B = B.T, A.T
             parameter.copy_(torch.addmm(weight.float(), B, A, alpha=pool.scaling[module]))
+
+    def folded_copy(self) -> Any:
+        """A copy of the folded model that shares all weights that folding leaves alone; runs in the engine's thread."""
+        folded = self.pool.modules if isinstance(self.pool, LoraPool) else []
+        changing = {f"{module}.weight" for module in folded}
+        shared = {id(weight): weight for name, weight in self._parameters.items() if name not in changing}
+        return deepcopy(self.model, shared)
+
+    @property
+    def counts_from_zero(self) -> bool:
+        """Whether the model may be passed positions that are counted from 0."""
+        return self._positions
+
+    def mixes(self, length: int) -> bool:
+        """Whether sequences of up to `length` tokens may be answered beside shorter ones."""
+        return length <= self._mixes_to
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one batch."""
+        return self._batch_tokens
 
     # -- option log-likelihoods --------------------------------------------------------------------------------------
 

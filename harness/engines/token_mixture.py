@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from harness.engines.base import Times, engines
 from harness.engines.local import LocalEngine
 from harness.engines.settings import EngineSettings
+from harness.engines.token_generation import generate_mixed
+from harness.engines.tokenizer import Tokens
 from harness.experts.lora_pool import LoraPool
 from harness.experts.pool import Pool
 from harness.experts.token_pool import TokenPool, read_mixture
@@ -30,7 +33,14 @@ from utilities.errors import UserError
 from utilities.scorers.multiple_choice import MultipleChoice
 from utilities.tasks import Task
 
-__all__ = ["TokenMixture", "TokenMixtureEngine", "length_normalised", "load_token_mixture", "mixed_logprobs"]
+__all__ = [
+    "TokenMixture",
+    "TokenMixtureEngine",
+    "check_vocabularies",
+    "length_normalised",
+    "load_token_mixture",
+    "mixed_logprobs",
+]
 
 Row = NDArray[np.float64]
 SETS_KEPT = 64
@@ -121,6 +131,8 @@ class TokenMixtureEngine:
         self._base, self._settings, self._saved = base, settings, dict(state or {})
         self._engines: dict[int, LocalEngine] = {}
         """Local engine of each part of the pool that is loaded; -1 is the base model, if it is in no part."""
+        self._copies: dict[int, Any] = {}
+        """Folded models of the experts of mixtures that generate."""
         self._sets: OrderedDict[tuple[int, int], _Questions] = OrderedDict()
 
     @property
@@ -152,6 +164,7 @@ class TokenMixtureEngine:
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
+        self._copies.clear()
         self._sets.clear()
 
     def _place(self, expert: int | None) -> tuple[int, Row | None]:
@@ -235,15 +248,62 @@ class TokenMixtureEngine:
     async def generate(
         self, weights: Sequence[tuple[int | None, float]], prompts: Sequence[str], max_tokens: int, stop: Sequence[str]
     ) -> list[Response | Unscored]:
-        """Greedy continuations of one expert.
+        """Greedy continuations, mixed token by token; of a single expert those of its local engine.
 
         Raises:
-            UserError: Several experts would have to be mixed token by token.
+            UserError: The experts have different vocabularies.
         """
-        if len(weights) > 1:
-            raise UserError("--mix tokens answers questions with options; generated answers are not mixed")
         part, row = self._place(weights[0][0])
-        return await self._engine(part).particle(row).generate(prompts, max_tokens=max_tokens, stop=stop)
+        lead = self._engine(part)
+        if len(weights) == 1:
+            return await lead.particle(row).generate(prompts, max_tokens=max_tokens, stop=stop)
+        members = [self._engine(self._place(expert)[0]) for expert, _ in weights]
+        check_vocabularies({self.pool.names[k or 0]: e.tokens for (k, _), e in zip(weights, members, strict=True)})
+        if not all(engine.counts_from_zero for engine in members):
+            raise UserError("--mix tokens: a model that counts positions in its own way cannot generate in a mixture")
+        models = [await self._copy(expert) for expert, _ in weights]
+        w = [weight for _, weight in weights]
+        return await lead.submit(row, lambda: self._mixed_answers(members, models, w, prompts, max_tokens, stop))
+
+    async def _copy(self, expert: int | None) -> Any:
+        """The folded model of an expert, which stays in memory: every token needs all experts of the mixture."""
+        key = -1 if expert is None else expert
+        if key not in self._copies:
+            part, row = self._place(expert)
+            engine = self._engine(part)
+            self._copies[key] = await engine.submit(row, engine.folded_copy)
+        return self._copies[key]
+
+    def _mixed_answers(
+        self,
+        members: Sequence[LocalEngine],
+        models: Sequence[Any],
+        weights: Sequence[float],
+        prompts: Sequence[str],
+        max_tokens: int,
+        stop: Sequence[str],
+    ) -> list[Response | Unscored]:
+        encoded = [engine.tokens.prompts(prompts, max_tokens) for engine in members]
+        unscored = {k: one for own in encoded for k, one in enumerate(own) if isinstance(one, Unscored)}
+        each = ([one for own in encoded if not isinstance(one := own[k], Unscored)] for k in range(len(prompts)))
+        ids = {k: own for k, own in enumerate(each) if k not in unscored}
+        lengths = {k: tuple(map(len, own)) for k, own in ids.items()}
+        waiting = sorted(ids, key=lengths.__getitem__)
+        answers: dict[int, Response | Unscored] = dict(unscored)
+        start = time.perf_counter()
+        while waiting:
+            longest = max(lengths[waiting[-1]]) + max_tokens
+            size = max(1, min(engine.batch_tokens for engine in members) // longest)
+            if not all(engine.mixes(longest) for engine in members):
+                size = min(size, sum(lengths[k] == lengths[waiting[-1]] for k in waiting))
+            batch, waiting = waiting[-size:], waiting[:-size]
+            own = [[ids[k][model] for k in batch] for model in range(len(models))]
+            device = torch.device(members[0].device)
+            new = generate_mixed(models, weights, own, members[0].tokens, max_tokens, stop, device)
+            for k, one in zip(batch, new, strict=True):
+                answers[k] = members[0].tokens.answer(one, max_tokens, stop)
+        self.times.forward += time.perf_counter() - start
+        return [answers[k] for k in range(len(prompts))]
 
 
 class TokenMixture:
@@ -277,6 +337,25 @@ class TokenMixture:
     def close(self) -> None:
         """Frees the models."""
         self._engine.close()
+
+
+def check_vocabularies(tokens: Mapping[str, Tokens]) -> None:
+    """Checks that the experts share one vocabulary, as generation needs.
+
+    Args:
+        tokens: The tokenizer of each expert, by name.
+
+    Raises:
+        UserError: They do not.
+    """
+    (first, one), *others = tokens.items()
+    vocabulary = one.tokenizer.get_vocab()
+    for name, other in others:
+        if other is not one and (other.tokenizer.get_vocab() != vocabulary or set(other.ends) != set(one.ends)):
+            raise UserError(
+                f"--mix tokens: generated answers are mixed token by token, and {first!r} and {name!r} have different"
+                " vocabularies; give --experts of one vocabulary, or a task whose questions have options"
+            )
 
 
 def length_normalised(task: Task) -> bool:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from harness.engines.base import Engine
 from harness.engines.gpu_sharing import share_gpu
 from harness.engines.preflight import check_runnable
-from harness.engines.token_mixture import TokenMixtureEngine, length_normalised
+from harness.engines.token_mixture import TokenMixtureEngine, check_vocabularies, length_normalised
+from harness.engines.tokenizer import Tokens
 from harness.experts.files import resolve
 from harness.experts.pool import Pool, check_finite, open_pool
 from harness.experts.token_pool import open_token_pool, pool_parts
@@ -258,7 +259,8 @@ def open_session(
             remarks += check_runnable(part.base.folder, part, task, settings.engine_settings, engine)
         if settings.mix == "tokens":
             length_normalised(task)  # raises if the item sets disagree
-            _refuse_generation(task)
+            if not all(isinstance(s.scorer, MultipleChoice) for s in task.item_sets.values()):
+                _check_vocabularies(pool, trusted)
             remarks.append(TOKENS_NOTE)
         remarks += [task.title] if Path(settings.task).suffix in DATA_FILES else []
         remarks += [f"{name}: few_shot examples: {s.examples}" for name, s in task.item_sets.items() if s.examples]
@@ -276,10 +278,11 @@ def open_session(
     return Session(settings, task, base, pool, judges, monitor_set, validation_set, starting, tuple(remarks))
 
 
-def _refuse_generation(task: Task) -> None:
-    for name, s in task.item_sets.items():
-        if not isinstance(s.scorer, MultipleChoice):
-            raise UserError(f"{name}: --mix tokens answers questions with options, and these answers are generated")
+def _check_vocabularies(pool: Pool, trusted: bool) -> None:
+    """Checks that all experts share one vocabulary, before a model is loaded."""
+    check_vocabularies(
+        {part.names[0]: Tokens(part.base.folder, None, trust_remote_code=trusted) for part in pool_parts(pool)}
+    )
 
 
 def _held_out(task: Task, share: float) -> tuple[Task, Task | None]:

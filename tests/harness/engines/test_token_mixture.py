@@ -7,11 +7,11 @@ import pytest
 import torch
 from peft import PeftModel
 from scipy.special import logsumexp, softmax
-from tiny_models import make_full, make_lora, make_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from tiny_models import make_full, make_lora, make_model, make_pairs_tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.engines.settings import EngineSettings
+from harness.engines.token_generation import _Reader, mixed_next
 from harness.engines.token_mixture import TokenMixtureEngine, length_normalised, load_token_mixture, mixed_logprobs
 from harness.experts.token_pool import open_token_pool
 from utilities.errors import UserError
@@ -20,18 +20,6 @@ from utilities.tasks import load_task
 PROMPTS = ["Q: what is it?\nA:", "The heart pumps", "x"]
 OPTIONS = [[" yes", " no"], [" blood", " air", " a rather long answer"], ["y", "zz"]]
 CPU = EngineSettings(device="cpu", dtype="float32")
-
-
-def make_pairs_tokenizer(folder):
-    """A tokenizer that joins some pairs of bytes, so that texts have other tokens than those of single bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs = [("a", "n"), ("e", "s"), ("o", "d"), ("Ġ", "a"), ("h", "e")]
-    vocabulary = {w: k for k, w in enumerate(["<s>", "</s>", "<pad>", *alphabet, *(a + b for a, b in pairs)])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-    fast.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +157,72 @@ def test_item_sets_must_agree_on_the_normalisation():
         first.scorer.normalize = "none"
         with pytest.raises(UserError, match="agree"):
             length_normalised(task)
+
+
+# -- generation --------------------------------------------------------------------------------------------------------
+
+
+def plain_generation(models, tokenizer, weights, prompt, max_tokens, ends=True):
+    """One token at a time, without a cache; the tokens, and the probabilities of each step."""
+    ids, steps = tokenizer(prompt)["input_ids"], []
+    start = len(ids)
+    with torch.inference_mode():
+        for _ in range(max_tokens):
+            each = [model(torch.tensor([ids])).logits[0, -1].double().softmax(dim=-1) for model in models]
+            mixed = sum(w * p for w, p in zip(weights, each, strict=True))
+            steps.append(mixed)
+            ids.append(int(mixed.argmax()))
+            if ends and ids[-1] == tokenizer.eos_token_id:
+                break
+    return ids[start:], steps
+
+
+@pytest.fixture(scope="module")
+def models(family):
+    return [plain(family, "ant"), plain(family, "bee")]
+
+
+def test_greedy_text_is_that_of_plain_torch(models, engine):
+    weights = [0.6, 0.4]
+    row = np.array([*weights, 0.0, 0.0])
+    answers = asyncio.run(engine.particle(row).generate(PROMPTS, max_tokens=12))
+    tokenizer = models[0][1]
+    for answer, prompt in zip(answers, PROMPTS, strict=True):
+        new, _ = plain_generation([model for model, _ in models], tokenizer, weights, prompt, 12)
+        assert answer.text == tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_probabilities_with_a_cache_and_padding_are_those_of_plain_torch(models):
+    weights, pair = [0.6, 0.4], [model for model, _ in models]
+    tokenizer = models[0][1]
+    ids = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+    readers = [_Reader(model, ids, 2, torch.device("cpu")) for model in pair]
+    expected = [plain_generation(pair, tokenizer, weights, prompt, 4, ends=False) for prompt in PROMPTS]
+    with torch.inference_mode():
+        for step in range(4):
+            mixed = mixed_next([reader.logits() for reader in readers], weights).exp()
+            for k, (_, steps) in enumerate(expected):
+                assert torch.allclose(mixed[k], steps[step], atol=1e-6, rtol=0)
+            for reader in readers:
+                reader.append(torch.tensor([new[step] for new, _ in expected]))
+
+
+def test_a_stop_string_ends_an_answer(engine):
+    row = np.array([0.6, 0.4, 0.0, 0.0])
+    (free,) = asyncio.run(engine.particle(row).generate(PROMPTS[:1], max_tokens=12))
+    mark = free.text[3:5]
+    (cut,) = asyncio.run(engine.particle(row).generate(PROMPTS[:1], max_tokens=12, stop=[mark]))
+    assert cut.text == free.text[: free.text.index(mark)]
+    assert cut.finish_reason == "stop"
+
+
+def test_choices_after_generation_are_unchanged(engine):
+    row = np.array([0.6, 0.4, 0.0, 0.0])
+    before = choices(engine, row)
+    asyncio.run(engine.particle(row).generate(PROMPTS, max_tokens=3))
+    assert [one.logprobs for one in choices(engine, row, list(PROMPTS))] == [one.logprobs for one in before]
+
+
+def test_other_vocabularies_are_refused(engine):
+    with pytest.raises(UserError, match="different vocabularies"):
+        asyncio.run(engine.particle(np.array([0.5, 0.0, 0.5, 0.0])).generate(PROMPTS, max_tokens=3))

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from tiny_models import make_lora, make_model
+from conftest import make_tokenizer
+from tiny_models import make_lora, make_model, make_pairs_tokenizer
 
 import harness
 from harness.engines.token_mixture import load_token_mixture
@@ -21,7 +22,7 @@ from utilities.errors import UserError
 def flat(tmp_path_factory):
     """Settings of a small search over two Llama adapters and one Qwen2 adapter."""
     folder = tmp_path_factory.mktemp("models")
-    llama, qwen = make_model(folder / "llama"), make_model(folder / "qwen", "qwen2", seed=3)
+    llama, qwen = make_model(folder / "llama"), make_model(folder / "qwen", "qwen2", seed=3, vocab_size=264)
     experts = [make_lora(llama, folder / "ant"), make_lora(llama, folder / "bee", seed=2)]
     other = make_lora(qwen, folder / "cat", seed=4)
     return {
@@ -71,6 +72,7 @@ def test_the_winner_on_disk_has_the_values_of_the_result(whole):
     assert not store.is_intact("best")
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_continues_to_the_same_result(flat, whole, tmp_path):
     def stop(event):
         if isinstance(event, IterationDone) and event.iteration == 1:
@@ -96,6 +98,7 @@ def test_the_published_search_moves_on_the_simplex(flat, tmp_path):
     assert result.optimiser == "pso"
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_out_methods_that_mix_weights(flat, tmp_path):
     names = "base,best_single,uniform_mixture,uniform_soup,scaled_soup,lorahub,paper,swarm"
     compared = harness.compare(**flat, methods=names, seeds=1, budget=8, out=tmp_path / "compared", display="none")
@@ -129,6 +132,20 @@ def test_the_engine_needs_experts_of_its_kind(base, adapters):
         session.engine()
 
 
-def test_generated_answers_are_refused_at_the_start(flat):
-    with pytest.raises(UserError, match="generated"):
-        open_session(run_settings({**flat, "task": "gsm8k"}))
+def test_generation_needs_one_vocabulary(flat):
+    pair = {**flat, "task": "gsm8k", "experts": flat["experts"][:2]}
+    open_session(run_settings(pair)).close()
+    qwen = flat["experts"][2].partition("::")[2]
+    make_pairs_tokenizer(qwen)
+    try:
+        with pytest.raises(UserError, match="different vocabularies"):
+            open_session(run_settings({**flat, "task": "gsm8k"}))
+    finally:
+        make_tokenizer(qwen)
+
+
+def test_a_search_generates_with_one_vocabulary(flat, tmp_path):
+    pair = {**flat, "task": "gsm8k", "experts": flat["experts"][:2], "limit": 2, "iterations": 1, "particles": 2}
+    result, _ = job(run_settings({**pair, "objective": "metric"}), tmp_path / "run")
+    assert result.engine == "token_mixture"
+    assert [row.unscored for row in result.rows] == [0] * 4
