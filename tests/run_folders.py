@@ -1,12 +1,15 @@
-"""A finished run folder with any texts, written by the classes that a search writes it with; no model is loaded."""
+"""Finished run folders with any texts, written by the classes that verbs write them with; no model is loaded."""
 
 import json
 from types import SimpleNamespace
 
+from harness.compare.result import Absent, Compared, Outcome, Ranking, Versus
+from harness.lab.result import Examination, Examined, Found, Model, Searched
 from harness.run_folder.events import Finished, IterationDone, Note, Started, Watched
-from harness.run_folder.result import Difference, Result, Row, TimeShare, Watch, Winner
+from harness.run_folder.result import Difference, Measured, Result, Row, TimeShare, Watch, Winner
 from harness.run_folder.store import Store
 from utilities.core import Evaluation, Item, ItemResult, Reason, Response, Score, Unscored
+from utilities.lab.finding import Conclusion, Finding
 
 EXPERTS = ("ant", "bee")
 MODELS = {"base": 0.25, "expert_ant": 0.5, "expert_bee": 0.25, "winner": 0.75}
@@ -20,6 +23,13 @@ def evaluation(scores, answers, notes=""):
         for k, (answer, outcome) in enumerate(zip(answers, outcomes, strict=True))
     ]
     return Evaluation.of(results)
+
+
+HOSTILE = (
+    '</script></title></textarea><script>document.title="gone"</script><svg onload=document.title="gone">'
+    '<img src=x onerror=\'document.title="gone"\'>" onfocus="document.title=1" \x1b[31m\u202e\x00&"\'{{ 7 * 7 }}'
+)
+"""Script, markup, attributes, templates and control characters; a page that obeys it has another title."""
 
 
 def make_run(folder, *, items, answers, scores, task="colours", experts=EXPERTS, particles=4, iterations=3, **more):
@@ -108,6 +118,60 @@ def choice_items(count):
     return [Item(id=f"q{k}", question=f"Question {k}?", choices=options, answer="A") for k in range(count)]
 
 
-def judge_notes(words, rating=7.0):
+def judge_notes(words, rating=7.0, judge="a judge"):
     """Notes as judged scorers write them."""
-    return json.dumps({"prompt": "p", "judgements": [{"judge": "a judge", "value": rating, "reasoning": words}]})
+    return json.dumps({"prompt": "p", "judgements": [{"judge": judge, "value": rating, "reasoning": words}]})
+
+
+def make_studies(folder, words):
+    """A folder of `compare` and one of `lab` in which every text is `words`: tasks, methods, experts, utilities, item
+    ids, questions, answers and what judges say.
+    """
+    items = [Item(id=words, question=words, answer=words)]
+    item_set = SimpleNamespace(split=lambda split: items if split == "test" else [])
+    task = SimpleNamespace(name="colours", item_sets={"": item_set})
+    outcome = Score(7.0, {}, judge_notes(words, judge=words))
+    rated = Evaluation.of([ItemResult(words, words, "0", Response(words, 3), outcome)])
+    value = Measured(value=0.5, se=0.1, n=4, unscored=0)
+
+    compared, methods = Store.create(folder / "compare", {"settings": {"task": words}, "compare": {words: words}}), []
+    for k, method in enumerate(("base", words, "best_single")):
+        compared.save_records(f"test_{k}", [(method, rated)])
+        test = value.model_copy(update={"value": 0.9 if method == words else 0.5})
+        measured = {"dev": value, "test": test, "evaluations": 1, "items": 4, "tokens": 8, "seconds": 1.0}
+        more = {"coefficients": {words: 1.0}, "adapter": None, "records": f"records/test_{k}.parquet", "note": words}
+        methods.append(Outcome(method=method, task="colours", seed=None, **measured, **more))
+    compared.save_items(task)
+    difference = {"difference": 0.1, "low": -0.1, "high": 0.2, "p": 0.5, "p_holm": 0.5, "verdict": "tie"}
+    pairs = [Versus(method=words, reference="best_single", task="colours", **difference)]
+    ranking = Ranking(mean_rank={words: 1.0}, critical_difference=None, cliques=[], friedman_p=None, note=words)
+    about = {"tasks": ["colours", words], "methods": [words], "seeds": [0], "budget": 9, "engine": words}
+    lists = {"outcomes": methods, "absent": [Absent(method=words, task=words, reason=words)], "noise_floor": {}}
+    found = Compared(**about, **lists, model=words, versus=pairs, ranking=ranking, seconds=1.0)
+    (folder / "compare" / "compare.json").write_text(found.model_dump_json())
+    compared.close()
+
+    lab = Store.create(folder / "lab", {"settings": {"task": words}, "lab": {words: words}})
+    lab.save_items(task)
+    (folder / "lab" / "designs" / "01" / "records").mkdir(parents=True)
+    lab.save_records("all-test", [(name, rated) for name in ("base", f"expert-{words}")])
+    (folder / "lab" / "records" / "all-test.parquet").rename(
+        folder / "lab" / "designs" / "01" / "records" / "all-test.parquet"
+    )
+    models = [Model(name=name, dev=value, test=value) for name in ("base model", words)]
+    kept = {"title": words, "value": 0.5, "low": 0.1, "high": 0.9, "yardstick": words, "advice": words}
+    findings = [Finding(check="failures", verdict=v, **kept) for v in ("pass", "fail", "not applicable")]
+    design = Examined(
+        **{"design": words, "utility": words, "options": [words], "findings": findings, "models": models},
+        **{"conclusion": Conclusion(fitness="not fit", reasons=(words,)), "mixtures": []},
+    )
+    trial = {"seed": 0, "objective": 0.5, "test": value, "coefficients": {words: 1.0}, "evaluations": 1, "seconds": 1.0}
+    searched = Searched(design=words, trials=[Found(**trial)], test=0.5, behind=0.0, low=None, high=None)
+    examination = Examination(
+        **{"task": words, "edition": words, "dev_items": 1, "test_items": 1, "model": words, "engine": words},
+        **{"experts": [words], "judges": [words], "labels": words, "seed": 0, "version": words, "made": words},
+        **{"designs": [design], "compared": None, "searched": [searched], "cost": None, "seconds": 1.0},
+    )
+    (folder / "lab" / "lab.json").write_text(examination.model_dump_json())
+    lab.close()
+    return folder / "compare", folder / "lab"

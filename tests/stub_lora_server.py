@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from held_port import hold_port
 from safetensors.torch import load_file
 from stub_server import Answer, error
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -46,7 +47,8 @@ class LoraStub:
         self._changes: dict[str, dict[str, torch.Tensor]] = {}
         self._computing, self._counting = _COMPUTING, threading.Lock()
         self._server: ThreadingHTTPServer | None = None
-        self.port = 0
+        self._held = hold_port()
+        self.port = self._held.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -64,9 +66,10 @@ class LoraStub:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+        self._held.close()
 
     def start(self) -> None:
-        """Begins to listen; a second time at the same port."""
+        """Begins to listen, after `stop` again at the same port, which no other process can have taken."""
         stub = self
 
         class Handler(_Handler):
@@ -74,7 +77,6 @@ class LoraStub:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads, self._server.block_on_close = True, False
-        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

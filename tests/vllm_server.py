@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from held_port import hold_port
 
 ROOT = Path(__file__).parents[1]
 EMPTY = {"value": None, "low": None, "high": None}
@@ -48,9 +48,8 @@ def vllm_server(tmp_path_factory):
         difference={"winner_minus_best_initial": EMPTY, "winner_minus_base": EMPTY},
     )  # fmt: skip
     (folder / "run" / "result.json").write_text(result.model_dump_json())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = hold_port()
+    port = held.getsockname()[1]
     command = [sys.executable, "run.py", "serve", str(folder / "run"), "--experts", "--updates", "--port", str(port)]
     command += ["--", "--max-model-len", "512", "--chat-template", str(folder / "chat.jinja")]
     with (folder / "log").open("wb") as log:
@@ -73,3 +72,4 @@ def vllm_server(tmp_path_factory):
         assert not alive
     finally:
         child.kill()
+        held.close()

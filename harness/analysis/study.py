@@ -35,6 +35,7 @@ from harness.session.settings import RunSettings
 from harness.swarm.drivers import Budgeted, History
 from harness.swarm.particle_swarm import ParticleSwarm
 from harness.swarm.update import Rows
+from harness.trackers.base import Trackers
 from utilities.core import Evaluation, Split
 from utilities.errors import UserError
 from utilities.sync import run_sync
@@ -54,6 +55,7 @@ class Study:
         seeds: Searches of each kind.
         folder: A new folder, or that of the study to resume; it may then have other analyses.
         note: Called with each line of progress.
+        track: Trackers that receive the events.
 
     Raises:
         UserError: Invalid settings, or a folder of another study.
@@ -66,9 +68,10 @@ class Study:
         seeds: int,
         folder: Path,
         note: Callable[[str], None],
+        track: Sequence[str] = (),
     ) -> None:
         self.settings = [one.anywhere() for one in settings]
-        self.only, self.folder, self.note = only, folder, note
+        self.only, self.folder, self.note, self.track = only, folder, note, track
         self.seeds = [settings[0].seed + k for k in range(seeds)]
         self.cells: dict[tuple[int, int], Cell] = {}
         self.runs: dict[tuple[int, int], Run] = {}
@@ -95,13 +98,14 @@ class Study:
         self.store = open_folder(self.folder, "analyse", document, _changes)
         try:
             self.checkpoint = self.store.checkpoint() or {}
-            for step in (self._searches, self._variants):  # transfer needs the winners of all tasks
-                for number, settings in enumerate(self.settings):
-                    session = open_session(settings)
-                    try:
-                        run_sync(self._on_engine(number, session, step))
-                    finally:
-                        session.close()
+            with Trackers(self.track, self.store, self.note):
+                for step in (self._searches, self._variants):  # transfer needs the winners of all tasks
+                    for number, settings in enumerate(self.settings):
+                        session = open_session(settings)
+                        try:
+                            run_sync(self._on_engine(number, session, step))
+                        finally:
+                            session.close()
             return self._analysed()
         finally:
             self.store.close()
@@ -151,6 +155,13 @@ class Study:
         cell = self.cells[number, seed] = Cell(session.task.name, session.task.combine)
         cell.test = {FULL: models["winner"], BASE: models[BASE], BEST_EXPERT: models[result.best_initial]}
         cell.evaluations[FULL] = result.evaluations
+
+        def publish(name: str) -> None:
+            step = cell.evaluations.get(name, 0)
+            evaluator.publish(step, {f"test/{session.task.name}-seed{seed}-{name}": cell.test[name].value})
+
+        for name in cell.test:
+            publish(name)
         stored = (Store(run.folder).checkpoint() or {})["evaluated"]
         evaluator.cached |= {key: EvaluationSummary.read(one) for key, one in stored.items()}
         dev = {row.name: row.dev for row in result.rows}
@@ -161,6 +172,7 @@ class Study:
             one = found[variant.name] = await self._find(evaluator, variant, name, seed, found)
             cell.evaluations[variant.name] = one.evaluations
             cell.test[variant.name] = await evaluator.recorded(f"{name}-test", variant.name, one.row, "test")
+            publish(variant.name)
         for (other, of), source in self.runs.items() if "transfer" in self.only else ():
             winner = source.winner.coefficients
             if other != number and of == seed and list(winner) == session.pool.names:
@@ -168,6 +180,7 @@ class Study:
                 record = f"{session.task.name}-seed{seed}-{label}-test".replace(" ", "-")
                 row = np.array(list(winner.values()))
                 cell.test[label] = await evaluator.recorded(record, label, row, "test")
+                publish(label)
 
     async def _find(
         self, evaluator: Evaluator, variant: Variant, name: str, seed: int, found: Mapping[str, Found]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.command import ConfigOption, Given, JsonOption, verb
+from harness.cli.command import ConfigOption, Given, JsonOption, TrackOption, verb
 from harness.cli.options import ENGINE, MODELS, PARTICLE_SWARM, TASK, layered_settings
 from harness.session.settings import RunSettings
 from utilities.errors import UserError
@@ -36,6 +36,7 @@ def analyse(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; an interrupted study is resumed there.")
     ] = None,
+    track: TrackOption = None,
     json: JsonOption = False,
 ) -> None:
     """Tests the claims of the paper, each with a control and an interval.
@@ -48,6 +49,8 @@ def analyse(
             raise UserError(f"RUN is read as it is; remove --{unread[0].replace('_', '-')}, or RUN")
         if only or everything:
             raise UserError("RUN has emergence, diamond and trajectory; remove --only and --all, or use --task")
+        if track:
+            raise UserError("RUN is read and nothing is run that --track could follow; remove it, or use --task")
         run_analyse(runs, out, json)
         return
     if only and everything:
@@ -55,7 +58,7 @@ def analyse(
     tasks = [name.strip() for name in (given["task"] or "").split(",")]
     published = {"preset": "paper", "optimiser": "pso", "objective": "metric", "winner": "best"}
     settings = [layered_settings(config, {**given, **published, "task": name or None}) for name in tasks]
-    run_study(settings, None if everything else only or "emergence,diamond,trajectory", seeds, out, json)
+    run_study(settings, None if everything else only or "emergence,diamond,trajectory", seeds, out, json, track or ())
 
 
 def run_analyse(runs: list[Path], out: Path | None, json: bool) -> Analysed:
@@ -68,7 +71,14 @@ def run_analyse(runs: list[Path], out: Path | None, json: bool) -> Analysed:
     return _show(analyse_runs(runs, folder, note_printer(open_console(stderr=True), "plain")), folder, json)
 
 
-def run_study(settings: Sequence[RunSettings], only: str | None, seeds: int, out: Path | None, json: bool) -> Analysed:
+def run_study(
+    settings: Sequence[RunSettings],
+    only: str | None,
+    seeds: int,
+    out: Path | None,
+    json: bool,
+    track: Sequence[str] = (),
+) -> Analysed:
     """Runs the searches of analyses (None: all), or what is left of them, and shows what they say."""
     from harness.analysis.study import ANALYSES, Study
     from harness.display.console import open_console
@@ -85,7 +95,7 @@ def run_study(settings: Sequence[RunSettings], only: str | None, seeds: int, out
         console.print(text, style="dim", markup=False, highlight=False)
 
     with continued_screen(console, "plain", folder):
-        analysed = Study(settings, names, seeds, folder, note).run()
+        analysed = Study(settings, names, seeds, folder, note, track).run()
     return _show(analysed, folder, json)
 
 

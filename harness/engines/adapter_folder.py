@@ -22,14 +22,20 @@ import torch
 from numpy.typing import NDArray
 
 from harness.experts.lora_pool import LoraPool
+from harness.experts.pool import Pool
 from utilities.errors import UserError
 
-__all__ = ["AdapterFolder"]
+__all__ = ["AdapterFolder", "adapter_bytes"]
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - contains only private folders with random names
 PREFIX, LOCK = "model-swarms-", "lock"
 CONFIG_BYTES = 1 << 16
 """Upper bound for an adapter's config and the header of its tensors."""
+
+
+def adapter_bytes(pool: Pool, count: int, dtype: torch.dtype = torch.float32) -> int:
+    """Upper bound for the size of `count` adapter folders."""
+    return count * (pool.parameters * dtype.itemsize + CONFIG_BYTES)
 
 
 class AdapterFolder:
@@ -65,7 +71,7 @@ class AdapterFolder:
         Raises:
             UserError: Not enough space, or a write error.
         """
-        needed = len(rows) * (pool.parameters * dtype.itemsize + CONFIG_BYTES)
+        needed = adapter_bytes(pool, len(rows), dtype)
         stem = self.path.name.removeprefix(PREFIX)
         folders = [self.path / f"{stem}-{next(self._numbers)}" for _ in rows]
         if shutil.disk_usage(self.path).free < needed:

@@ -28,7 +28,7 @@ from harness.engines.adapter_check import (
     check_like_local,
     check_servable,
 )
-from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.adapter_folder import AdapterFolder, adapter_bytes
 from harness.engines.adapter_slots import lora_rank
 from harness.engines.base import Times, engines
 from harness.engines.local_reference import first_expert_logprobs
@@ -113,7 +113,7 @@ class RemoteEngine:
         self._server = LoraServer(settings, self.times)
         self._folder: AdapterFolder | None = None
         if pool is not None:
-            self._folder = AdapterFolder(settings.adapter_folder, self._slots * pool.parameters * 4)
+            self._folder = AdapterFolder(settings.adapter_folder, adapter_bytes(pool, self._slots))
         self._freed, self._mixing, self._closed = asyncio.Event(), asyncio.Lock(), False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="remote-engine", daemon=True)

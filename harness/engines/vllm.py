@@ -34,7 +34,7 @@ from harness.engines.adapter_check import (
     check_servable,
     rounding_tolerance,
 )
-from harness.engines.adapter_folder import AdapterFolder
+from harness.engines.adapter_folder import AdapterFolder, adapter_bytes
 from harness.engines.adapter_slots import CPU_BATCH, lora_rank, slots_that_fit
 from harness.engines.base import INSTALL_VLLM, Times, engines
 from harness.engines.local_reference import first_expert_logprobs
@@ -315,7 +315,7 @@ class VllmEngine:
                 f"memory holds {self._slots} of {wanted} adapters beside the base model: the particles are answered in"
                 " groups"
             )
-        self._folder = AdapterFolder(None, self._slots * pool.parameters * 4)
+        self._folder = AdapterFolder(None, adapter_bytes(pool, self._slots))
         return {
             "enable_lora": True,
             "max_loras": self._slots,

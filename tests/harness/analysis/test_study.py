@@ -14,6 +14,7 @@ from harness.report.page import section_of
 from harness.run_folder.read import open_run
 from harness.swarm.drivers import Budgeted
 from harness.swarm.settings import SwarmSettings
+from harness.trackers.base import trackers
 from utilities import statistics
 from utilities.core import Evaluation, ItemResult, Response, Score
 from utilities.tasks import Task
@@ -132,7 +133,10 @@ def test_a_study_does_every_analysis_and_repeats_nothing(arguments, here, tmp_pa
         return await ask(task, model, split)
 
     monkeypatch.setattr(Task, "__call__", counted)
+    (tmp_path / "own.py").write_text("seen = {}\ndef tell(event): seen.update(getattr(event, 'values', {}))\n")
+    follower = f"{tmp_path / 'own.py'}:tell"
     command = [*arguments, "--task", "medical,legal", "--all", "--out", tmp_path / "study", "--json"]
+    command += ["--track", follower]
     assert here(*command).returncode == 130
     done = here(*command)
     assert done.returncode == 0, done.stderr
@@ -140,6 +144,9 @@ def test_a_study_does_every_analysis_and_repeats_nothing(arguments, here, tmp_pa
     assert {claim["analysis"] for claim in analysed["claims"]} == set(ANALYSES) - {"trajectory"}
     assert analysed["runs"] == ["medical seed 0", "legal seed 0"]
     assert len(analysed["figures"]) == 4
+    followed = trackers.get(follower).__globals__["seen"]
+    names = [FULL, "reversed utility", "winner of legal-seed0"]
+    assert {f"test/medical-seed0-{name}" for name in names} < set(followed)
     page = (tmp_path / "study" / "paper.md").read_text()
     for claim in analysed["claims"]:
         assert f"| {claim['claim']} | {claim['paper']} | {claim['here']} | {claim['verdict']} |" in page
@@ -160,6 +167,7 @@ def test_what_is_given_twice_or_unknown_is_refused(arguments, here, tmp_path):
     refused(here(*arguments, "--task", "medical", "--only", "drop", "--all"), "--only", "--all")
     refused(here("analyse", tmp_path, "--task", "medical"), "--task")
     refused(here("analyse", tmp_path, "--all"), "--all")
+    refused(here("analyse", tmp_path, "--track", "tensorboard"), "--track")
     refused(here("analyse"), "no task given")
     refused(here("analyse", "--task", "electric_vehicles", "--limit", "2", "--out", tmp_path / "judged"), "judge")
 

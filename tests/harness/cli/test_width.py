@@ -1,12 +1,18 @@
 """Screens of 80 columns: no name of a model, run or item is lost or cut without dots, and no table is wider."""
 
+import json
 import re
 import shutil
 
 import pytest
+import stub_server as stub
 import yaml
 from rich.cells import cell_len
 from run_folders import choice_items, make_run
+
+from harness.annotate.pairs import make_key
+from harness.annotate.verdicts import Verdict
+from utilities.core import Item
 
 ANT = "an-adapter-whose-name-has-more-than-forty-characters-and-some-more"
 TASK = "colours-of-things-that-have-a-long-name-as-tasks-of-users-may-have"
@@ -92,3 +98,48 @@ def test_models_are_named_at_80_columns(here, base, adapters, tmp_path, monkeypa
     done = here("score", "out", "--utility", "own.py:score", columns=80)
     assert done.returncode == 0, done.stderr
     check(done.stdout, ANT, adapters[1].name)
+
+
+@pytest.mark.parametrize("against", ["best-initial", "run"])
+def test_results_of_an_annotation_name_what_was_compared_at_80_columns(against, here, tmp_path):
+    items = [Item(id=f"q{k}", question=f"Advise on {k}.", answer="") for k in range(4)]
+    for name in (RUN, f"{RUN}-2"):
+        answers = {label: [f"{label} of {name} says {k}" for k in range(4)] for label in ("winner", f"expert_{ANT}")}
+        scores = dict.fromkeys(answers, [1.0] * 4)
+        make_run(tmp_path / name, items=items, answers=answers, scores=scores, experts=(ANT, "bee"))
+    other = tmp_path / f"{RUN}-2"
+    key = make_key(tmp_path / RUN, against if against != "run" else str(other), 4, 0, 0)
+    key.save()
+    verdicts = [Verdict(annotation=key.id, pair=k, rater="ann", verdict="a") for k in range(4)]
+    (key.folder / "ann.jsonl").write_text("".join(json.dumps(one.line(key)) + "\n" for one in verdicts))
+    done = here("annotate", "results", key.folder / "ann.jsonl", columns=80)
+    assert done.returncode == 0, done.stderr
+    check(done.stdout, str(tmp_path / RUN), ANT if against == "best-initial" else str(other))
+
+
+def test_a_drafted_topic_names_its_writer_at_80_columns(here, judge_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    person = "a-person-whose-name-has-no-space-and-is-longer-than-half-of-the-screen"
+    personas = [
+        {"name": person if k == 0 else f"person {k}", "interest": f"wants so much of {k} that it fills a line" * 2}
+        for k in range(8)
+    ]
+    texts = [  # no two are alike; each is longer than a line
+        "Which flowering plants near a chimney feed honey gatherers through the whole of a dry and hot city summer?",
+        "How heavy may a hive become before wooden beams bend, and who signs the paper that says they carry it safely?",
+        "Explain swarming to a neighbour who fears stings, without one technical term, in fewer than ninety syllables.",
+        "What equipment must somebody buy first, what can wait until spring, and where does used furniture suffice?",
+    ]
+
+    def answer(asked):
+        first = "Describe 8" in asked.body["messages"][0]["content"]
+        return stub.says(json.dumps({"personas": personas} if first else {"instructions": texts}))
+
+    judge_server.answer = answer
+    judge = ["--judge", MODEL, "--judge-url", judge_server.url, "--dev", 2, "--test", 2]
+    done = here("topic", "insects on a roof", *judge, "--out", "insects.yaml", columns=80)
+    assert done.returncode == 0, done.stderr
+    check(done.stdout, MODEL, person)
+    shown = " ".join(done.stdout.split())
+    assert all(text in shown.replace("dev ", "").replace("test ", "") for text in texts)

@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stub_lora_server import LoraStub
 
 from harness.engines import adapter_folder
 from harness.engines.adapter_folder import AdapterFolder
@@ -152,3 +155,58 @@ def test_a_place_where_no_folder_can_be_made_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="no folder for adapters can be made there"):
         AdapterFolder(tmp_path / "file")
+
+
+# -- a container's small shared memory, really mounted -----------------------------------------------------------------
+
+
+def with_shared_memory(size, *command):
+    """Runs a command that sees another /dev/shm, of so many bytes; this process and its servers see the usual one."""
+    mounted = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("only root can mount a file system")
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    command = [*mounted, sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+@pytest.mark.slow
+def test_a_search_at_a_server_with_little_shared_memory_writes_its_adapters_elsewhere(adapters, base, tmp_path):
+    experts = [word for folder in adapters for word in ("--experts", folder)]
+    with LoraStub(base) as server:  # 64 kB have room for the weights of the two adapters, not for their configs
+        done = with_shared_memory(
+            *("64k", "run.py", "--task", "medical", "--edition", "mini", "--limit", "2", "--particles", "3"),
+            *("--iterations", "1", "--base-model", base, *experts, "--engine", "remote", "--base-url", server.url),
+            *("--out", tmp_path, "--name", "run"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(server.loads) > 3  # experts and mixtures: the server read each from the temporary directory
+        assert not [
+            path for _, path in server.loads if path.exists() or path.is_relative_to(adapter_folder.SHARED_MEMORY)
+        ]
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_shared_memory_that_fills_up_later_is_told_in_one_sentence_and_left_clean(adapters, base, tmp_path):
+    (tmp_path / "fill.py").write_text(
+        "import shutil, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from harness.engines.adapter_folder import SHARED_MEMORY, AdapterFolder\n"
+        "from harness.experts.pool import open_pool\n"
+        "from utilities.errors import UserError\n"
+        "pool = open_pool(sys.argv[2:], Path(sys.argv[1]))\n"
+        "folder = AdapterFolder(None, 1000)\n"
+        "assert folder.root == SHARED_MEMORY\n"
+        "folder.write(pool, np.ones((1, len(sys.argv) - 2)))\n"
+        "(SHARED_MEMORY / 'filler').write_bytes(bytes(shutil.disk_usage(SHARED_MEMORY).free - 20_000))\n"
+        "try:\n    folder.write(pool, np.ones((1, len(sys.argv) - 2)))\n"
+        "except UserError as error:\n    print(error)\n"
+        "folder.close()\n"
+        "print([path.name for path in SHARED_MEMORY.iterdir()])\n"
+    )
+    done = with_shared_memory("2m", tmp_path / "fill.py", base, *adapters)
+    assert done.returncode == 0, done.stderr
+    sentence, left = done.stdout.splitlines()
+    assert sentence.startswith(f"{adapter_folder.SHARED_MEMORY}: shared memory is full") and "--shm-size" in sentence
+    assert left == "['filler']"

@@ -4,11 +4,12 @@ import json
 import re
 import shutil
 from html import unescape
+from html.parser import HTMLParser
 
 import pytest
 import yaml
 from conftest import refused
-from run_folders import choice_items, evaluation, judge_notes, make_run
+from run_folders import HOSTILE, choice_items, evaluation, judge_notes, make_run, make_studies
 
 from harness.cli.main import app  # noqa: F401 - the verbs register when they are named
 from harness.report.page import MOST_ITEMS, write_report
@@ -16,8 +17,8 @@ from harness.run_folder.read import open_run
 from harness.run_folder.result import Difference
 from harness.run_folder.store import Store
 from utilities.core import Item
+from utilities.foreign_text import printable
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\u202e&\"'{{ 7 * 7 }}"
 ANSWERS = {"base": "ABBB", "expert_ant": "AABB", "expert_bee": "ABBB", "winner": "BAAB"}
 SCORES = {"base": [1, 0, 0, None], "expert_ant": [1, 1, 0, 0], "expert_bee": [1, 0, 0, 0], "winner": [0, 1, 1, 0]}
 
@@ -69,6 +70,30 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert "default-src 'none'" in unescape(page)
 
 
+class Elements(HTMLParser):
+    """The names of the elements and of the attributes of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.names, self.attributes = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+
+def check_escaped(page):
+    """Nothing foreign in a page acts; all of it is there to read."""
+    elements = Elements(page)
+    assert elements.names.count("script") == page.count("</script>") == 1, "the page's own"
+    assert "img" not in elements.names and not [name for name in elements.attributes if name.startswith("on")]
+    assert not re.search(r"[\x00\x1b\u202e]", page)
+    assert "\\x1b[31m\\u202e\\x00" in page
+    assert "&lt;svg onload=document.title" in page
+    assert "{{ 7 * 7 }}" in page
+
+
 def test_foreign_text_is_shown_and_never_acts(tmp_path):
     items = [Item(id=HOSTILE, question=HOSTILE, answer=HOSTILE)]
     one = {name: [HOSTILE] for name in ("base", f"expert_{'ant'}", "winner")}
@@ -78,17 +103,21 @@ def test_foreign_text_is_shown_and_never_acts(tmp_path):
         **{"items": items, "answers": one, "scores": scores, "notes": judge_notes(HOSTILE), "task": HOSTILE},
         warning=HOSTILE,
     )
-    for path in (folder / "records").glob("*.parquet"):
-        assert path.stat().st_size
     page = write_report([folder], tmp_path / "page.html").read_text("utf-8")
-    assert page.count("<script>") == 1, "the page's own"
-    assert "<img" not in page
-    assert "\x1b" not in page
-    assert "\u202e" not in page
-    assert "\\x1b[31m\\u202e" in page
-    assert "&lt;img src=x onerror=alert(2)&gt;" in page
-    assert "{{ 7 * 7 }}" in page
+    check_escaped(page)
     assert "a judge <b>7</b>" in page
+
+
+def test_foreign_text_never_acts_in_a_comparison_and_a_lab(tmp_path):
+    for folder in make_studies(tmp_path, HOSTILE):
+        page = write_report([folder]).read_text("utf-8")
+        check_escaped(page)
+        assert page.count("<article") == 1, "its item is shown"
+        shown = printable(HOSTILE)
+        assert unescape(page).count(shown) > 15
+        text = article(page, "&lt;/script.*?")
+        for part in ("question", "text", "model", "judge", "words"):
+            assert any(shown in unescape(one) for one in re.findall(rf'class="{part}">(.*?)</', text, re.DOTALL)), part
 
 
 def test_only_the_most_telling_items_are_inline_unless_all_are_wanted(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import opened, start_browser, violations
-from run_folders import choice_items, judge_notes, make_run
+from run_folders import HOSTILE, choice_items, judge_notes, make_run, make_studies
 
 from harness.report.page import write_report
 
@@ -71,6 +71,21 @@ def test_filters_search_keys_sorting_and_schemes_work(browser, page):
     assert button.text == "dark"
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
     assert browser.get_log("browser") == []
+
+
+def test_foreign_text_never_acts_in_a_comparison_and_a_lab(browser, tmp_path):
+    folders = make_studies(tmp_path, HOSTILE)
+    for page in [*map(write_report, [[folder] for folder in folders]), write_report(folders, tmp_path / "both.html")]:
+        assert opened(browser, page.as_uri(), 400) == []
+        assert browser.title.endswith("Model Swarms report")
+        browser.execute_script("for (const one of document.querySelectorAll('*')) { one.focus(); one.click?.(); }")
+        assert browser.title.endswith("Model Swarms report")
+        assert (
+            browser.execute_script("return document.querySelectorAll('body script, img, [onload], [onfocus]').length")
+            == 1
+        )
+        assert violations(browser) == []
+        assert browser.get_log("browser") == []
 
 
 def test_a_report_of_the_main_job_is_drawn(browser, page, tmp_path, monkeypatch):

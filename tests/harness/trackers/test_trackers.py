@@ -120,6 +120,23 @@ def test_mlflow_writes_beside_the_runs_and_a_resumed_search_is_one_run(run, monk
     assert found.data.metrics["dev/ant _a_"] == 0.5 and found.info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("verb", ["compare", "sweep", "lab", "analyse"])
+def test_mlflow_reads_the_values_of_a_study_also_after_a_resumption(verb, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    task = {"settings": {"task": "one", "swarm": {"particles": 3}}}
+    folder = Store.create(tmp_path / verb, {verb: {"budget": 4}, "tasks": {"one": task}}).folder
+    track("mlflow", folder, [Numbers(step=1, values={"dev/swarm": 0.5, "test/a (b)": None})])
+    track("mlflow", folder, [Numbers(step=2, values={"dev/swarm": 0.75, "test/a (b)": 0.25}), Judged(**COST)])
+    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    (found,) = client.search_runs([client.get_experiment_by_name("model-swarms").experiment_id])
+    assert found.info.run_name == verb and found.info.status == "FINISHED"
+    assert found.data.params == {"task": "one", "particles": "3", "budget": "4"}
+    assert found.data.metrics == {"dev/swarm": 0.75, "test/a _b_": 0.25, "judge/requests": 3, "judge/tokens": 7}
+    values = client.get_metric_history(found.info.run_id, "dev/swarm")
+    assert [(one.step, one.value) for one in values] == [(1, 0.5), (2, 0.75)]
+
+
 def test_functions_and_classes_of_a_users_file_see_every_event_and_their_errors_end_nothing(run, tmp_path):
     (tmp_path / "own.py").write_text(
         "seen, closed = [], []\n"
