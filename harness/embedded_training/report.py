@@ -2,7 +2,7 @@
 
     python -m harness.embedded_training.report     # resumable; minutes on one core that computes in bfloat16
 
-The searches on it are in another report (`harness.embedded_training.evidence`). The statements at the end are computed
+The searches on it are in another report (`harness.embedded_training.searches`). The statements at the end are computed
 from the tables. Everything is computed in bfloat16, except for the seconds, which are those of the default precision.
 """
 

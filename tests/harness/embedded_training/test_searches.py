@@ -1,7 +1,7 @@
 """The report of the searches on a family: its tables from stored evaluations, without the model."""
 
 from harness.compare.result import Compared, Measured, Outcome, Versus
-from harness.embedded_training.evidence import LABELS, PLANS, TASKS, report
+from harness.embedded_training.searches import LABELS, PLANS, TASKS, report
 
 
 def outcome(method, task, seed, dev, test):

@@ -1,10 +1,10 @@
 """Compares searches and merges on the experts of a bundled family, and writes `REPORT-FAMILY-searches.md`.
 
-    python -m harness.embedded_training.evidence embedded      # resumable; about an hour on two cores
-    python -m harness.embedded_training.evidence smollm2       # about two hours
+    python -m harness.embedded_training.searches embedded      # resumable; about an hour on two cores
+    python -m harness.embedded_training.searches smollm2       # about two hours
 
 Two steps. `compare` with the settings below selects on `Plan.limit` dev items of each item set; its folder is
-`runs/FAMILY-evidence/compare`. Then every model that it chose answers `Plan.test_limit` test items of each item set: an
+`runs/FAMILY-searches/compare`. Then every model that it chose answers `Plan.test_limit` test items of each item set: an
 item of test costs one answer a model and one of dev an answer an evaluation, so test can have many more.
 """
 
@@ -60,7 +60,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Everything that was computed."""
-        return Path("runs") / f"{self.family}-evidence"
+        return Path("runs") / f"{self.family}-searches"
 
     @property
     def report(self) -> Path:
@@ -158,7 +158,7 @@ def report(plan: Plan, compared: Compared) -> str:
         [
             f"# Searches on {plan.title}",
             "",
-            f"Written by `python -m harness.embedded_training.evidence {plan.family}`. Values are the harmonic mean of",
+            f"Written by `python -m harness.embedded_training.searches {plan.family}`. Values are the harmonic mean of",
             "the accuracies on a task's two item sets (mini editions), ± the standard error over items. Methods choose",
             f"on {plan.limit} dev items of each item set; test has at most {plan.test_limit} of each, on which nothing",
             f"is chosen. Searches have {plan.budget} evaluations of dev and {SEEDS} seeds, in bfloat16. Guessing is",
@@ -182,7 +182,7 @@ def main() -> None:
     """Computes what is missing, and writes the report."""
     plan = PLANS.get(sys.argv[1] if len(sys.argv) == 2 else "")
     if plan is None:
-        sys.exit(f"usage: python -m harness.embedded_training.evidence {{{','.join(PLANS)}}}")
+        sys.exit(f"usage: python -m harness.embedded_training.searches {{{','.join(PLANS)}}}")
     compared = tested(plan, selected(plan))
     write_figure(compared, plan.report.with_suffix(".png"))
     write_atomically(plan.report, report(plan, compared))
