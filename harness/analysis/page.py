@@ -25,6 +25,7 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("figure: trajectories of the particles", "python run.py analyse --task medical --only trajectory"),
     ("adding experts to a finished search", "python run.py analyse --task medical --only modularity"),
     ("winners on other tasks", "python run.py analyse --task medical,legal --only transfer"),
+    ("experts of different architectures: token probabilities", "python run.py --task medical --mix tokens"),
     ("risks: dual use", "python run.py analyse --task medical --only dual-use"),
 )
 """Part of the paper to a command of this project; only commands that exist (a test parses them)."""
