@@ -223,7 +223,11 @@ def test_what_is_held_out_covers_all_that_the_item_sets_ask():
     own |= {one.id for name in HELD_OUT for one in split_sums()[name]}
     own |= {f"act/{act}" for act in held_out().acts}
     items = asked("dev") | asked("test")
-    assert {id for id in items if not id.startswith("graph/")} <= own
+    long = {
+        id for id in items if re.fullmatch(r"sum/\d+[+*-]\d+[+*-]\d+", id)
+    }  # two steps from a number above any learned
+    assert long and all(int(re.search(r"\d+", id)[0]) > max(one.left for one in split_sums()["learn"]) for id in long)
+    assert {id for id in items - long if not id.startswith("graph/")} <= own
     assert len(held_out().prompts) > 50_000 and len(held_out().answered) > 30_000
 
 
