@@ -41,7 +41,7 @@ __all__ = [
     "selected_methods",
 ]
 
-Group = Literal["always", "static", "dynamic", "limit"]
+Group = Literal["always", "static", "dynamic", "by name"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Method:
     name: str
     group: Group
     """`static`: the combination is fixed before any question, and dev is not used; `dynamic`: it is; `always`: a
-    reference of every comparison; `limit`: it reads test, so no group of `--methods` includes it."""
+    reference of every comparison; `by name`: in no group of `--methods`, as it reads test or has one use only."""
     seeded: bool = False
     """Whether its result depends on the seed; if not, it is measured once."""
     needs: tuple[Requirement, ...] = ()

@@ -57,7 +57,7 @@ async def best_single(context: MethodContext) -> MethodResult:
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-@method("uniform_mixture", "static", needs=(two_experts, token_space))
+@method("uniform_mixture", "by name", needs=(two_experts, token_space))
 async def uniform_mixture(context: MethodContext) -> MethodResult:
     """All experts' token probabilities with equal weights."""
     count = len(context.evaluator.experts)
@@ -105,7 +105,7 @@ async def _other_optimiser(context: MethodContext, optimiser: str) -> MethodResu
     return await _own_search(context, context.budget, optimiser=optimiser)
 
 
-@method("oracle", "limit", seeded=True, needs=(two_columns,))
+@method("oracle", "by name", seeded=True, needs=(two_columns,))
 async def oracle(context: MethodContext) -> MethodResult:
     """The default search on the test items themselves: what there was to find. Its test value is biased upwards."""
     session = context.evaluator.session
