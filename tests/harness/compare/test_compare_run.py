@@ -116,7 +116,9 @@ def test_every_method_has_an_outcome_a_seed_and_nothing_is_absent(whole):
     found, folder, _ = whole
     assert found.absent == []
     outcomes = [(o.method, o.seed) for o in found.outcomes]
-    assert outcomes == [(m, seed) for m in methods for seed in ([3, 4] if methods.get(m).seeded else [None])]
+    assert outcomes == [
+        (m, seed) for m in selected_methods("all") for seed in ([3, 4] if methods.get(m).seeded else [None])
+    ]
     assert Compared.model_validate_json((folder / "compare.json").read_text()) == found
     assert (folder / "compare.csv").read_text().count("\n") == len(outcomes) + 1
     assert (folder / "compare.png").exists()
@@ -338,7 +340,7 @@ def reasons(session, training=None, merged=False):
 
 def test_what_does_not_apply_is_said(given, adapters):
     found = reasons(open_session(given()))
-    assert set(found) == {"cbtm", "data_merge"}
+    assert set(found) == {"cbtm", "data_merge", "uniform_mixture"}
     assert "--training-data" in found["cbtm"]
     found = reasons(open_session(given(experts=[str(adapters[0])])))
     assert set(methods) - set(found) == {"base", "best_single", "dev_finetune"}
